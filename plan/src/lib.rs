@@ -1,1 +1,19 @@
-//! (being written)
+//! What the agent and the CNI binary tell each other through files on a node.
+//!
+//! The agent writes an [`AttachmentPlan`] in `NodePrepareResources`; the CNI binary carries it out in ADD and writes an
+//! [`AttachmentRecord`] of what it made, which the agent reports. Neither calls the other, so a pod can be wired and
+//! unwired while the API server, the operator and the agent are down.
+//!
+//! Serde types only: no I/O, no clock, no Kubernetes types.
+
+mod attachment_plan;
+mod attachment_record;
+mod layout;
+mod version;
+
+pub use attachment_plan::{
+    AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan,
+};
+pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
+pub use layout::Layout;
+pub use version::FormatError;

@@ -1,0 +1,100 @@
+//! Where node state lives. Every path that agent and CNI binary share is made here.
+
+use std::path::{Path, PathBuf};
+
+/// The folders of a node. [`Layout::default`] is the real one; tests use [`Layout::under`].
+///
+/// `/run/railhead` is lost in a reboot, as the kernel state that it describes is; `/var/lib/railhead` outlives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self::under("/")
+    }
+}
+
+impl Layout {
+    /// The same folders below `root`.
+    pub fn under(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Plans, one per pod: `/run/railhead/plans`.
+    pub fn plans(&self) -> PathBuf {
+        self.root.join("run/railhead/plans")
+    }
+
+    /// The plan of one pod. Its presence is all that the CNI binary looks for.
+    pub fn plan(&self, pod_uid: &str) -> PathBuf {
+        self.plans().join(format!("{pod_uid}.json"))
+    }
+
+    /// Lock files: `/run/railhead/locks`.
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("run/railhead/locks")
+    }
+
+    /// The lock of one SR-IOV function, held (flock) while it is changed.
+    pub fn function_lock(&self, pci_address: &str) -> PathBuf {
+        self.locks().join(format!("{pci_address}.lock"))
+    }
+
+    /// What ADD made, one folder per pod: `/run/railhead/attachments`.
+    pub fn attachments(&self) -> PathBuf {
+        self.root.join("run/railhead/attachments")
+    }
+
+    /// One pod's folder. It appears by one rename at the end of a successful ADD and goes first in DEL; the claim's CDI
+    /// mounts name it as their source, so that containers of an unwired pod cannot be created.
+    pub fn attachment(&self, pod_uid: &str) -> PathBuf {
+        self.attachments().join(pod_uid)
+    }
+
+    /// The [`crate::AttachmentRecord`] inside a pod's folder.
+    pub fn record(&self, pod_uid: &str) -> PathBuf {
+        self.attachment(pod_uid).join("attachment.json")
+    }
+
+    /// The NCCL settings inside a pod's folder, mounted as `/etc/nccl.conf`.
+    pub fn nccl_conf(&self, pod_uid: &str) -> PathBuf {
+        self.attachment(pod_uid).join("nccl.conf")
+    }
+
+    /// The CNI binary's journals, one per sandbox: `/var/lib/railhead/journal`.
+    pub fn journals(&self) -> PathBuf {
+        self.root.join("var/lib/railhead/journal")
+    }
+
+    /// The journal of one sandbox.
+    pub fn journal(&self, container_id: &str) -> PathBuf {
+        self.journals().join(format!("{container_id}.json"))
+    }
+
+    /// What functions and ports were like before Railhead touched them: `/var/lib/railhead/originals`.
+    pub fn originals(&self) -> PathBuf {
+        self.root.join("var/lib/railhead/originals")
+    }
+
+    /// The CDI specs: `/var/run/cdi`.
+    pub fn cdi(&self) -> PathBuf {
+        self.root.join("var/run/cdi")
+    }
+
+    /// The CDI spec of one claim.
+    pub fn cdi_spec(&self, claim_uid: &str) -> PathBuf {
+        self.cdi().join(format!("railhead.dev-{claim_uid}.json"))
+    }
+
+    /// The kernel's sysfs.
+    pub fn sysfs(&self) -> PathBuf {
+        self.root.join("sys")
+    }
+
+    /// The id of this boot (`/proc/sys/kernel/random/boot_id`); always the real kernel's.
+    pub fn boot_id() -> &'static Path {
+        Path::new("/proc/sys/kernel/random/boot_id")
+    }
+}

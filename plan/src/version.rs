@@ -1,0 +1,56 @@
+//! The rule by which every file of this crate is read: one version back and one forth.
+
+use serde::{Deserialize, de::DeserializeOwned};
+use thiserror::Error;
+
+/// Why a file's content was refused. Nothing has been changed when this is returned.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// Not JSON of the expected shape, for example a file that was cut off.
+    #[error("{what} is damaged ({source}); delete the pod so that it is prepared again")]
+    Damaged {
+        /// Which kind of file.
+        what: &'static str,
+        /// What the parser met.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a release that is more than one version away.
+    #[error(
+        "{what} has format version {found}, this release reads {current} and its neighbours; finish the upgrade of agent and CNI binary on this node"
+    )]
+    Version {
+        /// Which kind of file.
+        what: &'static str,
+        /// The version in the file.
+        found: u32,
+        /// The version that this release writes.
+        current: u32,
+    },
+}
+
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// Parses `bytes` when their `version` is `current` or one beside it.
+///
+/// Fields that this release does not know are ignored; fields that it needs and a neighbour lacks must carry a serde default.
+pub(crate) fn parse<T: DeserializeOwned>(
+    what: &'static str,
+    current: u32,
+    bytes: &[u8],
+) -> Result<T, FormatError> {
+    let damaged = |source| FormatError::Damaged { what, source };
+    let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
+    if header.version.abs_diff(current) > 1 || header.version == 0 {
+        return Err(FormatError::Version {
+            what,
+            found: header.version,
+            current,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
