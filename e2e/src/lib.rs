@@ -1,1 +1,3 @@
-//! (being written)
+//! End-to-end tests of Railhead, and the lab they run in.
+
+pub mod lab;

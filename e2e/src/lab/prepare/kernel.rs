@@ -1,0 +1,135 @@
+//! The node's kernel: the newest of the pinned suite, unpacked without installing it, with an initramfs that mounts the shared root.
+
+use std::cmp::Ordering;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::debian::{ForeignSuite, Mirror};
+use crate::lab::cache::Cache;
+use crate::lab::pins::{Kernel, key};
+use crate::lab::progress::say;
+use crate::lab::run::capture;
+
+const RECIPE: &str = "kernel 1";
+const LIMIT: Duration = Duration::from_secs(300);
+const INIT: &str = include_str!("../../../lab/node/initramfs-init.sh");
+/// What has to work before the root is mounted; everything else comes from the root itself.
+const EARLY: &[&str] = &["/virtio/", "/9p/", "/netfs/", "/overlayfs/", "virtio_blk", "/ext4/", "/jbd2/", "mbcache", "crc16", "crc32c"];
+
+pub(super) fn slot(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
+    Ok(cache.slot("kernel", &recipe_key(kernel)?))
+}
+
+fn recipe_key(kernel: &Kernel) -> Result<String> {
+    key(kernel, &format!("{RECIPE}{INIT}"))
+}
+
+pub(super) fn build(cache: &Cache, kernel: &Kernel, mirror: &Mirror) -> Result<PathBuf> {
+    cache.build("kernel", &recipe_key(kernel)?, |folder| {
+        let apt = folder.join("apt");
+        let suite = ForeignSuite::open(&apt, mirror, &kernel.suite)?;
+        let names = suite.package_names()?;
+        let version = newest(names.iter().map(String::as_str), &kernel.minimum)
+            .with_context(|| format!("{} has no kernel of at least {}", kernel.suite, kernel.minimum))?;
+        say(format!("kernel {version} from {}", kernel.suite));
+        let unpacked = folder.join("unpacked");
+        let packages = [format!("linux-binary-{version}"), format!("linux-modules-{version}"), "busybox-static".to_owned()];
+        suite.unpack(&[&packages[0], &packages[1]], &unpacked)?;
+        // The backports suite has no busybox of its own; the stable one of this machine's mirror does.
+        let stable = ForeignSuite::open(&apt.join("stable"), mirror, &mirror.release)?;
+        stable.unpack(&[&packages[2]], &unpacked)?;
+        fs::copy(unpacked.join(format!("boot/vmlinuz-{version}")), folder.join("vmlinuz"))?;
+        let modules = unpacked.join("usr/lib/modules").join(version);
+        capture(Command::new("depmod").arg("-b").arg(unpacked.join("usr")).arg(version), LIMIT)?;
+        initramfs(&unpacked, &modules, version, &folder.join("initramfs"))?;
+        fs::create_dir(folder.join("modules"))?;
+        fs::rename(&modules, folder.join("modules").join(version))?;
+        fs::write(folder.join("version"), version)?;
+        fs::remove_dir_all(&unpacked)?;
+        fs::remove_dir_all(&apt)?;
+        Ok(())
+    })
+}
+
+/// The newest plain amd64 kernel among package names like `linux-binary-7.2.12+deb13-amd64`.
+fn newest<'a>(names: impl Iterator<Item = &'a str>, minimum: &str) -> Option<&'a str> {
+    names
+        .filter_map(|name| name.strip_prefix("linux-binary-"))
+        .filter(|version| version.ends_with("-amd64") && !version.contains("cloud") && !version.contains("-rt-"))
+        .filter(|version| compare(version, minimum).is_ge())
+        .max_by(|a, b| compare(a, b))
+}
+
+fn compare(a: &str, b: &str) -> Ordering {
+    fn numbers(version: &str) -> impl Iterator<Item = u32> {
+        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
+        version[..end].split('.').filter_map(|part| part.parse().ok())
+    }
+    numbers(a).cmp(numbers(b))
+}
+
+fn initramfs(unpacked: &Path, modules: &Path, version: &str, out: &Path) -> Result<()> {
+    let tree = unpacked.join("initramfs");
+    for dir in ["bin", "proc", "sys", "dev", "root", "ro", "rw"] {
+        fs::create_dir_all(tree.join(dir))?;
+    }
+    let busybox = ["usr/bin/busybox", "bin/busybox"].map(|path| unpacked.join(path));
+    let busybox = busybox.iter().find(|path| path.is_file()).context("busybox-static has no busybox")?;
+    fs::copy(busybox, tree.join("bin/busybox"))?;
+    fs::write(tree.join("init"), INIT)?;
+    capture(Command::new("chmod").arg("755").arg(tree.join("init")), LIMIT)?.ok()?;
+    let kept = tree.join("lib/modules").join(version);
+    for file in files_below(modules)? {
+        let name = file.to_string_lossy();
+        if name.contains(".ko") && EARLY.iter().any(|part| name.contains(part)) {
+            let to = kept.join(file.strip_prefix(modules)?);
+            fs::create_dir_all(to.parent().context("a module has no folder")?)?;
+            fs::copy(&file, &to)?;
+            if to.extension().is_some_and(|e| e == "xz") {
+                // busybox's modprobe hands the file to the kernel as it is.
+                capture(Command::new("xz").arg("-d").arg(&to), LIMIT)?.ok()?;
+            }
+        }
+    }
+    for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+        fs::copy(modules.join(list), kept.join(list)).ok();
+    }
+    capture(Command::new("depmod").arg("-b").arg(&tree).arg(version), LIMIT)?.ok()?;
+    let pack = format!("find . | cpio --quiet -o -H newc > {}", out.display());
+    capture(Command::new("sh").args(["-c", &pack]).current_dir(&tree), LIMIT)?.ok().map(|_| ())
+}
+
+fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(files_below(&entry.path())?);
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_plain_kernel_is_taken_by_number_not_by_letter() {
+        let names = [
+            "linux-binary-7.2.12+deb13-amd64",
+            "linux-binary-7.2.9+deb13-amd64",
+            "linux-binary-7.3.1+deb13-cloud-amd64",
+            "linux-binary-6.12.3+deb13-amd64",
+            "linux-modules-7.9.0+deb13-amd64",
+        ];
+        assert_eq!(newest(names.into_iter(), "7.1"), Some("7.2.12+deb13-amd64"));
+        assert_eq!(newest(names.into_iter(), "7.4"), None);
+    }
+}

@@ -1,0 +1,80 @@
+//! `lab prepare`: everything that is downloaded or built once per set of pins.
+
+mod apt;
+mod debian;
+mod kernel;
+mod programs;
+mod root;
+
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+pub use apt::install_packages;
+pub use debian::Mirror;
+
+use super::cache::Cache;
+use super::pins::Pins;
+use super::progress::step;
+
+/// Where the prepared parts are.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubectl.
+    pub kubernetes: PathBuf,
+    /// etcd.
+    pub etcd: PathBuf,
+    /// containerd, its runc shim, ctr.
+    pub containerd: PathBuf,
+    /// helm.
+    pub helm: PathBuf,
+    /// cnitool.
+    pub cnitool: PathBuf,
+    /// The node's root file system.
+    pub root: PathBuf,
+    /// Folder with `vmlinuz`, `initramfs`, `version` and `modules/`.
+    pub kernel: PathBuf,
+}
+
+impl Parts {
+    /// Where the parts for these pins belong, whether they are there or not.
+    pub fn expected(cache: &Cache, pins: &Pins) -> Result<Self> {
+        let program = |name: &str| programs::slot(cache, pins.program(name)?);
+        Ok(Self {
+            kubernetes: program("kubernetes")?,
+            etcd: program("etcd")?,
+            containerd: program("containerd")?,
+            helm: program("helm")?,
+            cnitool: program("cnitool")?,
+            root: root::slot(cache, &pins.root)?,
+            kernel: kernel::slot(cache, &pins.kernel)?,
+        })
+    }
+
+    /// The first part that is missing.
+    pub fn missing(&self, with_nodes: bool) -> Option<&PathBuf> {
+        let control_plane = [&self.kubernetes, &self.etcd, &self.helm];
+        let nodes = [&self.containerd, &self.cnitool, &self.root, &self.kernel];
+        let nodes = nodes.into_iter().filter(|_| with_nodes);
+        control_plane.into_iter().chain(nodes).find(|path| !path.is_dir())
+    }
+}
+
+/// Builds what is not in the cache yet. Downloads and Go builds run side by side: one waits for the net, the other for the processor.
+pub fn prepare(cache: &Cache) -> Result<Parts> {
+    let pins = Pins::load()?;
+    programs::check_toolchain()?;
+    let mirror = step("installing what is missing on this machine", install_packages)?;
+    thread::scope(|scope| {
+        let debian = scope.spawn(|| {
+            let kernel = kernel::build(cache, &pins.kernel, &mirror)?;
+            root::build(cache, &pins.root, &mirror)?;
+            anyhow::Ok(kernel)
+        });
+        let built = pins.programs.iter().try_for_each(|program| programs::build(cache, program).map(|_| ()));
+        debian.join().map_err(|_| anyhow!("the thread that builds the node's root panicked"))??;
+        built
+    })?;
+    Parts::expected(cache, &pins)
+}
