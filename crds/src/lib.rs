@@ -1,1 +1,65 @@
-//! (being written)
+//! The resources of `railhead.dev/v1alpha1`, as they are written in YAML.
+//!
+//! One module per kind. The doc comments of the fields are the manual that `kubectl explain` prints; the CEL rules beside
+//! them are what the API server refuses. No client and no runtime in here.
+
+// KubeSchema re-emits the structs inside a private scope, where the lint takes them for unreachable.
+#![allow(unreachable_pub)]
+
+mod bandwidth;
+mod fabric;
+mod fabric_ledger;
+mod meta;
+pub mod names;
+mod network_attachment;
+mod network_slice;
+mod node_network;
+mod qos_class;
+mod training_network;
+pub mod yaml;
+
+pub use bandwidth::{Bandwidth, BandwidthError};
+pub use fabric::{
+    Addressing, AddressingMode, Fabric, FabricSpec, FabricStatus, LinkType, Management,
+    NodeSelector, Pool, PoolStatus, Port, Rail, SoftRoce, VfManagement, VlanMode, VlanPolicy,
+    VlanRange,
+};
+pub use fabric_ledger::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState};
+pub use network_attachment::{
+    AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec,
+    NetworkAttachmentStatus,
+};
+pub use network_slice::{
+    NetworkSlice, NetworkSliceSpec, NetworkSliceStatus, SliceFabric, SliceNetwork, SliceQos,
+    SliceRail,
+};
+pub use node_network::{
+    ChainStatus, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary,
+    PortHealth, PortVfs,
+};
+pub use qos_class::{ClassBandwidth, ClassVf, QosClass, QosClassSpec};
+pub use training_network::{
+    Nccl, NcclInject, NetworkRails, NetworkSummary, Stability, TrainingNetwork,
+    TrainingNetworkSpec, TrainingNetworkStatus,
+};
+
+/// The API group.
+pub const GROUP: &str = "railhead.dev";
+/// The served and stored version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Every CustomResourceDefinition of the group, in the order in which they are installed.
+pub fn all()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+{
+    use kube::CustomResourceExt as _;
+    vec![
+        Fabric::crd(),
+        QosClass::crd(),
+        TrainingNetwork::crd(),
+        FabricLedger::crd(),
+        NetworkSlice::crd(),
+        NetworkAttachment::crd(),
+        NodeNetwork::crd(),
+    ]
+}

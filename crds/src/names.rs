@@ -1,0 +1,62 @@
+//! Names that more than one part writes or looks for: labels, annotations, finalizers, DRA names, reasons.
+
+/// Pod label with which an ML engineer attaches a pod: the value is the name of a TrainingNetwork of the same namespace.
+pub const NETWORK_LABEL: &str = "railhead.dev/network";
+/// Pod annotation that the admission policy sets beside the claim; a sandbox with it and without a plan fails ADD.
+pub const ATTACH_ANNOTATION: &str = "railhead.dev/attach";
+/// Pod annotation that is patched to make Kubernetes look again at a pod whose claim template appeared after it.
+pub const REQUEUE_ANNOTATION: &str = "railhead.dev/template-created";
+/// Label of a NetworkAttachment: its slice.
+pub const SLICE_LABEL: &str = "railhead.dev/slice";
+/// Label of a NetworkAttachment: its node.
+pub const NODE_LABEL: &str = "railhead.dev/node";
+
+/// Finalizer of a TrainingNetwork: held until its slice and its ledger entry are gone.
+pub const NETWORK_FINALIZER: &str = "railhead.dev/slice";
+/// Finalizer of a NetworkSlice: held until no attachment of it is left.
+pub const SLICE_FINALIZER: &str = "railhead.dev/attachments";
+/// Finalizer of a Fabric: held until no network uses it.
+pub const FABRIC_FINALIZER: &str = "railhead.dev/networks";
+
+/// Name of the DRA driver.
+pub const DRIVER: &str = "railhead.dev";
+/// Name of the DeviceClass of a rail port.
+pub const DEVICE_CLASS: &str = "rail.railhead.dev";
+/// Name of the pod's claim entry (`spec.resourceClaims[].name`).
+pub const POD_CLAIM: &str = "railhead";
+/// Device attribute (domain [`DRIVER`]): absolute rail id.
+pub const RAIL_ATTRIBUTE: &str = "rail";
+/// Device attribute (domain [`DRIVER`]): name of the Fabric.
+pub const FABRIC_ATTRIBUTE: &str = "fabric";
+/// Device capacity: bits per second.
+pub const BANDWIDTH_CAPACITY: &str = "bandwidth";
+/// Device capacity: virtual functions.
+pub const VFS_CAPACITY: &str = "vfs";
+
+/// The label and annotation in which an Indexed Job gives a pod its index.
+pub const JOB_COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
+
+/// Name of a network's ResourceClaimTemplate.
+pub fn claim_template(network: &str) -> String {
+    format!("{network}-rails")
+}
+
+/// Name of a network's slice: the network's name and 8 hex digits of its UID.
+pub fn slice(network: &str, uid: &str) -> String {
+    let digits: String = uid
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(8)
+        .collect();
+    format!("{network}-{digits}")
+}
+
+/// Name of the attachment that locks `index` of a slice.
+pub fn attachment(slice: &str, index: u32) -> String {
+    format!("{slice}-{index}")
+}
+
+/// Name of a rail's device in a ResourceSlice and of its request in a claim.
+pub fn rail_device(rail: u32) -> String {
+    format!("rail{rail}")
+}

@@ -1,0 +1,188 @@
+//! `NodeNetwork`: what a node should have and what it has.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Bandwidth, VfManagement};
+
+/// A NodeNetwork, named as its node, says which ports the node should have (written by the operator) and what the node's
+/// agent found.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "railhead.dev",
+    version = "v1alpha1",
+    kind = "NodeNetwork",
+    plural = "nodenetworks",
+    shortname = "nodenet",
+    category = "railhead",
+    status = "NodeNetworkStatus",
+    printcolumn(name = "Fabric", type_ = "string", json_path = ".spec.fabricName"),
+    printcolumn(name = "Rails", type_ = "string", json_path = ".status.summary.rails"),
+    printcolumn(name = "VFs-Used", type_ = "string", json_path = ".status.summary.vfs"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Ports",
+        type_ = "string",
+        json_path = ".status.ports[*].pciAddress",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Speed",
+        type_ = "string",
+        json_path = ".status.ports[*].speed",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Chain",
+        type_ = "string",
+        json_path = ".status.chain.network",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkSpec {
+    /// The Fabric that the node belongs to.
+    pub fabric_name: String,
+    /// Whether the agent creates virtual functions.
+    pub vf_management: VfManagement,
+    /// MTU that the ports must carry.
+    pub mtu: u32,
+    /// Whether the agent gives back everything that it changed on the node.
+    #[serde(default)]
+    pub teardown: bool,
+    /// The rails of this node.
+    #[schemars(length(max = 16))]
+    pub rails: Vec<NodeRail>,
+}
+
+/// One rail of a node. The port is named by exactly one of `pciAddress` and `netdev`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRail {
+    /// Rail id.
+    pub id: u32,
+    /// Rail name.
+    pub name: String,
+    /// PCI address of the physical function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_address: Option<String>,
+    /// Interface name of the physical function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netdev: Option<String>,
+    /// Virtual functions that it should have.
+    pub vfs: u32,
+    /// Expected speed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Bandwidth>,
+}
+
+/// What the agent found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// In short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<NodeSummary>,
+    /// The rails' ports, by rail.
+    #[serde(default)]
+    pub ports: Vec<NodePort>,
+    /// The CNI chain entry, as the container runtime has loaded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainStatus>,
+    /// Ready, ChainReady, TornDown.
+    #[serde(default)]
+    #[schemars(schema_with = "crate::meta::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A node in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSummary {
+    /// Healthy rails, of those wanted: 8/8.
+    pub rails: String,
+    /// Functions in use, of those that exist: 3/64.
+    pub vfs: String,
+}
+
+/// One port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePort {
+    /// Rail id.
+    pub rail: u32,
+    /// PCI address of the physical function.
+    pub pci_address: String,
+    /// Interface name of the physical function.
+    pub netdev: String,
+    /// Kernel driver.
+    pub driver: String,
+    /// Speed of the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Bandwidth>,
+    /// RDMA device of the port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma_device: Option<String>,
+    /// NUMA node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// Its virtual functions.
+    pub vfs: PortVfs,
+    /// Health.
+    pub state: PortHealth,
+    /// Why it is not healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Virtual functions of a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PortVfs {
+    /// Taken by pods.
+    pub used: u32,
+    /// That exist.
+    pub total: u32,
+}
+
+/// Health of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PortHealth {
+    /// Link up at the expected speed, with functions.
+    Healthy,
+    /// No carrier.
+    Down,
+    /// Slower than the fabric says.
+    Slow,
+    /// No or too few functions.
+    NoVfs,
+}
+
+/// The CNI chain entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChainStatus {
+    /// Name of the cluster network's conflist that Railhead is chained to.
+    pub network: String,
+    /// Whether the runtime has loaded it.
+    pub loaded: bool,
+}

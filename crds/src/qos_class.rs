@@ -1,0 +1,90 @@
+//! `QosClass`: what a class of traffic gets, like a PriorityClass for the network.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::Bandwidth;
+
+/// A QosClass is what a class of training traffic gets on every rail: marking, priority, guaranteed and maximum bandwidth.
+/// Editing a class never alters a network that already has its slice.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "railhead.dev",
+    version = "v1alpha1",
+    kind = "QosClass",
+    plural = "qosclasses",
+    shortname = "qosc",
+    category = "railhead",
+    printcolumn(name = "DSCP", type_ = "integer", json_path = ".spec.dscp"),
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
+    printcolumn(
+        name = "Guaranteed",
+        type_ = "string",
+        json_path = ".spec.bandwidth.guaranteed"
+    ),
+    printcolumn(
+        name = "Maximum",
+        type_ = "string",
+        json_path = ".spec.bandwidth.maximum"
+    ),
+    printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct QosClassSpec {
+    /// Whether networks that name no class use this one. At most one class may say true; default false.
+    #[serde(default)]
+    pub default: bool,
+    /// Differentiated services code point of the traffic, 0 to 63. The RDMA traffic class and NCCL_IB_TC are this value
+    /// times four. RoCE is 26 on most fabrics.
+    #[schemars(range(min = 0, max = 63))]
+    pub dscp: u8,
+    /// 802.1p priority, 0 to 7: the priority code point in the VLAN tag, and the PFC priority.
+    #[schemars(range(min = 0, max = 7))]
+    pub priority: u8,
+    /// Bandwidth per pod and port.
+    pub bandwidth: ClassBandwidth,
+    /// Settings of the virtual function.
+    #[serde(default)]
+    pub vf: ClassVf,
+}
+
+/// Bandwidth per pod and port.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassBandwidth {
+    /// What a pod is sure to get on each of its ports, for example 10G. Admitted by the scheduler and never oversold.
+    pub guaranteed: Bandwidth,
+    /// Cap of the virtual function, for example 100G. Default: line rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<Bandwidth>,
+}
+
+/// Settings of the virtual function.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassVf {
+    /// Whether the function may change its own MAC and receive filters. Default false.
+    #[serde(default)]
+    pub trust: bool,
+    /// Whether the port drops frames whose source MAC is not the function's. Default true.
+    #[serde(default = "yes")]
+    pub spoof_check: bool,
+}
+
+impl Default for ClassVf {
+    fn default() -> Self {
+        Self {
+            trust: false,
+            spoof_check: true,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}

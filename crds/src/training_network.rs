@@ -1,0 +1,172 @@
+//! `TrainingNetwork`: what an ML engineer applies. Six lines are enough.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Bandwidth;
+
+/// A TrainingNetwork gives one training job its own slice of the backend network: contiguous addresses with a stable one
+/// per index, a VLAN, and on every rail an SR-IOV function with RDMA and guaranteed bandwidth.
+///
+/// Pods join it with the label `railhead.dev/network: <name>`.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "railhead.dev",
+    version = "v1alpha1",
+    kind = "TrainingNetwork",
+    plural = "trainingnetworks",
+    shortname = "tnet",
+    category = "railhead",
+    namespaced,
+    status = "TrainingNetworkStatus",
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".spec.pods"),
+    printcolumn(name = "Attached", type_ = "string", json_path = ".status.summary.attached"),
+    printcolumn(name = "Rails", type_ = "integer", json_path = ".status.summary.rails"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".status.qosClassName"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Prefix", type_ = "string", json_path = ".status.summary.prefix", priority = 1),
+    printcolumn(name = "VLAN", type_ = "string", json_path = ".status.summary.vlan", priority = 1),
+    printcolumn(name = "Slice", type_ = "string", json_path = ".status.sliceName", priority = 1),
+    validation = Rule::new("size(self.metadata.name) <= 57")
+        .message("the name of a TrainingNetwork has at most 57 characters: it is part of the names of its claim template and its slice"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of a TrainingNetwork is a label value and part of other names: lower case letters, digits and dashes")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.pods == oldSelf.pods")
+        .message("pods cannot be changed: addresses are reserved as one block; delete the network and apply it anew"),
+    validation = Rule::new("has(self.fabricName) == has(oldSelf.fabricName) && (!has(self.fabricName) || self.fabricName == oldSelf.fabricName)")
+        .message("fabricName cannot be changed; delete the network and apply it anew"),
+    validation = Rule::new("has(self.qosClassName) == has(oldSelf.qosClassName) && (!has(self.qosClassName) || self.qosClassName == oldSelf.qosClassName)")
+        .message("qosClassName cannot be changed; delete the network and apply it anew"),
+    validation = Rule::new("has(self.rails) == has(oldSelf.rails) && (!has(self.rails) || self.rails == oldSelf.rails)")
+        .message("rails cannot be changed: all pods of a network have the same; delete the network and apply it anew"),
+    validation = Rule::new("has(self.bandwidthPerRail) == has(oldSelf.bandwidthPerRail) && (!has(self.bandwidthPerRail) || self.bandwidthPerRail == oldSelf.bandwidthPerRail)")
+        .message("bandwidthPerRail cannot be changed in this version; delete the network and apply it anew")
+)]
+pub struct TrainingNetworkSpec {
+    /// How many pods the network has. Their indices are 0 to pods-1. Immutable.
+    #[schemars(range(min = 1, max = 65536))]
+    pub pods: u32,
+    /// The Fabric. Default: the one that says `default: true`. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 57))]
+    pub fabric_name: Option<String>,
+    /// The QosClass. Default: the one that says `default: true`. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub qos_class_name: Option<String>,
+    /// Which rails the pods get, the same for all of them. Default: all rails of the fabric. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rails: Option<NetworkRails>,
+    /// Guaranteed bandwidth per pod and rail in decimal bits per second, for example 200G. Default: the class's guarantee.
+    /// Immutable in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_per_rail: Option<Bandwidth>,
+    /// NCCL settings derived from the attachment. Changes reach pods that start later.
+    #[serde(default)]
+    pub nccl: Nccl,
+}
+
+/// Which rails the pods of a network get.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.count) != has(self.names)").message("rails are chosen by exactly one of count and names"))]
+pub struct NetworkRails {
+    /// The first `count` rails of the fabric, by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 16))]
+    pub count: Option<u32>,
+    /// Rails by name, for example [rail0, rail4].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16), inner(length(max = 15)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub names: Option<Vec<String>>,
+}
+
+/// NCCL settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Nccl {
+    /// File mounts the settings at /etc/nccl.conf (a user's environment wins over it), None leaves NCCL alone. Default File.
+    #[serde(default)]
+    pub inject: NcclInject,
+    /// Settings of your own, added to the file; they win over the derived ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// How NCCL settings reach the pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NcclInject {
+    /// As /etc/nccl.conf.
+    #[default]
+    File,
+    /// Not at all.
+    None,
+}
+
+/// What a network got and how far its pods are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainingNetworkStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The network's NetworkSlice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice_name: Option<String>,
+    /// The Fabric that was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric_name: Option<String>,
+    /// The QosClass that was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos_class_name: Option<String>,
+    /// In short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<NetworkSummary>,
+    /// Ready, Reserved, Attached, Degraded.
+    #[serde(default)]
+    #[schemars(schema_with = "crate::meta::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A network in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkSummary {
+    /// Pods that are wired, of those declared: 30/32.
+    pub attached: String,
+    /// Number of rails.
+    pub rails: i32,
+    /// Prefix on the first rail.
+    pub prefix: String,
+    /// VLAN, the same on all rails.
+    pub vlan: String,
+    /// How far an index keeps its address when its pod moves: Network = to any node.
+    pub stability: Stability,
+}
+
+/// How far an index keeps its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Stability {
+    /// On every node of the fabric.
+    #[default]
+    Network,
+}
