@@ -1,13 +1,21 @@
 //! `lab`: brings up, uses and takes down the lab.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use railhead_e2e::lab::cache::Cache;
-use railhead_e2e::lab::prepare::prepare;
+use railhead_e2e::lab::prepare::{Half, prepare};
+use railhead_e2e::lab::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab};
 
 /// A real Kubernetes with SR-IOV nodes on one machine.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    /// Which lab; a control plane without nodes is called `cp` unless you say otherwise.
+    #[arg(long, global = true)]
+    name: Option<String>,
     #[command(subcommand)]
     task: Task,
 }
@@ -15,11 +23,84 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Build or download everything that comes from elsewhere, once per set of pins.
-    Prepare,
+    Prepare {
+        /// Prepare only this half.
+        #[arg(long)]
+        only: Option<Half>,
+    },
+    /// Start the lab and leave it running.
+    Up {
+        /// How many nodes.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+        nodes: u8,
+        /// Only the control plane.
+        #[arg(long)]
+        no_nodes: bool,
+    },
+    /// Stop the lab and leave nothing behind.
+    Down,
+    /// Run kubectl as the administrator.
+    Kubectl {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run helm as the administrator.
+    Helm {
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run a command inside the lab's network namespace, with KUBECONFIG and PATH set.
+    Exec {
+        /// Program and arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print how to use kubectl and how to get a shell on a node.
+    Env,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
-        Task::Prepare => prepare(&Cache::open()?).map(|_| ()),
+fn main() -> Result<()> {
+    let Arguments { name, task } = Arguments::parse();
+    let no_nodes = matches!(task, Task::Up { no_nodes: true, .. });
+    let name = name.unwrap_or_else(|| if no_nodes { CONTROL_PLANE_NAME } else { DEFAULT_NAME }.to_owned());
+    match task {
+        Task::Prepare { only } => prepare(&Cache::open()?, only).map(|_| ()),
+        Task::Up { nodes, no_nodes } => {
+            let lab = Lab::up(&name, if no_nodes { 0 } else { nodes.into() })?;
+            print!("{}", how_to_use(&lab));
+            Ok(())
+        }
+        Task::Down => Lab::down(&name),
+        Task::Kubectl { arguments } => become_program(Lab::attach_to(&name)?.command("kubectl").args(arguments)),
+        Task::Helm { arguments } => become_program(Lab::attach_to(&name)?.command("helm").args(arguments)),
+        Task::Exec { command } => {
+            let (program, arguments) = command.split_first().context("no command given")?;
+            become_program(Lab::attach_to(&name)?.command(program).args(arguments))
+        }
+        Task::Env => {
+            print!("{}", how_to_use(&Lab::attach_to(&name)?));
+            Ok(())
+        }
     }
+}
+
+/// Replaces this process, so that signals, terminal and exit code are the program's own.
+fn become_program(command: &mut Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).context("cannot run nsenter: is util-linux installed?")
+}
+
+fn how_to_use(lab: &Lab) -> String {
+    let which = if lab.name() == DEFAULT_NAME { String::new() } else { format!(" --name {}", lab.name()) };
+    let mut text = format!(
+        "kubectl:  lab{which} kubectl get nodes\nhelm:     lab{which} helm list -A\nanything: lab{which} exec -- bash\n\
+         logs:     {}\n",
+        lab.state().join("logs").display()
+    );
+    if lab.node_count() > 0 {
+        text.push_str("a node:   lab shell node1 [-- command]\n");
+    }
+    text
 }

@@ -1,7 +1,241 @@
-//! The lab: a real Kubernetes with real SR-IOV nodes on one machine.
+//! The lab: a real Kubernetes with real SR-IOV nodes on one machine, all of it inside one network namespace.
 
 pub mod cache;
+mod control_plane;
+pub mod namespace;
 pub mod pins;
+mod pki;
 pub mod prepare;
 pub mod progress;
 pub mod run;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use cache::Cache;
+use namespace::Namespace;
+use pins::Pins;
+use prepare::Parts;
+use progress::{say, step};
+use run::{Output, capture, capture_with_input, tail};
+
+/// Rails of every lab: one igb port per node and rail.
+pub const RAILS: usize = 2;
+/// The lab with nodes.
+pub const DEFAULT_NAME: &str = "lab";
+/// The control plane without nodes, for tests that need no node.
+pub const CONTROL_PLANE_NAME: &str = "cp";
+
+const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+const SHAPE_VERSION: u32 = 1;
+
+/// What a started lab consists of; kept in its state folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Shape {
+    version: u32,
+    nodes: usize,
+}
+
+/// A lab: where its parts, state and logs are, and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    name: String,
+    namespace: Namespace,
+    state: PathBuf,
+    parts: Parts,
+    cache: Cache,
+    nodes: usize,
+}
+
+impl Lab {
+    fn describe(name: &str, nodes: usize) -> Result<Self> {
+        if name.is_empty() || name.len() > 16 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+            bail!("`{name}` is no name for a lab: use up to 16 lower-case letters and digits");
+        }
+        let cache = Cache::open()?;
+        Ok(Self {
+            name: name.to_owned(),
+            namespace: Namespace::named(format!("railhead-{name}")),
+            state: cache.root().join("state").join(name),
+            parts: Parts::expected(&cache, &Pins::load()?)?,
+            nodes,
+            cache,
+        })
+    }
+
+    /// The running lab with nodes.
+    pub fn attach() -> Result<Self> {
+        Self::attach_to(DEFAULT_NAME)
+    }
+
+    /// The running lab with this name.
+    pub fn attach_to(name: &str) -> Result<Self> {
+        let lab = Self::describe(name, 0)?;
+        let how = format!("start it with `lab up{}`", if name == CONTROL_PLANE_NAME { " --no-nodes" } else { "" });
+        if !lab.namespace.exists() {
+            bail!("the lab `{name}` is not up: {how}");
+        }
+        let file = lab.state.join("lab.json");
+        let text = fs::read(&file).with_context(|| format!("the lab `{name}` did not come up completely: {how}"))?;
+        let shape: Shape = serde_json::from_slice(&text).with_context(|| format!("{} does not parse", file.display()))?;
+        if shape.version != SHAPE_VERSION {
+            bail!("the lab `{name}` was started by another version of this program: run `lab down`, then {how}");
+        }
+        Ok(Self { nodes: shape.nodes, ..lab })
+    }
+
+    /// Brings a lab up, or attaches to it where it is up already. What an interrupted start left behind is removed first.
+    pub fn up(name: &str, nodes: usize) -> Result<Self> {
+        let lab = Self::describe(name, nodes)?;
+        if let Some(missing) = lab.parts.missing(nodes > 0) {
+            bail!("{} is not built yet: run `lab prepare` first", missing.display());
+        }
+        let _lock = lab.lock()?;
+        if let Ok(running) = Self::attach_to(name) {
+            if running.nodes == nodes && running.kubectl(&["get", "--raw=/readyz"])?.success() {
+                say(format!("the lab `{name}` is up already"));
+                return Ok(running);
+            }
+            say(format!("the lab `{name}` is up in another shape or does not answer: starting it anew"));
+        }
+        lab.clean()?;
+        fs::create_dir_all(lab.state.join("logs"))?;
+        say(format!("state and logs: {}", lab.state.display()));
+        let started = lab.start();
+        if started.is_err() {
+            lab.show_logs();
+        }
+        started.with_context(|| format!("the lab `{name}` did not come up; what runs is left for inspection until `lab down`"))?;
+        let shape = Shape { version: SHAPE_VERSION, nodes };
+        fs::write(lab.state.join("lab.json"), serde_json::to_vec(&shape)?)?;
+        Ok(lab)
+    }
+
+    fn start(&self) -> Result<()> {
+        self.namespace.create(self.nodes, RAILS)?;
+        let _authority = control_plane::credentials(self)?;
+        step("starting the control plane", || control_plane::start(self))?;
+        Ok(())
+    }
+
+    /// Takes a lab down, whatever of it is there.
+    pub fn down(name: &str) -> Result<()> {
+        let lab = Self::describe(name, 0)?;
+        let _lock = lab.lock()?;
+        lab.clean()?;
+        say(format!("the lab `{name}` is down"));
+        Ok(())
+    }
+
+    fn clean(&self) -> Result<()> {
+        self.namespace.destroy()?;
+        if self.state.exists() {
+            // The logs stay until the next start: they are what one wants to read after a failure.
+            for entry in fs::read_dir(&self.state)? {
+                let entry = entry?;
+                if entry.file_name() == "logs" {
+                    continue;
+                }
+                let path = entry.path();
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One `lab up` or `lab down` at a time.
+    fn lock(&self) -> Result<File> {
+        fs::create_dir_all(self.cache.root().join("state"))?;
+        let path = self.cache.root().join("state").join(format!("{}.lock", self.name));
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        if file.try_lock().is_err() {
+            say(format!("waiting for another start or stop of the lab `{}`", self.name));
+            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        }
+        Ok(file)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many nodes it has.
+    pub fn node_count(&self) -> usize {
+        self.nodes
+    }
+
+    /// Its network namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its folder of state and logs.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The third-party programs and the node's root and kernel.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    fn pki(&self) -> PathBuf {
+        self.state.join("pki")
+    }
+
+    /// The log of one of its parts.
+    pub fn log(&self, part: &str) -> PathBuf {
+        self.state.join("logs").join(format!("{part}.log"))
+    }
+
+    /// Credentials of the cluster's administrator. The API server can be reached from inside the namespace only.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.state.join("kubeconfig")
+    }
+
+    /// A command inside the namespace, with `KUBECONFIG` set and kubectl, helm and etcd on the `PATH`.
+    pub fn command(&self, program: &str) -> Command {
+        let inherited = std::env::var("PATH").unwrap_or_default();
+        let own = [&self.parts.kubernetes, &self.parts.helm, &self.parts.etcd, &self.parts.cnitool];
+        let own = own.map(|path| path.display().to_string()).join(":");
+        // nsenter looks the program up, so the PATH has to be set for it already.
+        let mut command = self.namespace.command(program);
+        command.env("PATH", format!("{own}:{inherited}")).env("KUBECONFIG", self.kubeconfig());
+        command
+    }
+
+    /// Runs kubectl as the administrator.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
+        capture(self.command("kubectl").args(arguments), COMMAND_LIMIT)
+    }
+
+    /// Runs kubectl with something on standard input, as for `apply -f -`.
+    pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        capture_with_input(self.command("kubectl").args(arguments), input.as_bytes().to_vec(), COMMAND_LIMIT)
+    }
+
+    /// Runs helm as the administrator.
+    pub fn helm(&self, arguments: &[&str]) -> Result<Output> {
+        capture(self.command("helm").args(arguments), COMMAND_LIMIT)
+    }
+
+    /// Moves the calling thread into the namespace; call it first in `main`, before any thread is made.
+    pub fn enter_netns(&self) -> Result<()> {
+        self.namespace.enter()
+    }
+
+    /// Prints the ends of all logs.
+    pub fn show_logs(&self) {
+        let Ok(entries) = fs::read_dir(self.state.join("logs")) else { return };
+        for entry in entries.flatten() {
+            eprintln!("--- end of {}\n{}", entry.path().display(), tail(&entry.path(), 15));
+        }
+    }
+}

@@ -153,18 +153,6 @@ fn wait(child: &mut Child, name: &str, limit: Duration) -> Result<ExitStatus> {
     }
 }
 
-/// Asks again until the answer is yes; an error names what was waited for and the last reason.
-pub fn wait_until(what: &str, limit: Duration, every: Duration, mut ask: impl FnMut() -> Result<()>) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        let Err(reason) = ask() else { return Ok(()) };
-        if start.elapsed() > limit {
-            return Err(reason.context(format!("{what}: not within {}s", limit.as_secs())));
-        }
-        thread::sleep(every);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

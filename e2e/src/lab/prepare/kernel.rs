@@ -1,6 +1,7 @@
 //! The node's kernel: the newest of the pinned suite, unpacked without installing it, with an initramfs that mounts the shared root.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +19,7 @@ const RECIPE: &str = "kernel 1";
 const LIMIT: Duration = Duration::from_secs(300);
 const INIT: &str = include_str!("../../../lab/node/initramfs-init.sh");
 /// What has to work before the root is mounted; everything else comes from the root itself.
-const EARLY: &[&str] = &["/virtio/", "/9p/", "/netfs/", "/overlayfs/", "virtio_blk", "/ext4/", "/jbd2/", "mbcache", "crc16", "crc32c"];
+const EARLY: &[&str] = &["virtio_pci", "virtio_blk", "9p", "9pnet_virtio", "overlay", "ext4"];
 
 pub(super) fn slot(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
     Ok(cache.slot("kernel", &recipe_key(kernel)?))
@@ -42,9 +43,9 @@ pub(super) fn build(cache: &Cache, kernel: &Kernel, mirror: &Mirror) -> Result<P
         // The backports suite has no busybox of its own; the stable one of this machine's mirror does.
         let stable = ForeignSuite::open(&apt.join("stable"), mirror, &mirror.release)?;
         stable.unpack(&[&packages[2]], &unpacked)?;
-        fs::copy(unpacked.join(format!("boot/vmlinuz-{version}")), folder.join("vmlinuz"))?;
         let modules = unpacked.join("usr/lib/modules").join(version);
-        capture(Command::new("depmod").arg("-b").arg(unpacked.join("usr")).arg(version), LIMIT)?;
+        fs::copy(modules.join("vmlinuz"), folder.join("vmlinuz")).context("the kernel package has no vmlinuz")?;
+        capture(Command::new("depmod").arg("-b").arg(unpacked.join("usr")).arg(version), LIMIT)?.ok()?;
         initramfs(&unpacked, &modules, version, &folder.join("initramfs"))?;
         fs::create_dir(folder.join("modules"))?;
         fs::rename(&modules, folder.join("modules").join(version))?;
@@ -74,7 +75,7 @@ fn compare(a: &str, b: &str) -> Ordering {
 
 fn initramfs(unpacked: &Path, modules: &Path, version: &str, out: &Path) -> Result<()> {
     let tree = unpacked.join("initramfs");
-    for dir in ["bin", "proc", "sys", "dev", "root", "ro", "rw"] {
+    for dir in ["bin", "lib", "proc", "sys", "dev", "root", "ro", "rw"] {
         fs::create_dir_all(tree.join(dir))?;
     }
     let busybox = ["usr/bin/busybox", "bin/busybox"].map(|path| unpacked.join(path));
@@ -83,37 +84,29 @@ fn initramfs(unpacked: &Path, modules: &Path, version: &str, out: &Path) -> Resu
     fs::write(tree.join("init"), INIT)?;
     capture(Command::new("chmod").arg("755").arg(tree.join("init")), LIMIT)?.ok()?;
     let kept = tree.join("lib/modules").join(version);
-    for file in files_below(modules)? {
-        let name = file.to_string_lossy();
-        if name.contains(".ko") && EARLY.iter().any(|part| name.contains(part)) {
-            let to = kept.join(file.strip_prefix(modules)?);
-            fs::create_dir_all(to.parent().context("a module has no folder")?)?;
-            fs::copy(&file, &to)?;
-            if to.extension().is_some_and(|e| e == "xz") {
-                // busybox's modprobe hands the file to the kernel as it is.
-                capture(Command::new("xz").arg("-d").arg(&to), LIMIT)?.ok()?;
-            }
+    let dependencies = fs::read_to_string(modules.join("modules.dep")).context("depmod wrote no modules.dep")?;
+    for file in with_dependencies(&dependencies, EARLY) {
+        let to = kept.join(file);
+        fs::create_dir_all(to.parent().context("a module has no folder")?)?;
+        fs::copy(modules.join(file), &to)?;
+        if to.extension().is_some_and(|e| e == "xz") {
+            // busybox's modprobe hands the file to the kernel as it is.
+            capture(Command::new("xz").arg("-d").arg(&to), LIMIT)?.ok()?;
         }
-    }
-    for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
-        fs::copy(modules.join(list), kept.join(list)).ok();
     }
     capture(Command::new("depmod").arg("-b").arg(&tree).arg(version), LIMIT)?.ok()?;
     let pack = format!("find . | cpio --quiet -o -H newc > {}", out.display());
     capture(Command::new("sh").args(["-c", &pack]).current_dir(&tree), LIMIT)?.ok().map(|_| ())
 }
 
-fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path())?);
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
+/// The files of these modules and of everything they need, from the text of a `modules.dep`. Built-in modules have none.
+fn with_dependencies<'a>(modules_dep: &'a str, wanted: &[&str]) -> BTreeSet<&'a str> {
+    let is_wanted = |path: &str| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        wanted.iter().any(|name| file.split(".ko").next() == Some(name))
+    };
+    let lines = modules_dep.lines().filter_map(|line| line.split_once(':')).filter(|(path, _)| is_wanted(path));
+    lines.flat_map(|(path, needs)| std::iter::once(path).chain(needs.split_whitespace())).collect()
 }
 
 #[cfg(test)]
@@ -131,5 +124,13 @@ mod tests {
         ];
         assert_eq!(newest(names.into_iter(), "7.1"), Some("7.2.12+deb13-amd64"));
         assert_eq!(newest(names.into_iter(), "7.4"), None);
+    }
+
+    #[test]
+    fn an_early_module_comes_with_everything_it_needs() {
+        let text = "kernel/fs/9p/9p.ko.xz: kernel/net/9p/9pnet.ko.xz kernel/fs/netfs/netfs.ko.xz\n\
+                    kernel/net/9p/9pnet.ko.xz:\nkernel/net/9p/9pnet_rdma.ko.xz: kernel/net/9p/9pnet.ko.xz\n";
+        let files = with_dependencies(text, &["9p"]);
+        assert_eq!(Vec::from_iter(files), ["kernel/fs/9p/9p.ko.xz", "kernel/fs/netfs/netfs.ko.xz", "kernel/net/9p/9pnet.ko.xz"]);
     }
 }

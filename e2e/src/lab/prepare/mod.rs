@@ -54,27 +54,39 @@ impl Parts {
 
     /// The first part that is missing.
     pub fn missing(&self, with_nodes: bool) -> Option<&PathBuf> {
-        let control_plane = [&self.kubernetes, &self.etcd, &self.helm];
-        let nodes = [&self.containerd, &self.cnitool, &self.root, &self.kernel];
+        let control_plane = [&self.kubernetes, &self.etcd];
+        let nodes = [&self.helm, &self.containerd, &self.cnitool, &self.root, &self.kernel];
         let nodes = nodes.into_iter().filter(|_| with_nodes);
         control_plane.into_iter().chain(nodes).find(|path| !path.is_dir())
     }
 }
 
+/// Which half of the parts to prepare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Half {
+    /// Programs built from Go modules.
+    Programs,
+    /// The node's kernel and root file system.
+    Node,
+}
+
 /// Builds what is not in the cache yet. Downloads and Go builds run side by side: one waits for the net, the other for the processor.
-pub fn prepare(cache: &Cache) -> Result<Parts> {
+pub fn prepare(cache: &Cache, only: Option<Half>) -> Result<Parts> {
     let pins = Pins::load()?;
     programs::check_toolchain()?;
     let mirror = step("installing what is missing on this machine", install_packages)?;
     thread::scope(|scope| {
-        let debian = scope.spawn(|| {
-            let kernel = kernel::build(cache, &pins.kernel, &mirror)?;
-            root::build(cache, &pins.root, &mirror)?;
-            anyhow::Ok(kernel)
+        let node = scope.spawn(|| {
+            if only != Some(Half::Programs) {
+                kernel::build(cache, &pins.kernel, &mirror)?;
+                root::build(cache, &pins.root, &mirror)?;
+            }
+            anyhow::Ok(())
         });
-        let built = pins.programs.iter().try_for_each(|program| programs::build(cache, program).map(|_| ()));
-        debian.join().map_err(|_| anyhow!("the thread that builds the node's root panicked"))??;
-        built
+        let programs = pins.programs.iter().filter(|_| only != Some(Half::Node));
+        let built = programs.map(|program| programs::build(cache, program).map(|_| ())).collect::<Result<Vec<_>>>();
+        node.join().map_err(|_| anyhow!("the thread that builds the node's root panicked"))??;
+        built.map(|_| ())
     })?;
     Parts::expected(cache, &pins)
 }
