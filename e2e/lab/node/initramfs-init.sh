@@ -1,23 +1,24 @@
 #!/bin/busybox sh
-# First program of a lab node. Mounts the shared root read-only, lays memory over it, mounts the node's own disk and the lab
-# folder, and hands over to /lab/node.sh.
+# First program of a lab node. Mounts the shared root read-only, lays memory over it, mounts the node's own disk, the kernel's
+# modules and the lab folder, and hands over to /lab/node.sh.
 /bin/busybox --install -s /bin
 export PATH=/bin
 
 mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev
-for module in virtio_pci virtio_blk 9p 9pnet_virtio overlay ext4; do modprobe $module; done
+# Some of these are built into the kernel; what is really missing shows in the mounts below.
+for module in virtio_pci virtio_blk 9pnet_virtio 9p overlay ext4; do modprobe $module 2>/dev/null; done
 
-share="trans=virtio,version=9p2000.L,msize=512000,cache=loose"
-mount -t 9p -o "ro,$share" root /ro
+share="ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose"
+mount -t 9p -o $share root /ro
 mount -t tmpfs -o size=512m none /rw
 mkdir -p /rw/upper /rw/work
 mount -t overlay -o lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work none /root
 
-mkdir -p /root/lab
-mount -t 9p -o "ro,$share" lab /root/lab
-mount -t 9p -o "ro,$share" modules /root/usr/lib/modules || { mkdir -p /root/usr/lib/modules; mount -t 9p -o "ro,$share" modules /root/usr/lib/modules; }
+mkdir -p /root/lab /root/usr/lib/modules
+mount -t 9p -o $share lab /root/lab
+mount -t 9p -o $share modules /root/usr/lib/modules
 mount -t ext4 -o noatime /dev/vda /root/var/lib
 mount -t tmpfs none /root/tmp
 mount -t tmpfs none /root/run

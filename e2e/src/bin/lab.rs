@@ -1,5 +1,6 @@
 //! `lab`: brings up, uses and takes down the lab.
 
+use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -57,6 +58,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
+    /// Run a command on a node as root, or get a terminal there.
+    Shell {
+        /// node1, node2, ...
+        node: String,
+        /// What to run; a terminal where nothing is given.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Print how to use kubectl and how to get a shell on a node.
     Env,
 }
@@ -78,6 +87,18 @@ fn main() -> Result<()> {
         Task::Exec { command } => {
             let (program, arguments) = command.split_first().context("no command given")?;
             become_program(Lab::attach_to(&name)?.command(program).args(arguments))
+        }
+        Task::Shell { node, command } => {
+            let number = node.strip_prefix("node").unwrap_or(&node);
+            let number = number.parse().with_context(|| format!("`{node}` is no node: nodes are called node1, node2, ..."))?;
+            let node = Lab::attach_to(&name)?.node(number)?;
+            let terminal = command.is_empty() && std::io::stdin().is_terminal();
+            let mut ssh = node.ssh(if terminal { &["-t"] } else { &[] });
+            ssh.arg(format!("export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin; {}", command.join(" ")));
+            if command.is_empty() {
+                ssh.arg("exec bash -l");
+            }
+            become_program(&mut ssh)
         }
         Task::Env => {
             print!("{}", how_to_use(&Lab::attach_to(&name)?));

@@ -3,22 +3,26 @@
 pub mod cache;
 mod control_plane;
 pub mod namespace;
+mod node;
 pub mod pins;
 mod pki;
 pub mod prepare;
 pub mod progress;
+mod qmp;
 pub mod run;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use cache::Cache;
 use namespace::Namespace;
+pub use node::Node;
 use pins::Pins;
 use prepare::Parts;
 use progress::{say, step};
@@ -118,9 +122,42 @@ impl Lab {
 
     fn start(&self) -> Result<()> {
         self.namespace.create(self.nodes, RAILS)?;
-        let _authority = control_plane::credentials(self)?;
-        step("starting the control plane", || control_plane::start(self))?;
-        Ok(())
+        fs::create_dir_all(self.sockets())?;
+        let authority = control_plane::credentials(self)?;
+        let nodes = self.nodes();
+        if !nodes.is_empty() {
+            node::make_ssh_key(self)?;
+            nodes.iter().try_for_each(|node| node.prepare(&authority))?;
+        }
+        // The machines take much longer than the control plane, and ask again until it is there.
+        thread::scope(|scope| {
+            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| self.boot(node))).collect();
+            step("starting the control plane", || control_plane::start(self))?;
+            for boot in boots {
+                boot.join().map_err(|_| anyhow!("the thread that boots a node panicked"))??;
+            }
+            Ok(())
+        })
+    }
+
+    /// Boots a node; a boot that fails is tried once more.
+    fn boot(&self, node: &Node) -> Result<()> {
+        let attempt = || {
+            let power_on = Instant::now();
+            let mut machine = [node.power_on()?];
+            let result = node.wait_ready(&mut machine, power_on).and_then(|_| node.wait_usable(&mut machine));
+            if let Err(error) = &result {
+                say(format!("{} did not come up: {error:#}\n{}", node.name(), node.last_words()));
+                machine[0].end()?;
+            } else {
+                say(format!("{} has its images {:.1}s after power-on", node.name(), power_on.elapsed().as_secs_f64()));
+            }
+            result
+        };
+        attempt().or_else(|_| {
+            say(format!("booting {} a second time", node.name()));
+            attempt()
+        })
     }
 
     /// Takes a lab down, whatever of it is there.
@@ -134,6 +171,9 @@ impl Lab {
 
     fn clean(&self) -> Result<()> {
         self.namespace.destroy()?;
+        if self.sockets().exists() {
+            fs::remove_dir_all(self.sockets()).with_context(|| format!("cannot remove {}", self.sockets().display()))?;
+        }
         if self.state.exists() {
             // The logs stay until the next start: they are what one wants to read after a failure.
             for entry in fs::read_dir(&self.state)? {
@@ -184,6 +224,24 @@ impl Lab {
     /// The third-party programs and the node's root and kernel.
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// A node, by its number from 1.
+    pub fn node(&self, number: usize) -> Result<Node> {
+        if (1..=self.nodes).contains(&number) {
+            return Ok(Node::of(self, number));
+        }
+        bail!("the lab `{}` has {} nodes and no node{number}", self.name, self.nodes)
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> Vec<Node> {
+        (1..=self.nodes).map(|number| Node::of(self, number)).collect()
+    }
+
+    /// Control sockets have a folder of their own: their paths must be short.
+    fn sockets(&self) -> PathBuf {
+        Path::new("/run").join(self.namespace.name())
     }
 
     fn pki(&self) -> PathBuf {

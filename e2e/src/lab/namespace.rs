@@ -105,10 +105,16 @@ impl Namespace {
 
     /// Starts a program inside that outlives this one. Its output goes to the log.
     pub fn daemon(&self, name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Daemon> {
+        let mut command = self.command(program);
+        command.args(arguments);
+        Self::daemon_of(&command, name, log)
+    }
+
+    /// Starts a command made by [`Namespace::command`] so that it outlives this program.
+    pub fn daemon_of(inside: &Command, name: &str, log: &Path) -> Result<Daemon> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new("setsid");
-        command.arg("nsenter").arg(format!("--net={}", self.path().display())).arg("--");
-        command.arg(program).args(arguments);
+        command.arg(inside.get_program()).args(inside.get_args());
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("cannot start `{}`", describe(&command)))?;
         Ok(Daemon { name: name.to_owned(), log: log.to_path_buf(), child })
@@ -190,6 +196,11 @@ impl Daemon {
             None => Ok(()),
             Some(status) => bail!("{} ended with {status}; end of {}:\n{}", self.name, self.log.display(), tail(&self.log, 20)),
         }
+    }
+
+    /// Ends it at once.
+    pub fn end(&mut self) -> Result<()> {
+        self.child.kill().and_then(|()| self.child.wait()).with_context(|| format!("cannot end {}", self.name)).map(|_| ())
     }
 
     /// Its log.

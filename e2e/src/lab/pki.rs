@@ -42,12 +42,16 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let authority = Self { issuer, folder: folder.to_path_buf() };
-        authority.write("ca.crt", &authority.issuer.pem())?;
         Ok(authority)
     }
 
-    /// Issues `<file>.crt` and `<file>.key`.
+    /// Issues `<file>.crt` and `<file>.key` into the authority's own folder.
     pub(super) fn issue(&self, identity: &Identity<'_>) -> Result<()> {
+        self.issue_to(&self.folder, identity)
+    }
+
+    /// Issues `<file>.crt` and `<file>.key`, with `ca.crt` beside them, into a folder that its holder will see.
+    pub(super) fn issue_to(&self, folder: &Path, identity: &Identity<'_>) -> Result<()> {
         let key = KeyPair::generate()?;
         let mut params = valid_now(CertificateParams::new(identity.serves.clone())?);
         params.distinguished_name = name(identity.user, identity.group);
@@ -57,22 +61,23 @@ impl Authority {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         let certificate = params.signed_by(&key, &self.issuer)?;
-        self.write(&format!("{}.crt", identity.file), &certificate.pem())?;
-        self.write(&format!("{}.key", identity.file), &key.serialize_pem())
+        write(folder, "ca.crt", &self.issuer.pem())?;
+        write(folder, &format!("{}.crt", identity.file), &certificate.pem())?;
+        write(folder, &format!("{}.key", identity.file), &key.serialize_pem())
     }
 
     /// The key pair that signs and checks service account tokens.
     pub(super) fn service_account_keys(&self) -> Result<()> {
         let key = KeyPair::generate()?;
-        self.write("service-account.key", &key.serialize_pem())?;
-        self.write("service-account.pub", &key.public_key_pem())
+        write(&self.folder, "service-account.key", &key.serialize_pem())?;
+        write(&self.folder, "service-account.pub", &key.public_key_pem())
     }
+}
 
-    fn write(&self, file: &str, text: &str) -> Result<()> {
-        let path = self.folder.join(file);
-        let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        open.and_then(|mut f| f.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", path.display()))
-    }
+fn write(folder: &Path, file: &str, text: &str) -> Result<()> {
+    let path = folder.join(file);
+    let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    open.and_then(|mut f| f.write_all(text.as_bytes())).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn name(user: &str, group: Option<&str>) -> DistinguishedName {
