@@ -104,6 +104,7 @@ pub struct NodeNetworkStatus {
     pub summary: Option<NodeSummary>,
     /// The rails' ports, by rail.
     #[serde(default)]
+    #[schemars(length(max = 16))]
     pub ports: Vec<NodePort>,
     /// The CNI chain entry, as the container runtime has loaded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

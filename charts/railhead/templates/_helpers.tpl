@@ -1,0 +1,26 @@
+{{/* Image of one part: {{ include "railhead.image" (list . "operator") }} */}}
+{{- define "railhead.image" -}}
+{{- $root := index . 0 -}}
+{{- $repository := required "image.repository is required: where the images `operator` and `agent` lie, for example --set image.repository=registry.example.com/railhead" $root.Values.image.repository -}}
+{{- printf "%s/%s:%s" (trimSuffix "/" $repository) (index . 1) (default $root.Chart.AppVersion $root.Values.image.tag) -}}
+{{- end -}}
+
+{{/* Labels that a selector uses: {{ include "railhead.selector" "operator" }} */}}
+{{- define "railhead.selector" -}}
+app.kubernetes.io/name: railhead
+app.kubernetes.io/component: {{ . }}
+{{- end -}}
+
+{{/* Labels of every object: {{ include "railhead.labels" (list . "operator") }} */}}
+{{- define "railhead.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "railhead.selector" (index . 1) }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- end -}}
+
+{{/* User name of one of Railhead's service accounts, as a CEL string: {{ include "railhead.user" (list . "agent") }} */}}
+{{- define "railhead.user" -}}
+'system:serviceaccount:{{ (index . 0).Release.Namespace }}:railhead-{{ index . 1 }}'
+{{- end -}}
