@@ -1,1 +1,39 @@
-//! (being written)
+//! Linux as typed values: links, SR-IOV functions, addresses, routes, RDMA devices, network namespaces, sysfs.
+//!
+//! The only crate that talks netlink, enters namespaces and reads sysfs. Everything is synchronous: one request, one
+//! answer, on a blocking socket. A CNI binary that lives for milliseconds has no use for a runtime, and a service calls
+//! these functions from a blocking thread.
+//!
+//! What a kernel or a driver answers is data here, never a panic: names are validated before they become paths, replies
+//! are checked for their sequence number, dumps that the kernel interrupted are read again.
+
+mod announce;
+mod boot;
+mod durable;
+mod function_lock;
+mod interface_name;
+mod mac_address;
+mod netlink;
+mod netns;
+mod pci_address;
+mod rdma;
+mod route_socket;
+mod sysctl;
+mod sysfs;
+
+pub use announce::{AnnounceError, announce};
+pub use boot::{BootIdError, boot_id};
+pub use durable::{DurableError, remove_durably, replace, write_durably};
+pub use function_lock::{FunctionLock, LockError};
+pub use interface_name::{InterfaceName, InvalidInterfaceName};
+pub use mac_address::{InvalidMacAddress, MacAddress};
+pub use netlink::NetlinkError;
+pub use netns::{Netns, NetnsError, NetnsId};
+pub use nix::errno::Errno;
+pub use pci_address::{InvalidPciAddress, PciAddress};
+pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
+pub use route_socket::{
+    Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState, VfVlan,
+};
+pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
+pub use sysfs::{Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};

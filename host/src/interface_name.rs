@@ -1,0 +1,93 @@
+//! The name of a network interface, safe to use in a path.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// `IFNAMSIZ` less the closing zero (linux/if.h).
+const MAX_BYTES: usize = 15;
+
+/// A name that the kernel's `dev_valid_name` accepts: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InterfaceName(String);
+
+/// A text that cannot name an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is not an interface name: 1 to 15 printable bytes without '/', ':' or white space")]
+pub struct InvalidInterfaceName(String);
+
+impl InterfaceName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = InvalidInterfaceName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let printable = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
+        if (1..=MAX_BYTES).contains(&text.len())
+            && text != "."
+            && text != ".."
+            && text.bytes().all(printable)
+        {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidInterfaceName(text.chars().take(64).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for InterfaceName {
+    type Error = InvalidInterfaceName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<InterfaceName> for String {
+    fn from(name: InterfaceName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_kernel_are_accepted_and_paths_are_not() {
+        for name in ["rail0", "enp1s0f0v3", "eth0.100", "abcdefghijklmno"] {
+            assert!(
+                name.parse::<InterfaceName>().is_ok(),
+                "{name:?} was refused"
+            );
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:1",
+            "a b",
+            "abcdefghijklmnop",
+            "rail\u{e9}",
+        ] {
+            assert!(
+                name.parse::<InterfaceName>().is_err(),
+                "{name:?} was accepted"
+            );
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Links, addresses, routes and rules of one network namespace.
+
+mod address;
+mod link;
+mod route;
+mod rule;
+mod vf;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+pub use address::Address;
+pub use link::Link;
+pub use route::Route;
+pub use rule::Rule;
+pub use vf::{VfError, VfKnob, VfSettings, VfState, VfVlan};
+
+use crate::{
+    Netns,
+    netlink::{NetlinkError, Socket},
+};
+
+/// A routing socket. It stays in the namespace in which it was opened, whatever thread uses it.
+#[derive(Debug)]
+pub struct RouteSocket {
+    socket: Socket<RouteNetlinkMessage>,
+}
+
+impl RouteSocket {
+    /// Opens a socket in the namespace of the calling thread.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Socket::open(NETLINK_ROUTE).map(|socket| Self { socket })
+    }
+
+    /// Opens a socket in `netns`.
+    pub fn open_in(netns: &Netns) -> Result<Self, NetlinkError> {
+        netns.run(Self::open).map_err(NetlinkError::Netns)?
+    }
+}
