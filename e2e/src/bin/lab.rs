@@ -2,11 +2,13 @@
 
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use railhead_e2e::lab::cache::Cache;
+use railhead_e2e::lab::images::{build_workspace_images, workspace_images};
 use railhead_e2e::lab::prepare::{Half, prepare};
 use railhead_e2e::lab::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab};
 
@@ -28,6 +30,13 @@ enum Task {
         /// Prepare only this half.
         #[arg(long)]
         only: Option<Half>,
+    },
+    /// Build Railhead's images from this workspace, as OCI archives.
+    Images,
+    /// Put images into a running lab's nodes: Railhead's own, as `lab images` built them, or the archives given.
+    Load {
+        /// OCI archives.
+        archives: Vec<PathBuf>,
     },
     /// Start the lab and leave it running.
     Up {
@@ -70,12 +79,28 @@ enum Task {
     Env,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let Arguments { name, task } = Arguments::parse();
     let no_nodes = matches!(task, Task::Up { no_nodes: true, .. });
     let name = name.unwrap_or_else(|| if no_nodes { CONTROL_PLANE_NAME } else { DEFAULT_NAME }.to_owned());
     match task {
         Task::Prepare { only } => prepare(&Cache::open()?, only).map(|_| ()),
+        Task::Images => build_workspace_images().map(|_| ()),
+        Task::Load { archives } => {
+            let lab = Lab::attach_to(&name)?;
+            let archives = if archives.is_empty() { images_of_workspace()? } else { archives };
+            lab.load_images(&archives)
+        }
         Task::Up { nodes, no_nodes } => {
             let lab = Lab::up(&name, if no_nodes { 0 } else { nodes.into() })?;
             print!("{}", how_to_use(&lab));
@@ -104,6 +129,15 @@ fn main() -> Result<()> {
             print!("{}", how_to_use(&Lab::attach_to(&name)?));
             Ok(())
         }
+    }
+}
+
+fn images_of_workspace() -> Result<Vec<PathBuf>> {
+    let folder = workspace_images();
+    let archives: Vec<PathBuf> = ["operator", "agent"].map(|name| folder.join(format!("{name}.tar"))).to_vec();
+    match archives.iter().find(|archive| !archive.is_file()) {
+        None => Ok(archives),
+        Some(missing) => bail!("{} is not there: run `lab images` first", missing.display()),
     }
 }
 

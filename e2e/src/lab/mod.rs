@@ -2,8 +2,10 @@
 
 pub mod cache;
 mod control_plane;
+pub mod images;
 pub mod namespace;
 mod node;
+mod oci;
 pub mod pins;
 mod pki;
 pub mod prepare;
@@ -237,6 +239,18 @@ impl Lab {
     /// All nodes.
     pub fn nodes(&self) -> Vec<Node> {
         (1..=self.nodes).map(|number| Node::of(self, number)).collect()
+    }
+
+    /// Replaces images on all nodes.
+    pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
+        thread::scope(|scope| {
+            let loads: Vec<_> = self.nodes().into_iter().map(|node| {
+                scope.spawn(move || archives.iter().try_for_each(|archive| {
+                    step(&format!("loading {} on {}", archive.display(), node.name()), || node.load_image(archive))
+                }))
+            }).collect();
+            loads.into_iter().try_for_each(|load| load.join().map_err(|_| anyhow!("the thread that loads images panicked"))?)
+        })
     }
 
     /// Control sockets have a folder of their own: their paths must be short.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::images::workspace_images;
 use super::namespace::{Daemon, HOST_ADDRESS, Namespace, mgmt_tap, node_address, pod_prefix, rail_tap, wait_while_alive};
 use super::pki::{Authority, Identity, kubeconfig};
 use super::progress::say;
@@ -134,6 +135,17 @@ impl Node {
         ] {
             for program in programs {
                 link_or_copy(&from.join(program), &folder.join("bin").join(program))?;
+            }
+        }
+        for images in [&parts.images, &workspace_images()] {
+            if !images.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(images)? {
+                let entry = entry?;
+                if entry.path().extension().is_some_and(|extension| extension == "tar") {
+                    link_or_copy(&entry.path(), &folder.join("images").join(entry.file_name()))?;
+                }
             }
         }
         let others = (1..=self.lab.node_count()).filter(|other| *other != self.number);

@@ -15,7 +15,8 @@ pub use apt::install_packages;
 pub use debian::Mirror;
 
 use super::cache::Cache;
-use super::pins::Pins;
+use super::images::build_base_images;
+use super::pins::{Pins, Root, key};
 use super::progress::step;
 
 /// Where the prepared parts are.
@@ -35,6 +36,14 @@ pub struct Parts {
     pub root: PathBuf,
     /// Folder with `vmlinuz`, `initramfs`, `version` and `modules/`.
     pub kernel: PathBuf,
+    /// Folder with the image archives that every lab needs: `pause.tar` and `tools.tar`.
+    pub images: PathBuf,
+}
+
+const IMAGES_RECIPE: &str = "images 1";
+
+fn images_key(root: &Root) -> Result<String> {
+    key(root, &format!("{}{IMAGES_RECIPE}", root::RECIPE))
 }
 
 impl Parts {
@@ -49,13 +58,14 @@ impl Parts {
             cnitool: program("cnitool")?,
             root: root::slot(cache, &pins.root)?,
             kernel: kernel::slot(cache, &pins.kernel)?,
+            images: cache.slot("images", &images_key(&pins.root)?),
         })
     }
 
     /// The first part that is missing.
     pub fn missing(&self, with_nodes: bool) -> Option<&PathBuf> {
         let control_plane = [&self.kubernetes, &self.etcd];
-        let nodes = [&self.helm, &self.containerd, &self.cnitool, &self.root, &self.kernel];
+        let nodes = [&self.helm, &self.containerd, &self.cnitool, &self.root, &self.kernel, &self.images];
         let nodes = nodes.into_iter().filter(|_| with_nodes);
         control_plane.into_iter().chain(nodes).find(|path| !path.is_dir())
     }
@@ -79,7 +89,8 @@ pub fn prepare(cache: &Cache, only: Option<Half>) -> Result<Parts> {
         let node = scope.spawn(|| {
             if only != Some(Half::Programs) {
                 kernel::build(cache, &pins.kernel, &mirror)?;
-                root::build(cache, &pins.root, &mirror)?;
+                let root = root::build(cache, &pins.root, &mirror)?;
+                cache.build("images", &images_key(&pins.root)?, |folder| build_base_images(&root, folder))?;
             }
             anyhow::Ok(())
         });

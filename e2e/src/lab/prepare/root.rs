@@ -12,7 +12,7 @@ use crate::lab::cache::Cache;
 use crate::lab::pins::{Root, key};
 use crate::lab::run::logged;
 
-const RECIPE: &str = "root 1";
+pub(super) const RECIPE: &str = "root 1";
 const LIMIT: Duration = Duration::from_secs(1800);
 /// Weight that no node reads.
 const UNREAD: &[&str] = &["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt"];
