@@ -19,6 +19,8 @@ use crate::Bandwidth;
     plural = "fabrics",
     shortname = "fab",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "The backend network of a cluster: rails, ports, pools and VLANs. Written once by the platform team.",
     status = "FabricStatus",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.linkType"),
     printcolumn(name = "Addressing", type_ = "string", json_path = ".spec.addressing.mode"),

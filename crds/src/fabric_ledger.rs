@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
     plural = "fabricledgers",
     shortname = "fledger",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "Every reservation of address blocks and VLANs of a Fabric. Written by Railhead only.",
     printcolumn(name = "Sequence", type_ = "integer", json_path = ".spec.sequence"),
     printcolumn(
         name = "Age",

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
     plural = "networkattachments",
     shortname = "natt",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "The lock of one index of a network, and the record of how its pod is wired. Written by Railhead only.",
     namespaced,
     status = "NetworkAttachmentStatus",
     printcolumn(

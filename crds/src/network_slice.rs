@@ -17,6 +17,8 @@ use crate::{Bandwidth, LinkType, SoftRoce};
     plural = "networkslices",
     shortname = "nslice",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "What a TrainingNetwork got of its Fabric. Written by Railhead only.",
     namespaced,
     status = "NetworkSliceStatus",
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network.name"),

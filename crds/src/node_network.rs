@@ -17,6 +17,8 @@ use crate::{Bandwidth, VfManagement};
     plural = "nodenetworks",
     shortname = "nodenet",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "The ports that a node should have and those that its agent found. Written by Railhead only.",
     status = "NodeNetworkStatus",
     printcolumn(name = "Fabric", type_ = "string", json_path = ".spec.fabricName"),
     printcolumn(name = "Rails", type_ = "string", json_path = ".status.summary.rails"),

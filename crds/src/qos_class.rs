@@ -15,6 +15,8 @@ use crate::Bandwidth;
     plural = "qosclasses",
     shortname = "qosc",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "What a class of training traffic gets on every rail: marking, priority, guaranteed and maximum bandwidth.",
     printcolumn(name = "DSCP", type_ = "integer", json_path = ".spec.dscp"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
     printcolumn(

@@ -21,6 +21,8 @@ use crate::Bandwidth;
     plural = "trainingnetworks",
     shortname = "tnet",
     category = "railhead",
+    derive = "PartialEq",
+    doc = "Gives one training job its own slice of the backend network. Pods join it with the label railhead.dev/network.",
     namespaced,
     status = "TrainingNetworkStatus",
     printcolumn(name = "Pods", type_ = "integer", json_path = ".spec.pods"),

@@ -1,0 +1,405 @@
+//! The content of one pod's attachment plan.
+
+use std::net::Ipv4Addr;
+
+use ipnet::{IpNet, Ipv4Net};
+use k8s_openapi::api::core::v1::Pod;
+use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SliceRail, SoftRoce};
+use railhead_plan::{
+    AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan,
+};
+use thiserror::Error;
+
+/// Routing tables of rails are numbered from here: rail 3 uses table 1003.
+const FIRST_TABLE: u32 = 1000;
+
+/// The function that the agent chose for one rail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionChoice {
+    /// Rail id.
+    pub rail: u32,
+    /// PCI address of the VF.
+    pub vf_pci: String,
+    /// PCI address of the PF.
+    pub pf_pci: String,
+    /// Number of the VF on its PF.
+    pub vf_index: u32,
+    /// The VF's own RDMA device.
+    pub rdma_device: Option<String>,
+    /// Whether the port can guarantee a minimum rate.
+    pub min_rate: bool,
+}
+
+/// Why no plan can be made.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The slice does not hold valid prefixes.
+    #[error(
+        "slice {slice} is damaged: rail {rail} has prefix {prefix:?} in pool {pool:?}; delete the network and apply it anew"
+    )]
+    BadSlice {
+        /// The slice.
+        slice: String,
+        /// Rail name.
+        rail: String,
+        /// As found.
+        prefix: String,
+        /// As found.
+        pool: String,
+    },
+    /// The agent chose no function for a rail.
+    #[error("no function was chosen for rail {rail} of slice {slice}")]
+    NoFunction {
+        /// The slice.
+        slice: String,
+        /// Rail name.
+        rail: String,
+    },
+    /// The fabric wants RDMA and the port has none.
+    #[error(
+        "rail {rail}: the port {port} has no RDMA device and the fabric says softRoCE: Never; load the NIC's RDMA driver, or use linkType: Ethernet"
+    )]
+    NoRdma {
+        /// Rail name.
+        rail: String,
+        /// PCI address of the port.
+        port: String,
+    },
+}
+
+/// The plan of `pod` as index `index` of `slice`, with the functions that the agent chose, one per rail.
+pub fn plan(
+    slice: &NetworkSlice,
+    pod: &Pod,
+    claim_uid: &str,
+    nccl: &Nccl,
+    index: u32,
+    boot_id: &str,
+    functions: &[FunctionChoice],
+) -> Result<AttachmentPlan, PlanError> {
+    let slice_name = slice.metadata.name.clone().unwrap_or_default();
+    let pod_uid = pod.metadata.uid.clone().unwrap_or_default();
+    let rails = slice
+        .spec
+        .rails
+        .iter()
+        .map(|rail| {
+            let function = functions
+                .iter()
+                .find(|function| function.rail == rail.id)
+                .ok_or_else(|| PlanError::NoFunction {
+                    slice: slice_name.clone(),
+                    rail: rail.name.clone(),
+                })?;
+            rail_plan(slice, rail, index, &pod_uid, function)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(AttachmentPlan {
+        version: PLAN_VERSION,
+        boot_id: boot_id.to_owned(),
+        pod: PodRef {
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod_uid,
+        },
+        claim_uid: claim_uid.to_owned(),
+        network: NetworkRef {
+            name: slice.spec.network.name.clone(),
+            uid: slice.spec.network.uid.clone(),
+        },
+        slice_name,
+        index,
+        pods: slice.spec.pods,
+        rails,
+        nccl_file: nccl.inject == NcclInject::File,
+        nccl: nccl_settings(slice, nccl),
+    })
+}
+
+fn rail_plan(
+    slice: &NetworkSlice,
+    rail: &SliceRail,
+    index: u32,
+    pod_uid: &str,
+    function: &FunctionChoice,
+) -> Result<RailPlan, PlanError> {
+    let bad = || PlanError::BadSlice {
+        slice: slice.metadata.name.clone().unwrap_or_default(),
+        rail: rail.name.clone(),
+        prefix: rail.prefix.clone(),
+        pool: rail.pool.clone(),
+    };
+    let prefix: Ipv4Net = rail.prefix.parse().map_err(|_| bad())?;
+    let pool: Ipv4Net = rail.pool.parse().map_err(|_| bad())?;
+    if !pool.contains(&prefix) || index >= slice.spec.pods || slice.spec.pods > slice.spec.capacity
+    {
+        return Err(bad());
+    }
+    let (address, on_link) = address(prefix, pool, index, slice.spec.pods).ok_or_else(bad)?;
+    let qos = &slice.spec.qos;
+    let mbps = |bandwidth: Bandwidth| u32::try_from(bandwidth.mbps()).unwrap_or(u32::MAX);
+    Ok(RailPlan {
+        rail: rail.id,
+        name: rail.name.clone(),
+        vf: VfPlan {
+            pci_address: function.vf_pci.clone(),
+            pf_pci_address: function.pf_pci.clone(),
+            index: function.vf_index,
+            vlan: Some(Vlan {
+                id: rail.vlan,
+                pcp: qos.priority,
+            }),
+            max_rate_mbps: qos.maximum.map_or(0, mbps),
+            min_rate_mbps: if function.min_rate {
+                mbps(qos.guaranteed)
+            } else {
+                0
+            },
+            spoof_check: qos.spoof_check,
+            trust: qos.trust,
+        },
+        mac: mac(&slice.spec.fabric.uid, rail.id, slice.spec.base + index),
+        mtu: slice.spec.fabric.mtu,
+        addresses: vec![IpNet::V4(address)],
+        on_link: on_link.map(IpNet::V4).into_iter().collect(),
+        gateway: rail
+            .gateway
+            .as_ref()
+            .and_then(|gateway| gateway.parse().ok()),
+        table: FIRST_TABLE + rail.id,
+        rdma: rdma(slice, rail, pod_uid, function)?,
+    })
+}
+
+/// The address of `index` with the prefix length for the interface, and the on-link prefix where the address needs one.
+///
+/// The pool's length, unless the network reaches the first or the last address of the pool: the kernel would make the last
+/// one a broadcast address, so then all its pods get a /32 and a route to the pool.
+fn address(
+    prefix: Ipv4Net,
+    pool: Ipv4Net,
+    index: u32,
+    pods: u32,
+) -> Option<(Ipv4Net, Option<Ipv4Net>)> {
+    let first = u32::from(prefix.network());
+    let address = Ipv4Addr::from(first.checked_add(index)?);
+    let last_used = first.checked_add(pods.checked_sub(1)?)?;
+    if !prefix.contains(&address) {
+        return None;
+    }
+    let edge = first == u32::from(pool.network()) || last_used == u32::from(pool.broadcast());
+    if edge {
+        Some((Ipv4Net::new(address, 32).ok()?, Some(pool)))
+    } else {
+        Some((Ipv4Net::new(address, pool.prefix_len()).ok()?, None))
+    }
+}
+
+/// A locally administered address that is unique in the fabric by construction: `02`, one byte of the fabric's identity, the
+/// rail, and the slot in 24 bits. It stays with the index on every node.
+pub fn mac(fabric_uid: &str, rail: u32, slot: u32) -> String {
+    let fabric = fabric_uid
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
+        });
+    let [.., high, middle, low] = slot.to_be_bytes();
+    format!(
+        "02:{:02x}:{:02x}:{high:02x}:{middle:02x}:{low:02x}",
+        fabric & 0xff,
+        rail & 0xff
+    )
+}
+
+fn rdma(
+    slice: &NetworkSlice,
+    rail: &SliceRail,
+    pod_uid: &str,
+    function: &FunctionChoice,
+) -> Result<RdmaPlan, PlanError> {
+    let fabric = &slice.spec.fabric;
+    if fabric.link_type == LinkType::Ethernet {
+        return Ok(RdmaPlan::None);
+    }
+    if let Some(device) = &function.rdma_device {
+        return Ok(RdmaPlan::Function {
+            device: device.clone(),
+        });
+    }
+    match fabric.soft_roce {
+        SoftRoce::WhereMissing => {
+            let pod: String = pod_uid
+                .chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(8)
+                .collect();
+            Ok(RdmaPlan::Soft {
+                device: format!("rxe{pod}r{}", rail.id),
+            })
+        }
+        SoftRoce::Never => Err(PlanError::NoRdma {
+            rail: rail.name.clone(),
+            port: function.pf_pci.clone(),
+        }),
+    }
+}
+
+fn nccl_settings(slice: &NetworkSlice, nccl: &Nccl) -> Vec<NcclSetting> {
+    let qos = &slice.spec.qos;
+    let mut settings = vec![NcclSetting {
+        name: "NCCL_SOCKET_IFNAME".into(),
+        value: "=eth0".into(),
+        origin: "bootstrap stays on the cluster network".into(),
+    }];
+    if slice.spec.fabric.link_type == LinkType::RoCE {
+        settings.push(NcclSetting {
+            name: "NCCL_IB_TC".into(),
+            value: (u32::from(qos.dscp) << 2).to_string(),
+            origin: format!("QosClass {}: DSCP {} times 4", qos.class_name, qos.dscp),
+        });
+    }
+    settings.retain(|setting| !nccl.settings.contains_key(&setting.name));
+    settings.extend(nccl.settings.iter().map(|(name, value)| NcclSetting {
+        name: name.clone(),
+        value: value.clone(),
+        origin: format!(
+            "TrainingNetwork {}: spec.nccl.settings",
+            slice.spec.network.name
+        ),
+    }));
+    settings
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::tests::{network, reserved};
+
+    fn functions() -> Vec<FunctionChoice> {
+        (0..2)
+            .map(|rail| FunctionChoice {
+                rail,
+                vf_pci: format!("0000:0{}:10.0", rail + 1),
+                pf_pci: format!("0000:0{}:00.0", rail + 1),
+                vf_index: 0,
+                rdma_device: None,
+                min_rate: false,
+            })
+            .collect()
+    }
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "llama-1", "namespace": "team-a", "uid": "0b7d2c1e-1-2-3"}})).unwrap()
+    }
+
+    #[test]
+    fn the_plan_of_an_index_is_the_same_on_every_node() {
+        let (_, slice) = reserved(&network(json!({"pods": 2})));
+        let here = plan(
+            &slice,
+            &pod(),
+            "c",
+            &Nccl::default(),
+            1,
+            "boot-a",
+            &functions(),
+        )
+        .unwrap();
+        let mut elsewhere = functions();
+        elsewhere[0].vf_pci = "0000:41:00.5".into();
+        let there = plan(
+            &slice,
+            &pod(),
+            "c",
+            &Nccl::default(),
+            1,
+            "boot-b",
+            &elsewhere,
+        )
+        .unwrap();
+        for (a, b) in here.rails.iter().zip(&there.rails) {
+            assert_eq!(
+                (&a.addresses, &a.mac, &a.vf.vlan, &a.name),
+                (&b.addresses, &b.mac, &b.vf.vlan, &b.name)
+            );
+        }
+        assert_eq!(
+            here.rails[1].addresses,
+            ["10.1.0.3/16".parse::<IpNet>().unwrap()]
+        );
+        assert_eq!(here.rails[0].vf.vlan, Some(Vlan { id: 1000, pcp: 3 }));
+        assert_eq!(
+            (
+                here.rails[0].vf.max_rate_mbps,
+                here.rails[0].vf.min_rate_mbps
+            ),
+            (400, 0)
+        );
+    }
+
+    #[test]
+    fn a_network_at_the_edge_of_its_pool_gets_host_addresses_and_a_route() {
+        let pool: Ipv4Net = "10.0.0.0/24".parse().unwrap();
+        let (address, on_link) = super::address(pool, pool, 255, 256).unwrap();
+        assert_eq!(
+            (address.to_string(), on_link),
+            ("10.0.0.255/32".into(), Some(pool))
+        );
+        let inner: Ipv4Net = "10.0.0.64/26".parse().unwrap();
+        assert_eq!(
+            super::address(inner, pool, 3, 64).unwrap(),
+            ("10.0.0.67/24".parse().unwrap(), None)
+        );
+        assert_eq!(
+            super::address(inner, pool, 64, 64),
+            None,
+            "an index outside the block"
+        );
+    }
+
+    #[test]
+    fn macs_are_local_unicast_and_differ_by_rail_and_slot() {
+        let mut seen = std::collections::BTreeSet::new();
+        for rail in 0..8 {
+            for slot in [0, 1, 255, 256, 65535, 65536, 0x00ff_ffff] {
+                let mac = mac("fabric", rail, slot);
+                assert!(mac.starts_with("02:") && mac.len() == 17);
+                assert!(seen.insert(mac));
+            }
+        }
+    }
+
+    #[test]
+    fn a_roce_fabric_without_rdma_on_the_port_is_refused_unless_software_is_wanted() {
+        let (_, mut slice) = reserved(&network(json!({"pods": 2})));
+        let soft = plan(&slice, &pod(), "c", &Nccl::default(), 0, "b", &functions()).unwrap();
+        assert_eq!(
+            soft.rails[1].rdma,
+            RdmaPlan::Soft {
+                device: "rxe0b7d2c1er1".into()
+            }
+        );
+        slice.spec.fabric.soft_roce = SoftRoce::Never;
+        let refused =
+            plan(&slice, &pod(), "c", &Nccl::default(), 0, "b", &functions()).unwrap_err();
+        assert!(matches!(refused, PlanError::NoRdma { .. }));
+    }
+
+    #[test]
+    fn a_users_nccl_setting_replaces_the_derived_one() {
+        let (_, slice) = reserved(&network(json!({"pods": 2})));
+        let mut nccl = Nccl::default();
+        nccl.settings.insert("NCCL_IB_TC".into(), "96".into());
+        let made = plan(&slice, &pod(), "c", &nccl, 0, "b", &functions()).unwrap();
+        let tc: Vec<&str> = made
+            .nccl
+            .iter()
+            .filter(|s| s.name == "NCCL_IB_TC")
+            .map(|s| s.value.as_str())
+            .collect();
+        assert_eq!(tc, ["96"]);
+    }
+}

@@ -1,0 +1,420 @@
+//! What a network asks for and what its slice holds.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use railhead_crds::{
+    Bandwidth, Fabric, LedgerEntry, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail,
+    SliceFabric, SliceNetwork, SliceQos, SliceRail, TrainingNetwork, names,
+};
+use thiserror::Error;
+
+use crate::slots::{SlotError, SlotSpace};
+
+/// A network with everything that its spec refers to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The fabric.
+    pub fabric: Fabric,
+    /// The class.
+    pub class: QosClass,
+    /// The chosen rails, by ascending id.
+    pub rails: Vec<Rail>,
+    /// Guaranteed bandwidth per pod and rail.
+    pub guaranteed: Bandwidth,
+    /// Maximum per pod and rail, never below the guarantee; `None` is line rate.
+    pub maximum: Option<Bandwidth>,
+}
+
+/// Why a network cannot be reserved: the reason and the message of its condition.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unresolved {
+    /// No such fabric, or none is the default.
+    #[error("{0}")]
+    FabricNotFound(String),
+    /// No such class, or none is the default.
+    #[error("{0}")]
+    ClassNotFound(String),
+    /// A rail that the fabric does not have.
+    #[error("{0}")]
+    RailNotFound(String),
+    /// More than any port has.
+    #[error("{0}")]
+    BandwidthUnavailable(String),
+}
+
+impl Unresolved {
+    /// The condition's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::FabricNotFound(_) => "FabricNotFound",
+            Self::ClassNotFound(_) => "ClassNotFound",
+            Self::RailNotFound(_) => "RailNotFound",
+            Self::BandwidthUnavailable(_) => "BandwidthUnavailable",
+        }
+    }
+}
+
+/// Finds what `network` refers to. `nodes` are the NodeNetworks known so far; a fabric without any is not judged by speed.
+pub fn resolve(
+    network: &TrainingNetwork,
+    fabrics: &[Fabric],
+    classes: &[QosClass],
+    nodes: &[NodeNetwork],
+) -> Result<Resolved, Unresolved> {
+    let fabric = choose(
+        network.spec.fabric_name.as_deref(),
+        fabrics,
+        |f| f.metadata.name.as_deref().unwrap_or_default(),
+        |f| f.spec.default,
+        "Fabric",
+        "spec.fabricName",
+    )
+    .map_err(Unresolved::FabricNotFound)?;
+    let class = choose(
+        network.spec.qos_class_name.as_deref(),
+        classes,
+        |c| c.metadata.name.as_deref().unwrap_or_default(),
+        |c| c.spec.default,
+        "QosClass",
+        "spec.qosClassName",
+    )
+    .map_err(Unresolved::ClassNotFound)?;
+    let rails = choose_rails(network, fabric)?;
+    let guaranteed = network
+        .spec
+        .bandwidth_per_rail
+        .unwrap_or(class.spec.bandwidth.guaranteed);
+    check_speed(fabric, &rails, guaranteed, nodes)?;
+    Ok(Resolved {
+        fabric: fabric.clone(),
+        class: class.clone(),
+        rails,
+        guaranteed,
+        maximum: class
+            .spec
+            .bandwidth
+            .maximum
+            .map(|maximum| maximum.max(guaranteed)),
+    })
+}
+
+fn choose<'a, T>(
+    wanted: Option<&str>,
+    all: &'a [T],
+    name: impl Fn(&T) -> &str,
+    is_default: impl Fn(&T) -> bool,
+    kind: &str,
+    field: &str,
+) -> Result<&'a T, String> {
+    let mut known: Vec<&str> = all.iter().map(&name).collect();
+    known.sort_unstable();
+    let known = if known.is_empty() {
+        "there is none yet".to_owned()
+    } else {
+        format!("there is {}", known.join(", "))
+    };
+    if let Some(wanted) = wanted {
+        return all.iter().find(|item| name(item) == wanted).ok_or_else(|| {
+            format!("{kind} {wanted:?} does not exist ({known}): correct {field} or create it")
+        });
+    }
+    let mut defaults: Vec<&T> = all.iter().filter(|item| is_default(item)).collect();
+    match defaults.len() {
+        1 => Ok(defaults.remove(0)),
+        0 => Err(format!(
+            "no {kind} says default: true ({known}): set {field}, or make one the default"
+        )),
+        _ => {
+            let mut names: Vec<&str> = defaults.iter().map(|item| name(item)).collect();
+            names.sort_unstable();
+            Err(format!(
+                "{} {kind} objects say default: true ({}): leave one, or set {field}",
+                names.len(),
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+fn choose_rails(network: &TrainingNetwork, fabric: &Fabric) -> Result<Vec<Rail>, Unresolved> {
+    let mut rails = fabric.spec.rails.clone();
+    rails.sort_by_key(|rail| rail.id);
+    let fabric_name = fabric.metadata.name.as_deref().unwrap_or_default();
+    let Some(wanted) = &network.spec.rails else {
+        return Ok(rails);
+    };
+    if let Some(count) = wanted.count {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > rails.len() {
+            return Err(Unresolved::RailNotFound(format!(
+                "rails.count is {count}, fabric {fabric_name} has {} rails: ask for at most that many",
+                rails.len()
+            )));
+        }
+        rails.truncate(count);
+        return Ok(rails);
+    }
+    let names = wanted.names.as_deref().unwrap_or_default();
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| rails.iter().all(|rail| rail.name != **name))
+    {
+        let known: Vec<&str> = rails.iter().map(|rail| rail.name.as_str()).collect();
+        return Err(Unresolved::RailNotFound(format!(
+            "fabric {fabric_name} has no rail {unknown:?} (it has {}): correct spec.rails.names",
+            known.join(", ")
+        )));
+    }
+    rails.retain(|rail| names.contains(&rail.name));
+    Ok(rails)
+}
+
+fn check_speed(
+    fabric: &Fabric,
+    rails: &[Rail],
+    guaranteed: Bandwidth,
+    nodes: &[NodeNetwork],
+) -> Result<(), Unresolved> {
+    let fabric_name = fabric.metadata.name.as_deref().unwrap_or_default();
+    for rail in rails {
+        let fastest = nodes
+            .iter()
+            .filter(|node| node.spec.fabric_name == fabric_name)
+            .filter_map(|node| node.status.as_ref())
+            .flat_map(|status| &status.ports)
+            .filter(|port| port.rail == rail.id)
+            .filter_map(|port| port.speed)
+            .max();
+        if let Some(fastest) = fastest.filter(|fastest| *fastest < guaranteed) {
+            return Err(Unresolved::BandwidthUnavailable(format!(
+                "{guaranteed} per pod is more than any port of {} has (fastest {fastest}): lower spec.bandwidthPerRail or choose another class",
+                rail.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The NetworkSlice of a reserved network, owned by it.
+pub fn slice(
+    network: &TrainingNetwork,
+    resolved: &Resolved,
+    space: &SlotSpace,
+    entry: &LedgerEntry,
+) -> Result<NetworkSlice, SlotError> {
+    let name = network.metadata.name.clone().unwrap_or_default();
+    let uid = network.metadata.uid.clone().unwrap_or_default();
+    let fabric = &resolved.fabric;
+    let rails = resolved
+        .rails
+        .iter()
+        .map(|rail| {
+            let outside = || SlotError::OutsidePools {
+                base: entry.base,
+                size: entry.size,
+                rail: rail.name.clone(),
+            };
+            let prefix = space
+                .prefix(rail.id, entry.base, entry.size)
+                .ok_or_else(outside)?;
+            let pool = space.pool(rail.id, entry.base).ok_or_else(outside)?;
+            Ok(SliceRail {
+                id: rail.id,
+                name: rail.name.clone(),
+                vlan: entry.vlan,
+                prefix: prefix.to_string(),
+                pool: pool.net.to_string(),
+                gateway: pool.gateway.map(|gateway| gateway.to_string()),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let mut slice = NetworkSlice::new(
+        &names::slice(&name, &uid),
+        NetworkSliceSpec {
+            network: SliceNetwork {
+                name: name.clone(),
+                uid: uid.clone(),
+            },
+            fabric: SliceFabric {
+                name: fabric.metadata.name.clone().unwrap_or_default(),
+                uid: fabric.metadata.uid.clone().unwrap_or_default(),
+                mtu: fabric.spec.mtu,
+                link_type: fabric.spec.link_type,
+                soft_roce: fabric.spec.soft_roce,
+            },
+            pods: network.spec.pods,
+            base: entry.base,
+            capacity: entry.size,
+            ledger_sequence: entry.sequence,
+            qos: SliceQos {
+                class_name: resolved.class.metadata.name.clone().unwrap_or_default(),
+                dscp: resolved.class.spec.dscp,
+                priority: resolved.class.spec.priority,
+                guaranteed: resolved.guaranteed,
+                maximum: resolved.maximum,
+                trust: resolved.class.spec.vf.trust,
+                spoof_check: resolved.class.spec.vf.spoof_check,
+            },
+            rails,
+        },
+    );
+    slice
+        .metadata
+        .namespace
+        .clone_from(&network.metadata.namespace);
+    slice.metadata.labels = Some([(names::NETWORK_LABEL.to_owned(), name.clone())].into());
+    slice.metadata.finalizers = Some(vec![names::SLICE_FINALIZER.to_owned()]);
+    slice.metadata.owner_references = Some(vec![owner(network)]);
+    Ok(slice)
+}
+
+/// The network as an owner that does not block the deletion of what it owns.
+pub(crate) fn owner(network: &TrainingNetwork) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/{}", railhead_crds::GROUP, railhead_crds::VERSION),
+        kind: "TrainingNetwork".to_owned(),
+        name: network.metadata.name.clone().unwrap_or_default(),
+        uid: network.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use railhead_crds::{FabricSpec, NetworkRails, TrainingNetworkSpec};
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::{Request, empty, reserve};
+
+    pub(crate) fn fabric() -> Fabric {
+        let spec: FabricSpec = serde_json::from_value(json!({
+            "default": true,
+            "vlan": {"range": {"min": 1000, "max": 1999}},
+            "softRoCE": "WhereMissing",
+            "rails": [
+                {"id": 1, "name": "rail1", "ports": [{"netdev": "eth2"}], "pools": [{"cidr": "10.1.0.0/16"}]},
+                {"id": 0, "name": "rail0", "ports": [{"netdev": "eth1"}], "pools": [{"cidr": "10.0.0.0/16"}]},
+            ],
+        }))
+        .unwrap();
+        let mut fabric = Fabric::new("backend", spec);
+        fabric.metadata.uid = Some("f-1".into());
+        fabric
+    }
+
+    pub(crate) fn class() -> QosClass {
+        QosClass::new(
+            "production",
+            serde_json::from_value(json!({
+                "default": true, "dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "200M", "maximum": "400M"},
+            }))
+            .unwrap(),
+        )
+    }
+
+    pub(crate) fn network(spec: serde_json::Value) -> TrainingNetwork {
+        let spec: TrainingNetworkSpec = serde_json::from_value(spec).unwrap();
+        let mut network = TrainingNetwork::new("llama", spec);
+        network.metadata.namespace = Some("team-a".into());
+        network.metadata.uid = Some("7f3a9c21-0000-4000-8000-000000000000".into());
+        network
+    }
+
+    pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
+        let resolved = resolve(network, &[fabric()], &[class()], &[]).unwrap();
+        let space = SlotSpace::new(&resolved.fabric.spec.rails).unwrap();
+        let owner = railhead_crds::LedgerOwner {
+            namespace: "team-a".into(),
+            name: "llama".into(),
+            uid: network.metadata.uid.clone().unwrap(),
+        };
+        let request = Request {
+            owner,
+            pods: network.spec.pods,
+        };
+        let entry = reserve(&empty(), &space, fabric().spec.vlan.range, &[request])
+            .results
+            .remove(0)
+            .unwrap();
+        let slice = slice(network, &resolved, &space, &entry).unwrap();
+        (resolved, slice)
+    }
+
+    #[test]
+    fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
+        let (resolved, slice) = reserved(&network(json!({"pods": 2})));
+        assert_eq!(
+            resolved.rails.iter().map(|r| r.id).collect::<Vec<_>>(),
+            [0, 1]
+        );
+        assert_eq!(slice.metadata.name.as_deref(), Some("llama-7f3a9c21"));
+        assert_eq!(slice.spec.rails[1].prefix, "10.1.0.2/31");
+        assert_eq!(slice.spec.rails[0].vlan, slice.spec.rails[1].vlan);
+        assert_eq!(slice.spec.qos.maximum, Some(Bandwidth::from_mbps(400)));
+    }
+
+    #[test]
+    fn a_guarantee_above_the_classs_maximum_lifts_the_maximum() {
+        let (resolved, _) = reserved(&network(json!({"pods": 2, "bandwidthPerRail": "900M"})));
+        assert_eq!(resolved.maximum, Some(Bandwidth::from_mbps(900)));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_there_is() {
+        let ask = |spec| resolve(&network(spec), &[fabric()], &[class()], &[]).unwrap_err();
+        let missing = ask(json!({"pods": 2, "fabricName": "backbone"}));
+        assert_eq!(missing.reason(), "FabricNotFound");
+        assert!(
+            missing
+                .to_string()
+                .contains("\"backbone\" does not exist (there is backend)"),
+            "{missing}"
+        );
+        assert_eq!(
+            ask(json!({"pods": 2, "qosClassName": "gold"})).reason(),
+            "ClassNotFound"
+        );
+        assert_eq!(
+            ask(json!({"pods": 2, "rails": {"count": 3}})).reason(),
+            "RailNotFound"
+        );
+        let mut named = network(json!({"pods": 2}));
+        named.spec.rails = Some(NetworkRails {
+            count: None,
+            names: Some(vec!["rail7".into()]),
+        });
+        assert_eq!(
+            resolve(&named, &[fabric()], &[class()], &[])
+                .unwrap_err()
+                .reason(),
+            "RailNotFound"
+        );
+    }
+
+    #[test]
+    fn more_bandwidth_than_the_fastest_port_is_refused_with_both_numbers() {
+        let node: NodeNetwork = serde_json::from_value(json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "NodeNetwork", "metadata": {"name": "node1"},
+            "spec": {"fabricName": "backend", "vfManagement": "Managed", "mtu": 9000, "rails": []},
+            "status": {"ports": [{"rail": 0, "pciAddress": "0000:01:00.0", "netdev": "eth1", "driver": "igb", "speed": "1G",
+                "vfs": {"used": 0, "total": 4}, "state": "Healthy"}]},
+        }))
+        .unwrap();
+        let refused = resolve(
+            &network(json!({"pods": 2, "bandwidthPerRail": "2G"})),
+            &[fabric()],
+            &[class()],
+            &[node],
+        )
+        .unwrap_err();
+        assert_eq!(refused.reason(), "BandwidthUnavailable");
+        assert!(
+            refused
+                .to_string()
+                .contains("2G per pod is more than any port of rail0 has (fastest 1G)"),
+            "{refused}"
+        );
+    }
+}
