@@ -41,9 +41,7 @@ impl Bandwidth {
     /// Reads a Kubernetes quantity as the API server writes it back: `200M`, `1G`, `1500M`, `1000000000`, `2e9`.
     /// Whole Mbit/s only; anything else is `None`.
     pub fn from_quantity(quantity: &str) -> Option<Self> {
-        let split = quantity
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(quantity.len());
+        let split = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
         let (digits, suffix) = quantity.split_at(split);
         let value: u64 = digits.parse().ok()?;
         let factor: u64 = match suffix {
@@ -55,9 +53,7 @@ impl Bandwidth {
             _ => return None,
         };
         let bits = value.checked_mul(factor)?;
-        (bits % 1_000_000 == 0).then_some(Self {
-            mbps: bits / 1_000_000,
-        })
+        (bits % 1_000_000 == 0).then_some(Self { mbps: bits / 1_000_000 })
     }
 }
 
@@ -91,9 +87,7 @@ impl FromStr for Bandwidth {
             return Err(error());
         }
         let value: u64 = digits.parse().map_err(|_| error())?;
-        Ok(Self {
-            mbps: value * factor,
-        })
+        Ok(Self { mbps: value * factor })
     }
 }
 
@@ -145,27 +139,16 @@ mod tests {
 
     #[test]
     fn binary_suffixes_zero_and_bare_numbers_are_refused() {
-        for text in [
-            "100Gi", "0G", "", "G", "100", "1.5G", "-1G", "10 G", "1234567M",
-        ] {
+        for text in ["100Gi", "0G", "", "G", "100", "1.5G", "-1G", "10 G", "1234567M"] {
             assert!(text.parse::<Bandwidth>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn quantities_are_read_as_the_api_server_writes_them() {
-        assert_eq!(
-            Bandwidth::from_quantity("1G"),
-            Some(Bandwidth::from_mbps(1000))
-        );
-        assert_eq!(
-            Bandwidth::from_quantity("1000000000"),
-            Some(Bandwidth::from_mbps(1000))
-        );
-        assert_eq!(
-            Bandwidth::from_quantity("200M"),
-            Some(Bandwidth::from_mbps(200))
-        );
+        assert_eq!(Bandwidth::from_quantity("1G"), Some(Bandwidth::from_mbps(1000)));
+        assert_eq!(Bandwidth::from_quantity("1000000000"), Some(Bandwidth::from_mbps(1000)));
+        assert_eq!(Bandwidth::from_quantity("200M"), Some(Bandwidth::from_mbps(200)));
         assert_eq!(Bandwidth::from_quantity("500k"), None);
         assert_eq!(Bandwidth::from_quantity("100Gi"), None);
     }

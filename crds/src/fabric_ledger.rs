@@ -17,11 +17,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "Every reservation of address blocks and VLANs of a Fabric. Written by Railhead only.",
     printcolumn(name = "Sequence", type_ = "integer", json_path = ".spec.sequence"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FabricLedgerSpec {

@@ -5,6 +5,8 @@
 
 // KubeSchema re-emits the structs inside a private scope, where the lint takes them for unreachable.
 #![allow(unreachable_pub)]
+// clippy reads the keys of several printcolumn(..) as one attribute given twice.
+#![allow(clippy::duplicated_attributes)]
 
 mod bandwidth;
 mod fabric;
@@ -20,27 +22,23 @@ pub mod yaml;
 
 pub use bandwidth::{Bandwidth, BandwidthError};
 pub use fabric::{
-    Addressing, AddressingMode, Fabric, FabricSpec, FabricStatus, LinkType, Management,
-    NodeSelector, Pool, PoolStatus, Port, Rail, SoftRoce, VfManagement, VlanMode, VlanPolicy,
-    VlanRange,
+    Addressing, AddressingMode, Fabric, FabricSpec, FabricStatus, LinkType, Management, NodeSelector, Pool, PoolStatus,
+    Port, Rail, SoftRoce, VfManagement, VlanMode, VlanPolicy, VlanRange,
 };
 pub use fabric_ledger::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState};
 pub use network_attachment::{
-    AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec,
-    NetworkAttachmentStatus,
+    AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec, NetworkAttachmentStatus,
 };
 pub use network_slice::{
-    NetworkSlice, NetworkSliceSpec, NetworkSliceStatus, SliceFabric, SliceNetwork, SliceQos,
-    SliceRail,
+    NetworkSlice, NetworkSliceSpec, NetworkSliceStatus, SliceFabric, SliceNetwork, SliceQos, SliceRail,
 };
 pub use node_network::{
-    ChainStatus, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary,
-    PortHealth, PortVfs,
+    ChainStatus, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary, PortHealth, PortVfs,
 };
 pub use qos_class::{ClassBandwidth, ClassVf, QosClass, QosClassSpec};
 pub use training_network::{
-    Nccl, NcclInject, NetworkRails, NetworkSummary, Stability, TrainingNetwork,
-    TrainingNetworkSpec, TrainingNetworkStatus,
+    Nccl, NcclInject, NetworkRails, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkSpec,
+    TrainingNetworkStatus,
 };
 
 /// The API group.
@@ -49,9 +47,7 @@ pub const GROUP: &str = "railhead.dev";
 pub const VERSION: &str = "v1alpha1";
 
 /// Every CustomResourceDefinition of the group, in the order in which they are installed.
-pub fn all()
--> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
+pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
     vec![
         Fabric::crd(),

@@ -43,11 +43,7 @@ pub fn claim_template(network: &str) -> String {
 
 /// Name of a network's slice: the network's name and 8 hex digits of its UID.
 pub fn slice(network: &str, uid: &str) -> String {
-    let digits: String = uid
-        .chars()
-        .filter(char::is_ascii_hexdigit)
-        .take(8)
-        .collect();
+    let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(8).collect();
     format!("{network}-{digits}")
 }
 

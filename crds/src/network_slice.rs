@@ -27,11 +27,7 @@ use crate::{Bandwidth, LinkType, SoftRoce};
     printcolumn(name = "Attached", type_ = "integer", json_path = ".status.attached"),
     printcolumn(name = "Prefix", type_ = "string", json_path = ".spec.rails[0].prefix"),
     printcolumn(name = "VLAN", type_ = "integer", json_path = ".spec.rails[0].vlan"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a NetworkSlice never changes"))]

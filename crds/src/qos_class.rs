@@ -19,22 +19,10 @@ use crate::Bandwidth;
     doc = "What a class of training traffic gets on every rail: marking, priority, guaranteed and maximum bandwidth.",
     printcolumn(name = "DSCP", type_ = "integer", json_path = ".spec.dscp"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
-    printcolumn(
-        name = "Guaranteed",
-        type_ = "string",
-        json_path = ".spec.bandwidth.guaranteed"
-    ),
-    printcolumn(
-        name = "Maximum",
-        type_ = "string",
-        json_path = ".spec.bandwidth.maximum"
-    ),
+    printcolumn(name = "Guaranteed", type_ = "string", json_path = ".spec.bandwidth.guaranteed"),
+    printcolumn(name = "Maximum", type_ = "string", json_path = ".spec.bandwidth.maximum"),
     printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct QosClassSpec {

@@ -35,10 +35,7 @@ fn every_field_has_a_text_for_kubectl_explain() {
 fn check(path: &str, schema: &serde_json::Value) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
-        assert!(
-            property["description"].is_string(),
-            "{path} has no description"
-        );
+        assert!(property["description"].is_string(), "{path} has no description");
         if !path.ends_with(".conditions") {
             check(&path, property);
             check(&path, &property["items"]);

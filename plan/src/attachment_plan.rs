@@ -131,11 +131,7 @@ pub struct Vlan {
 
 /// The RDMA device of a rail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum RdmaPlan {
     /// None: an Ethernet fabric, or a port without RDMA on a fabric that does not want a software device.

@@ -38,11 +38,7 @@ struct Header {
 /// Parses `bytes` when their `version` is `current` or one beside it.
 ///
 /// Fields that this release does not know are ignored; fields that it needs and a neighbour lacks must carry a serde default.
-pub(crate) fn parse<T: DeserializeOwned>(
-    what: &'static str,
-    current: u32,
-    bytes: &[u8],
-) -> Result<T, FormatError> {
+pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, current: u32, bytes: &[u8]) -> Result<T, FormatError> {
     let damaged = |source| FormatError::Damaged { what, source };
     let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
     if header.version.abs_diff(current) > 1 || header.version == 0 {

@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Pod;
 use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SliceRail, SoftRoce};
-use railhead_plan::{
-    AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan,
-};
+use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan};
 use thiserror::Error;
 
 /// Routing tables of rails are numbered from here: rail 3 uses table 1003.
@@ -132,8 +130,7 @@ fn rail_plan(
     };
     let prefix: Ipv4Net = rail.prefix.parse().map_err(|_| bad())?;
     let pool: Ipv4Net = rail.pool.parse().map_err(|_| bad())?;
-    if !pool.contains(&prefix) || index >= slice.spec.pods || slice.spec.pods > slice.spec.capacity
-    {
+    if !pool.contains(&prefix) || index >= slice.spec.pods || slice.spec.pods > slice.spec.capacity {
         return Err(bad());
     }
     let (address, on_link) = address(prefix, pool, index, slice.spec.pods).ok_or_else(bad)?;
@@ -151,11 +148,7 @@ fn rail_plan(
                 pcp: qos.priority,
             }),
             max_rate_mbps: qos.maximum.map_or(0, mbps),
-            min_rate_mbps: if function.min_rate {
-                mbps(qos.guaranteed)
-            } else {
-                0
-            },
+            min_rate_mbps: if function.min_rate { mbps(qos.guaranteed) } else { 0 },
             spoof_check: qos.spoof_check,
             trust: qos.trust,
         },
@@ -163,10 +156,7 @@ fn rail_plan(
         mtu: slice.spec.fabric.mtu,
         addresses: vec![IpNet::V4(address)],
         on_link: on_link.map(IpNet::V4).into_iter().collect(),
-        gateway: rail
-            .gateway
-            .as_ref()
-            .and_then(|gateway| gateway.parse().ok()),
+        gateway: rail.gateway.as_ref().and_then(|gateway| gateway.parse().ok()),
         table: FIRST_TABLE + rail.id,
         rdma: rdma(slice, rail, pod_uid, function)?,
     })
@@ -176,12 +166,7 @@ fn rail_plan(
 ///
 /// The pool's length, unless the network reaches the first or the last address of the pool: the kernel would make the last
 /// one a broadcast address, so then all its pods get a /32 and a route to the pool.
-fn address(
-    prefix: Ipv4Net,
-    pool: Ipv4Net,
-    index: u32,
-    pods: u32,
-) -> Option<(Ipv4Net, Option<Ipv4Net>)> {
+fn address(prefix: Ipv4Net, pool: Ipv4Net, index: u32, pods: u32) -> Option<(Ipv4Net, Option<Ipv4Net>)> {
     let first = u32::from(prefix.network());
     let address = Ipv4Addr::from(first.checked_add(index)?);
     let last_used = first.checked_add(pods.checked_sub(1)?)?;
@@ -199,11 +184,9 @@ fn address(
 /// A locally administered address that is unique in the fabric by construction: `02`, one byte of the fabric's identity, the
 /// rail, and the slot in 24 bits. It stays with the index on every node.
 pub fn mac(fabric_uid: &str, rail: u32, slot: u32) -> String {
-    let fabric = fabric_uid
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
-        });
+    let fabric = fabric_uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
+    });
     let [.., high, middle, low] = slot.to_be_bytes();
     format!(
         "02:{:02x}:{:02x}:{high:02x}:{middle:02x}:{low:02x}",
@@ -223,17 +206,11 @@ fn rdma(
         return Ok(RdmaPlan::None);
     }
     if let Some(device) = &function.rdma_device {
-        return Ok(RdmaPlan::Function {
-            device: device.clone(),
-        });
+        return Ok(RdmaPlan::Function { device: device.clone() });
     }
     match fabric.soft_roce {
         SoftRoce::WhereMissing => {
-            let pod: String = pod_uid
-                .chars()
-                .filter(char::is_ascii_alphanumeric)
-                .take(8)
-                .collect();
+            let pod: String = pod_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
             Ok(RdmaPlan::Soft {
                 device: format!("rxe{pod}r{}", rail.id),
             })
@@ -263,10 +240,7 @@ fn nccl_settings(slice: &NetworkSlice, nccl: &Nccl) -> Vec<NcclSetting> {
     settings.extend(nccl.settings.iter().map(|(name, value)| NcclSetting {
         name: name.clone(),
         value: value.clone(),
-        origin: format!(
-            "TrainingNetwork {}: spec.nccl.settings",
-            slice.spec.network.name
-        ),
+        origin: format!("TrainingNetwork {}: spec.nccl.settings", slice.spec.network.name),
     }));
     settings
 }
@@ -292,50 +266,27 @@ mod tests {
     }
 
     fn pod() -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "llama-1", "namespace": "team-a", "uid": "0b7d2c1e-1-2-3"}})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "llama-1", "namespace": "team-a", "uid": "0b7d2c1e-1-2-3"}}))
+            .unwrap()
     }
 
     #[test]
     fn the_plan_of_an_index_is_the_same_on_every_node() {
         let (_, slice) = reserved(&network(json!({"pods": 2})));
-        let here = plan(
-            &slice,
-            &pod(),
-            "c",
-            &Nccl::default(),
-            1,
-            "boot-a",
-            &functions(),
-        )
-        .unwrap();
+        let here = plan(&slice, &pod(), "c", &Nccl::default(), 1, "boot-a", &functions()).unwrap();
         let mut elsewhere = functions();
         elsewhere[0].vf_pci = "0000:41:00.5".into();
-        let there = plan(
-            &slice,
-            &pod(),
-            "c",
-            &Nccl::default(),
-            1,
-            "boot-b",
-            &elsewhere,
-        )
-        .unwrap();
+        let there = plan(&slice, &pod(), "c", &Nccl::default(), 1, "boot-b", &elsewhere).unwrap();
         for (a, b) in here.rails.iter().zip(&there.rails) {
             assert_eq!(
                 (&a.addresses, &a.mac, &a.vf.vlan, &a.name),
                 (&b.addresses, &b.mac, &b.vf.vlan, &b.name)
             );
         }
-        assert_eq!(
-            here.rails[1].addresses,
-            ["10.1.0.3/16".parse::<IpNet>().unwrap()]
-        );
+        assert_eq!(here.rails[1].addresses, ["10.1.0.3/16".parse::<IpNet>().unwrap()]);
         assert_eq!(here.rails[0].vf.vlan, Some(Vlan { id: 1000, pcp: 3 }));
         assert_eq!(
-            (
-                here.rails[0].vf.max_rate_mbps,
-                here.rails[0].vf.min_rate_mbps
-            ),
+            (here.rails[0].vf.max_rate_mbps, here.rails[0].vf.min_rate_mbps),
             (400, 0)
         );
     }
@@ -344,20 +295,13 @@ mod tests {
     fn a_network_at_the_edge_of_its_pool_gets_host_addresses_and_a_route() {
         let pool: Ipv4Net = "10.0.0.0/24".parse().unwrap();
         let (address, on_link) = super::address(pool, pool, 255, 256).unwrap();
-        assert_eq!(
-            (address.to_string(), on_link),
-            ("10.0.0.255/32".into(), Some(pool))
-        );
+        assert_eq!((address.to_string(), on_link), ("10.0.0.255/32".into(), Some(pool)));
         let inner: Ipv4Net = "10.0.0.64/26".parse().unwrap();
         assert_eq!(
             super::address(inner, pool, 3, 64).unwrap(),
             ("10.0.0.67/24".parse().unwrap(), None)
         );
-        assert_eq!(
-            super::address(inner, pool, 64, 64),
-            None,
-            "an index outside the block"
-        );
+        assert_eq!(super::address(inner, pool, 64, 64), None, "an index outside the block");
     }
 
     #[test]
@@ -383,8 +327,7 @@ mod tests {
             }
         );
         slice.spec.fabric.soft_roce = SoftRoce::Never;
-        let refused =
-            plan(&slice, &pod(), "c", &Nccl::default(), 0, "b", &functions()).unwrap_err();
+        let refused = plan(&slice, &pod(), "c", &Nccl::default(), 0, "b", &functions()).unwrap_err();
         assert!(matches!(refused, PlanError::NoRdma { .. }));
     }
 

@@ -55,8 +55,7 @@ fn port(pool: &str, device: &Device, claims: &[ResourceClaim]) -> Option<PortBan
     };
     let capacity = |name: &str| Some(device.capacity.as_ref()?.get(name)?.value.0.clone());
     let (mut used, mut pods) = (0, 0);
-    for result in allocations(claims)
-        .filter(|r| r.driver == names::DRIVER && r.pool == pool && r.device == device.name)
+    for result in allocations(claims).filter(|r| r.driver == names::DRIVER && r.pool == pool && r.device == device.name)
     {
         let held = result
             .consumed_capacity

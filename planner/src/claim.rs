@@ -9,15 +9,12 @@ use k8s_openapi::{
     api::{
         core::v1::Pod,
         resource::v1::{
-            CELDeviceSelector, CapacityRequirements, DeviceClaim, DeviceClaimConfiguration,
-            DeviceRequest, DeviceRequestAllocationResult, DeviceSelector, ExactDeviceRequest,
-            OpaqueDeviceConfiguration, ResourceClaim, ResourceClaimSpec, ResourceClaimTemplate,
-            ResourceClaimTemplateSpec,
+            CELDeviceSelector, CapacityRequirements, DeviceClaim, DeviceClaimConfiguration, DeviceRequest,
+            DeviceRequestAllocationResult, DeviceSelector, ExactDeviceRequest, OpaqueDeviceConfiguration,
+            ResourceClaim, ResourceClaimSpec, ResourceClaimTemplate, ResourceClaimTemplateSpec,
         },
     },
-    apimachinery::pkg::{
-        api::resource::Quantity, apis::meta::v1::ObjectMeta, runtime::RawExtension,
-    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, runtime::RawExtension},
 };
 use railhead_crds::{Bandwidth, NetworkSlice, TrainingNetwork, names};
 use serde::{Deserialize, Serialize};
@@ -200,10 +197,7 @@ fn request(rail: u32, fabric: &str, guaranteed: Bandwidth) -> DeviceRequest {
         fabric_key = names::FABRIC_ATTRIBUTE,
     );
     let capacity: BTreeMap<String, Quantity> = [
-        (
-            names::BANDWIDTH_CAPACITY.to_owned(),
-            Quantity(guaranteed.to_string()),
-        ),
+        (names::BANDWIDTH_CAPACITY.to_owned(), Quantity(guaranteed.to_string())),
         (names::VFS_CAPACITY.to_owned(), Quantity("1".to_owned())),
     ]
     .into();
@@ -229,12 +223,7 @@ pub fn same_template(stored: &ResourceClaimTemplate, wanted: &ResourceClaimTempl
 }
 
 type Essence = (
-    Vec<(
-        String,
-        String,
-        Vec<String>,
-        Vec<(String, Option<Bandwidth>, String)>,
-    )>,
+    Vec<(String, String, Vec<String>, Vec<(String, Option<Bandwidth>, String)>)>,
     Vec<serde_json::Value>,
 );
 
@@ -296,9 +285,7 @@ pub fn network_of(claim: &ResourceClaim) -> Result<(String, String), ClaimRefuse
         .find_map(|opaque| serde_json::from_value(opaque.parameters.0.clone()).ok())
         .map(
             |ClaimConfig::NetworkClaim {
-                 network,
-                 network_uid,
-                 ..
+                 network, network_uid, ..
              }| (network, network_uid),
         )
         .ok_or_else(not_ours)
@@ -334,9 +321,7 @@ pub fn check(
         .and_then(|a| a.devices.as_ref());
     let results = allocation
         .and_then(|devices| devices.results.as_ref())
-        .ok_or_else(|| ClaimRefused::NotAllocated {
-            claim: claim_name(),
-        })?;
+        .ok_or_else(|| ClaimRefused::NotAllocated { claim: claim_name() })?;
     let mut rails = Vec::with_capacity(slice.spec.rails.len());
     for result in results {
         rails.push(allocation_of(result, claim, slice, &network_name, node)?);
@@ -356,9 +341,7 @@ fn check_consumer(claim: &ResourceClaim, pod: &Pod, network: &str) -> Result<(),
         .flat_map(|s| s.reserved_for.iter().flatten())
         .collect();
     let uid = pod.metadata.uid.as_deref();
-    let alone = reserved.len() == 1
-        && reserved[0].resource == "pods"
-        && Some(reserved[0].uid.as_str()) == uid;
+    let alone = reserved.len() == 1 && reserved[0].resource == "pods" && Some(reserved[0].uid.as_str()) == uid;
     let owned = claim
         .metadata
         .owner_references
@@ -366,10 +349,7 @@ fn check_consumer(claim: &ResourceClaim, pod: &Pod, network: &str) -> Result<(),
         .flatten()
         .any(|o| o.kind == "Pod" && Some(o.uid.as_str()) == uid);
     if !alone || !owned {
-        let consumers: Vec<String> = reserved
-            .iter()
-            .map(|c| format!("{} {}", c.resource, c.name))
-            .collect();
+        let consumers: Vec<String> = reserved.iter().map(|c| format!("{} {}", c.resource, c.name)).collect();
         let consumers = if consumers.is_empty() {
             "nobody".to_owned()
         } else {
@@ -444,12 +424,7 @@ fn allocation_of(
 }
 
 fn other_rails(claim: &ResourceClaim, slice: &NetworkSlice, network: &str) -> ClaimRefused {
-    let wanted: Vec<String> = slice
-        .spec
-        .rails
-        .iter()
-        .map(|rail| rail.id.to_string())
-        .collect();
+    let wanted: Vec<String> = slice.spec.rails.iter().map(|rail| rail.id.to_string()).collect();
     ClaimRefused::OtherRails {
         claim: name_of(&claim.metadata),
         network: network.to_owned(),
@@ -499,10 +474,7 @@ mod tests {
         let (claim, pod) = allocated(&template(&network, &resolved));
         let rails = check(&claim, &pod, &network, &slice, "node1").unwrap();
         assert_eq!(
-            rails
-                .iter()
-                .map(|r| (r.rail, r.bandwidth.mbps()))
-                .collect::<Vec<_>>(),
+            rails.iter().map(|r| (r.rail, r.bandwidth.mbps())).collect::<Vec<_>>(),
             [(0, 200), (1, 200)]
         );
     }
@@ -540,10 +512,7 @@ mod tests {
                 .devices
                 .as_mut()
                 .unwrap();
-            let capacity = devices.results.as_mut().unwrap()[0]
-                .consumed_capacity
-                .as_mut()
-                .unwrap();
+            let capacity = devices.results.as_mut().unwrap()[0].consumed_capacity.as_mut().unwrap();
             capacity.insert("bandwidth".into(), Quantity("1M".into()));
         });
         assert!(
@@ -572,15 +541,7 @@ mod tests {
         let (resolved, _) = reserved(&network);
         let wanted = template(&network, &resolved);
         let mut stored = wanted.clone();
-        let request = &mut stored
-            .spec
-            .spec
-            .devices
-            .as_mut()
-            .unwrap()
-            .requests
-            .as_mut()
-            .unwrap()[0];
+        let request = &mut stored.spec.spec.devices.as_mut().unwrap().requests.as_mut().unwrap()[0];
         let exactly = request.exactly.as_mut().unwrap();
         exactly.count = Some(1);
         exactly.allocation_mode = Some("ExactCount".into());
@@ -598,15 +559,7 @@ mod tests {
     }
 
     fn exactly_bandwidth(template: &mut ResourceClaimTemplate, bandwidth: &str) {
-        let request = &mut template
-            .spec
-            .spec
-            .devices
-            .as_mut()
-            .unwrap()
-            .requests
-            .as_mut()
-            .unwrap()[0];
+        let request = &mut template.spec.spec.devices.as_mut().unwrap().requests.as_mut().unwrap()[0];
         let capacity = request.exactly.as_mut().unwrap().capacity.as_mut().unwrap();
         capacity
             .requests

@@ -40,24 +40,16 @@ pub enum IndexError {
 /// The index of `pod` in a network of `pods` pods: the completion index of an Indexed Job, else any.
 pub fn of(pod: &Pod, pods: u32) -> Result<IndexChoice, IndexError> {
     let metadata = &pod.metadata;
-    let find = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| {
-        map.as_ref()?.get(key).cloned()
-    };
-    let written = find(&metadata.annotations, JOB_COMPLETION_INDEX)
-        .or_else(|| find(&metadata.labels, JOB_COMPLETION_INDEX));
+    let find = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| map.as_ref()?.get(key).cloned();
+    let written =
+        find(&metadata.annotations, JOB_COMPLETION_INDEX).or_else(|| find(&metadata.labels, JOB_COMPLETION_INDEX));
     let Some(value) = written else {
         return Ok(IndexChoice::Any);
     };
-    let index: u32 = value
-        .parse()
-        .map_err(|_| IndexError::NotANumber { value })?;
+    let index: u32 = value.parse().map_err(|_| IndexError::NotANumber { value })?;
     if index >= pods {
         let network = find(&metadata.labels, NETWORK_LABEL).unwrap_or_default();
-        return Err(IndexError::OutOfRange {
-            index,
-            network,
-            pods,
-        });
+        return Err(IndexError::OutOfRange { index, network, pods });
     }
     Ok(IndexChoice::Fixed(index))
 }
@@ -69,8 +61,7 @@ mod tests {
     fn pod(index: Option<&str>) -> Pod {
         let mut pod = Pod::default();
         pod.metadata.labels = Some([(NETWORK_LABEL.to_owned(), "llama".to_owned())].into());
-        pod.metadata.annotations =
-            index.map(|i| [(JOB_COMPLETION_INDEX.to_owned(), i.to_owned())].into());
+        pod.metadata.annotations = index.map(|i| [(JOB_COMPLETION_INDEX.to_owned(), i.to_owned())].into());
         pod
     }
 

@@ -92,22 +92,13 @@ pub fn empty() -> FabricLedgerSpec {
 }
 
 /// Reserves for all `requests` that fit. An owner that already holds an entry gets that one, so asking twice is harmless.
-pub fn reserve(
-    ledger: &FabricLedgerSpec,
-    space: &SlotSpace,
-    vlans: VlanRange,
-    requests: &[Request],
-) -> Outcome {
+pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, requests: &[Request]) -> Outcome {
     let mut next = ledger.clone();
     next.version = LEDGER_VERSION;
     let results = requests
         .iter()
         .map(|request| {
-            if let Some(entry) = next
-                .entries
-                .iter()
-                .find(|entry| entry.owner.uid == request.owner.uid)
-            {
+            if let Some(entry) = next.entries.iter().find(|entry| entry.owner.uid == request.owner.uid) {
                 return Ok(entry.clone());
             }
             let (base, size) = find_block(&next, space, request.pods)?;
@@ -145,11 +136,7 @@ pub fn release(ledger: &FabricLedgerSpec, owner_uid: &str) -> Option<FabricLedge
 
 /// How full the fabric is.
 pub fn usage(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange) -> Usage {
-    let held: u64 = ledger
-        .entries
-        .iter()
-        .map(|entry| u64::from(entry.size))
-        .sum();
+    let held: u64 = ledger.entries.iter().map(|entry| u64::from(entry.size)).sum();
     let slots = u64::from(space.slots()).max(1);
     let vlans_held = ledger
         .entries
@@ -177,11 +164,7 @@ fn find_vlan(ledger: &FabricLedgerSpec, vlans: VlanRange) -> Result<u16, Refusal
         })
 }
 
-fn find_block(
-    ledger: &FabricLedgerSpec,
-    space: &SlotSpace,
-    pods: u32,
-) -> Result<(u32, u32), Refusal> {
+fn find_block(ledger: &FabricLedgerSpec, space: &SlotSpace, pods: u32) -> Result<(u32, u32), Refusal> {
     let needed = u64::from(pods).next_power_of_two();
     let refusal = || Refusal::PoolExhausted {
         pods,
@@ -234,10 +217,10 @@ fn largest_free(ledger: &FabricLedgerSpec, space: &SlotSpace) -> Option<u32> {
     let blocks = free_blocks(ledger, space);
     let mut size = blocks.iter().map(|block| block.end - block.start).max()?;
     while size > 0 {
-        if blocks.iter().any(|block| {
-            block.end - block.start >= size
-                && place(*block, size, size, &[space.excluded()]).is_some()
-        }) {
+        if blocks
+            .iter()
+            .any(|block| block.end - block.start >= size && place(*block, size, size, &[space.excluded()]).is_some())
+        {
             return Some(size);
         }
         size /= 2;
@@ -285,10 +268,7 @@ mod tests {
     use super::*;
     use crate::slots::tests::rail;
 
-    const VLANS: VlanRange = VlanRange {
-        min: 1000,
-        max: 1003,
-    };
+    const VLANS: VlanRange = VlanRange { min: 1000, max: 1003 };
 
     fn request(uid: &str, pods: u32) -> Request {
         Request {
@@ -318,10 +298,7 @@ mod tests {
     fn exactly_as_many_pods_as_addresses_fit() {
         let space = space("10.0.0.0/24");
         let outcome = reserve(&empty(), &space, VLANS, &[request("a", 256)]);
-        assert_eq!(
-            outcome.results[0].as_ref().map(|e| (e.base, e.size)),
-            Ok((0, 256))
-        );
+        assert_eq!(outcome.results[0].as_ref().map(|e| (e.base, e.size)), Ok((0, 256)));
         let refused = reserve(&outcome.ledger, &space, VLANS, &[request("b", 1)]);
         assert_eq!(
             refused.results[0],
@@ -376,12 +353,7 @@ mod tests {
 
     #[test]
     fn more_pods_than_any_pool_has_is_refused_with_numbers() {
-        let outcome = reserve(
-            &empty(),
-            &space("10.0.0.0/24"),
-            VLANS,
-            &[request("a", 65536)],
-        );
+        let outcome = reserve(&empty(), &space("10.0.0.0/24"), VLANS, &[request("a", 65536)]);
         let text = outcome.results[0].as_ref().unwrap_err().to_string();
         assert!(
             text.contains("65536 addresses") && text.contains("largest free one has 256"),

@@ -2,8 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use railhead_crds::{
-    Bandwidth, Fabric, LedgerEntry, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail,
-    SliceFabric, SliceNetwork, SliceQos, SliceRail, TrainingNetwork, names,
+    Bandwidth, Fabric, LedgerEntry, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail, SliceFabric,
+    SliceNetwork, SliceQos, SliceRail, TrainingNetwork, names,
 };
 use thiserror::Error;
 
@@ -90,11 +90,7 @@ pub fn resolve(
         class: class.clone(),
         rails,
         guaranteed,
-        maximum: class
-            .spec
-            .bandwidth
-            .maximum
-            .map(|maximum| maximum.max(guaranteed)),
+        maximum: class.spec.bandwidth.maximum.map(|maximum| maximum.max(guaranteed)),
     })
 }
 
@@ -114,9 +110,10 @@ fn choose<'a, T>(
         format!("there is {}", known.join(", "))
     };
     if let Some(wanted) = wanted {
-        return all.iter().find(|item| name(item) == wanted).ok_or_else(|| {
-            format!("{kind} {wanted:?} does not exist ({known}): correct {field} or create it")
-        });
+        return all
+            .iter()
+            .find(|item| name(item) == wanted)
+            .ok_or_else(|| format!("{kind} {wanted:?} does not exist ({known}): correct {field} or create it"));
     }
     let mut defaults: Vec<&T> = all.iter().filter(|item| is_default(item)).collect();
     match defaults.len() {
@@ -155,10 +152,7 @@ fn choose_rails(network: &TrainingNetwork, fabric: &Fabric) -> Result<Vec<Rail>,
         return Ok(rails);
     }
     let names = wanted.names.as_deref().unwrap_or_default();
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| rails.iter().all(|rail| rail.name != **name))
-    {
+    if let Some(unknown) = names.iter().find(|name| rails.iter().all(|rail| rail.name != **name)) {
         let known: Vec<&str> = rails.iter().map(|rail| rail.name.as_str()).collect();
         return Err(Unresolved::RailNotFound(format!(
             "fabric {fabric_name} has no rail {unknown:?} (it has {}): correct spec.rails.names",
@@ -214,9 +208,7 @@ pub fn slice(
                 size: entry.size,
                 rail: rail.name.clone(),
             };
-            let prefix = space
-                .prefix(rail.id, entry.base, entry.size)
-                .ok_or_else(outside)?;
+            let prefix = space.prefix(rail.id, entry.base, entry.size).ok_or_else(outside)?;
             let pool = space.pool(rail.id, entry.base).ok_or_else(outside)?;
             Ok(SliceRail {
                 id: rail.id,
@@ -258,10 +250,7 @@ pub fn slice(
             rails,
         },
     );
-    slice
-        .metadata
-        .namespace
-        .clone_from(&network.metadata.namespace);
+    slice.metadata.namespace.clone_from(&network.metadata.namespace);
     slice.metadata.labels = Some([(names::NETWORK_LABEL.to_owned(), name.clone())].into());
     slice.metadata.finalizers = Some(vec![names::SLICE_FINALIZER.to_owned()]);
     slice.metadata.owner_references = Some(vec![owner(network)]);
@@ -345,10 +334,7 @@ pub(crate) mod tests {
     #[test]
     fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
         let (resolved, slice) = reserved(&network(json!({"pods": 2})));
-        assert_eq!(
-            resolved.rails.iter().map(|r| r.id).collect::<Vec<_>>(),
-            [0, 1]
-        );
+        assert_eq!(resolved.rails.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(slice.metadata.name.as_deref(), Some("llama-7f3a9c21"));
         assert_eq!(slice.spec.rails[1].prefix, "10.1.0.2/31");
         assert_eq!(slice.spec.rails[0].vlan, slice.spec.rails[1].vlan);
@@ -376,19 +362,14 @@ pub(crate) mod tests {
             ask(json!({"pods": 2, "qosClassName": "gold"})).reason(),
             "ClassNotFound"
         );
-        assert_eq!(
-            ask(json!({"pods": 2, "rails": {"count": 3}})).reason(),
-            "RailNotFound"
-        );
+        assert_eq!(ask(json!({"pods": 2, "rails": {"count": 3}})).reason(), "RailNotFound");
         let mut named = network(json!({"pods": 2}));
         named.spec.rails = Some(NetworkRails {
             count: None,
             names: Some(vec!["rail7".into()]),
         });
         assert_eq!(
-            resolve(&named, &[fabric()], &[class()], &[])
-                .unwrap_err()
-                .reason(),
+            resolve(&named, &[fabric()], &[class()], &[]).unwrap_err().reason(),
             "RailNotFound"
         );
     }

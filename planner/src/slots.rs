@@ -17,9 +17,7 @@ const MAX_SLOTS: u64 = 1 << 24;
 #[non_exhaustive]
 pub enum SlotError {
     /// A pool is not a masked IPv4 prefix.
-    #[error(
-        "rail {rail}: {cidr:?} is not an IPv4 prefix without host bits; write for example 10.0.0.0/16"
-    )]
+    #[error("rail {rail}: {cidr:?} is not an IPv4 prefix without host bits; write for example 10.0.0.0/16")]
     BadPrefix {
         /// Rail name.
         rail: String,
@@ -37,9 +35,7 @@ pub enum SlotError {
         cidr: String,
     },
     /// Two pools share addresses.
-    #[error(
-        "pools {first} of {first_rail} and {second} of {second_rail} overlap; give every rail prefixes of its own"
-    )]
+    #[error("pools {first} of {first_rail} and {second} of {second_rail} overlap; give every rail prefixes of its own")]
     Overlap {
         /// One pool.
         first: Ipv4Net,
@@ -67,9 +63,7 @@ pub enum SlotError {
         slots: u64,
     },
     /// A slice or ledger entry that does not lie in the fabric's pools.
-    #[error(
-        "slots {base}..+{size} do not lie in one pool of rail {rail}; were pools removed from the fabric?"
-    )]
+    #[error("slots {base}..+{size} do not lie in one pool of rail {rail}; were pools removed from the fabric?")]
     OutsidePools {
         /// First slot.
         base: u32,
@@ -174,7 +168,7 @@ impl SlotSpace {
 
     /// The prefix of the block `base..base + size` on `rail`; `None` if the block is not aligned or not inside one pool.
     pub fn prefix(&self, rail: u32, base: u32, size: u32) -> Option<Ipv4Net> {
-        if !size.is_power_of_two() || base % size != 0 {
+        if !size.is_power_of_two() || !base.is_multiple_of(size) {
             return None;
         }
         let pool = self.pool(rail, base)?;
@@ -246,13 +240,7 @@ fn check_overlap(rails: &[Rail], parsed: &[RailPools]) -> Result<(), SlotError> 
 }
 
 fn check_shape(rails: &[Rail], parsed: &[RailPools]) -> Result<(), SlotError> {
-    let shape = |pools: &RailPools| {
-        pools
-            .pools
-            .iter()
-            .map(|p| p.net.prefix_len())
-            .collect::<Vec<_>>()
-    };
+    let shape = |pools: &RailPools| pools.pools.iter().map(|p| p.net.prefix_len()).collect::<Vec<_>>();
     for (rail, pools) in rails.iter().zip(parsed).skip(1) {
         if shape(pools) != shape(&parsed[0]) {
             return Err(SlotError::Shape {
@@ -280,17 +268,11 @@ fn lay_out(pools: &[SegmentPool]) -> Result<Vec<Interval>, SlotError> {
     Ok(layout)
 }
 
-fn excluded(
-    rails: &[Rail],
-    parsed: &[RailPools],
-    layout: &[Interval],
-) -> Result<Vec<Interval>, SlotError> {
+fn excluded(rails: &[Rail], parsed: &[RailPools], layout: &[Interval]) -> Result<Vec<Interval>, SlotError> {
     let mut excluded = Vec::new();
     for (rail, pools) in rails.iter().zip(parsed) {
         for ((written, pool), place) in rail.pools.iter().zip(&pools.pools).zip(layout) {
-            let offset = |address: Ipv4Addr| {
-                place.start + (u32::from(address) - u32::from(pool.net.network()))
-            };
+            let offset = |address: Ipv4Addr| place.start + (u32::from(address) - u32::from(pool.net.network()));
             if let Some(gateway) = pool.gateway {
                 excluded.push(Interval::of(offset(gateway), 1));
             }
@@ -342,15 +324,11 @@ pub(crate) mod tests {
 
     #[test]
     fn a_slot_has_the_same_offset_on_every_rail() {
-        let space =
-            SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.1.0.0/16"])]).unwrap();
+        let space = SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.1.0.0/16"])]).unwrap();
         assert_eq!(space.slots(), 65536);
         assert_eq!(space.address(0, 300), Some(Ipv4Addr::new(10, 0, 1, 44)));
         assert_eq!(space.address(1, 300), Some(Ipv4Addr::new(10, 1, 1, 44)));
-        assert_eq!(
-            space.prefix(1, 256, 64),
-            Some("10.1.1.0/26".parse().unwrap())
-        );
+        assert_eq!(space.prefix(1, 256, 64), Some("10.1.1.0/26".parse().unwrap()));
         assert_eq!(space.prefix(1, 32, 64), None, "not aligned");
     }
 
@@ -372,16 +350,14 @@ pub(crate) mod tests {
 
     #[test]
     fn overlapping_unmasked_and_unequal_pools_are_named() {
-        let overlap =
-            SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.0.8.0/24"])]).unwrap_err();
+        let overlap = SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.0.8.0/24"])]).unwrap_err();
         assert!(
             overlap.to_string().contains("10.0.8.0/24 of rail1 overlap"),
             "{overlap}"
         );
         let unmasked = SlotSpace::new(&[rail(0, &["10.0.0.1/16"])]).unwrap_err();
         assert!(matches!(unmasked, SlotError::BadPrefix { .. }));
-        let shape =
-            SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.1.0.0/24"])]).unwrap_err();
+        let shape = SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.1.0.0/24"])]).unwrap_err();
         assert!(matches!(shape, SlotError::Shape { .. }));
     }
 }

@@ -9,10 +9,7 @@ fn main() -> ExitCode {
     };
     match write(&directory) {
         Ok(count) => {
-            println!(
-                "{count} CustomResourceDefinitions written to {}",
-                directory.display()
-            );
+            println!("{count} CustomResourceDefinitions written to {}", directory.display());
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,0 +1,42 @@
+# Railhead: `make demo` shows it, `make test` tests it. Everything they need they install, saying so.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint generate bench lab lab-down images check-machine clean-cache
+
+LAB := target/debug/lab
+RUN := cargo run --quiet --locked --package railhead-e2e --bin
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: check-machine ## Bring up Kubernetes with two SR-IOV nodes, run a job over two rails, show what it got, clean up
+	$(RUN) demo
+
+test: check-machine ## Run all test tiers: unit, netns, control plane, lab
+	$(RUN) tiers
+
+lint: ## rustfmt, clippy, dependency rules
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(RUN) tiers -- --only dependencies
+
+generate: ## Write the chart's CRDs and the API reference from the types
+	cargo run --quiet --package railhead-crds --bin crdgen charts/railhead/crds docs/api.md
+
+bench: check-machine ## Print sizes and times, with the cluster network alone beside ours
+	$(RUN) bench
+
+lab: check-machine ## Bring the lab up and leave it running
+	$(RUN) lab -- prepare
+	$(RUN) lab -- images
+	$(RUN) lab -- up
+	$(RUN) lab -- env
+
+lab-down: check-machine ## Take the lab down; nothing stays
+	$(RUN) lab -- down
+
+images: check-machine ## Build the container images as OCI archives
+	$(RUN) lab -- images
+
+check-machine:
+	@./scripts/check-machine
