@@ -49,6 +49,8 @@ enum Task {
     },
     /// Stop the lab and leave nothing behind.
     Down,
+    /// Say what runs.
+    Status,
     /// Run kubectl as the administrator.
     Kubectl {
         /// Its arguments.
@@ -107,6 +109,10 @@ fn run() -> Result<()> {
             Ok(())
         }
         Task::Down => Lab::down(&name),
+        Task::Status => {
+            print!("{}", Lab::attach_to(&name)?.status()?);
+            Ok(())
+        }
         Task::Kubectl { arguments } => become_program(Lab::attach_to(&name)?.command("kubectl").args(arguments)),
         Task::Helm { arguments } => become_program(Lab::attach_to(&name)?.command("helm").args(arguments)),
         Task::Exec { command } => {

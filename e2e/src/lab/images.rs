@@ -19,6 +19,7 @@ const TOOLS_LIMIT: usize = 40 << 20;
 /// Programs of the tools image, as paths in the node's root.
 const TOOLS: &[&str] = &[
     "usr/bin/arping",
+    "usr/bin/dash",
     "usr/bin/ib_read_bw",
     "usr/bin/ib_send_bw",
     "usr/bin/ib_send_lat",
@@ -126,6 +127,8 @@ fn tools(root: &Path) -> Result<Image> {
     }
     image.copy(&root.join("etc/libibverbs.d/rxe.driver"), "/etc/libibverbs.d/rxe.driver", 0o644)?;
     image.copy(&root.join("usr/bin/busybox"), "/usr/bin/busybox", 0o755)?;
+    // busybox's own shell would take its applets for `ip` and `ping`, and not the programs above.
+    image.link("/usr/bin/sh", "dash");
     let applets = capture(Command::new("chroot").arg(root).args(["/usr/bin/busybox", "--list"]), LIMIT)?.ok()?;
     for applet in applets.stdout.lines() {
         let paths = [format!("/usr/bin/{applet}"), format!("/usr/sbin/{applet}")];

@@ -1,6 +1,7 @@
 //! The lab: a real Kubernetes with real SR-IOV nodes on one machine, all of it inside one network namespace.
 
 pub mod cache;
+mod capture;
 mod control_plane;
 pub mod images;
 pub mod namespace;
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use cache::Cache;
+pub use capture::{Capture, Frame};
 use namespace::Namespace;
 pub use node::Node;
 use pins::Pins;
@@ -45,6 +47,9 @@ const SHAPE_VERSION: u32 = 1;
 struct Shape {
     version: u32,
     nodes: usize,
+    #[serde(default)]
+    /// False while it comes up, and for ever where that failed.
+    complete: bool,
 }
 
 /// A lab: where its parts, state and logs are, and how to talk to it.
@@ -79,20 +84,24 @@ impl Lab {
         Self::attach_to(DEFAULT_NAME)
     }
 
-    /// The running lab with this name.
+    /// The running lab with this name. One that failed to come up is there too, for inspection.
     pub fn attach_to(name: &str) -> Result<Self> {
+        Self::running(name).map(|(lab, _)| lab)
+    }
+
+    fn running(name: &str) -> Result<(Self, bool)> {
         let lab = Self::describe(name, 0)?;
         let how = format!("start it with `lab up{}`", if name == CONTROL_PLANE_NAME { " --no-nodes" } else { "" });
         if !lab.namespace.exists() {
             bail!("the lab `{name}` is not up: {how}");
         }
         let file = lab.state.join("lab.json");
-        let text = fs::read(&file).with_context(|| format!("the lab `{name}` did not come up completely: {how}"))?;
+        let text = fs::read(&file).with_context(|| format!("the lab `{name}` is a remainder of an interrupted start: {how}"))?;
         let shape: Shape = serde_json::from_slice(&text).with_context(|| format!("{} does not parse", file.display()))?;
         if shape.version != SHAPE_VERSION {
             bail!("the lab `{name}` was started by another version of this program: run `lab down`, then {how}");
         }
-        Ok(Self { nodes: shape.nodes, ..lab })
+        Ok((Self { nodes: shape.nodes, ..lab }, shape.complete))
     }
 
     /// Brings a lab up, or attaches to it where it is up already. What an interrupted start left behind is removed first.
@@ -102,8 +111,8 @@ impl Lab {
             bail!("{} is not built yet: run `lab prepare` first", missing.display());
         }
         let _lock = lab.lock()?;
-        if let Ok(running) = Self::attach_to(name) {
-            if running.nodes == nodes && running.kubectl(&["get", "--raw=/readyz"])?.success() {
+        if let Ok((running, complete)) = Self::running(name) {
+            if complete && running.nodes == nodes && running.kubectl(&["get", "--raw=/readyz"])?.success() {
                 say(format!("the lab `{name}` is up already"));
                 return Ok(running);
             }
@@ -111,15 +120,21 @@ impl Lab {
         }
         lab.clean()?;
         fs::create_dir_all(lab.state.join("logs"))?;
+        lab.write_shape(false)?;
         say(format!("state and logs: {}", lab.state.display()));
         let started = lab.start();
         if started.is_err() {
             lab.show_logs();
         }
         started.with_context(|| format!("the lab `{name}` did not come up; what runs is left for inspection until `lab down`"))?;
-        let shape = Shape { version: SHAPE_VERSION, nodes };
-        fs::write(lab.state.join("lab.json"), serde_json::to_vec(&shape)?)?;
+        lab.write_shape(true)?;
         Ok(lab)
+    }
+
+    fn write_shape(&self, complete: bool) -> Result<()> {
+        let shape = Shape { version: SHAPE_VERSION, nodes: self.nodes, complete };
+        let file = self.state.join("lab.json");
+        fs::write(&file, serde_json::to_vec(&shape)?).with_context(|| format!("cannot write {}", file.display()))
     }
 
     fn start(&self) -> Result<()> {
@@ -131,14 +146,10 @@ impl Lab {
             node::make_ssh_key(self)?;
             nodes.iter().try_for_each(|node| node.prepare(&authority))?;
         }
-        // The machines take much longer than the control plane, and ask again until it is there.
+        step("starting the control plane", || control_plane::start(self))?;
         thread::scope(|scope| {
             let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| self.boot(node))).collect();
-            step("starting the control plane", || control_plane::start(self))?;
-            for boot in boots {
-                boot.join().map_err(|_| anyhow!("the thread that boots a node panicked"))??;
-            }
-            Ok(())
+            boots.into_iter().try_for_each(|boot| boot.join().map_err(|_| anyhow!("the thread that boots a node panicked"))?)
         })
     }
 
@@ -160,6 +171,28 @@ impl Lab {
             say(format!("booting {} a second time", node.name()));
             attempt()
         })
+    }
+
+    /// What of it runs, for people to read.
+    pub fn status(&self) -> Result<String> {
+        let mut text = format!("lab {}: namespace {}, state and logs {}\n", self.name, self.namespace.name(), self.state.display());
+        for pid in self.namespace.processes()? {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let program = command.split('\0').next().unwrap_or_default();
+            let program = program.rsplit('/').next().unwrap_or_default();
+            text.push_str(&format!("  {pid:>7} {program}\n"));
+        }
+        if self.nodes > 0 {
+            text.push_str(&self.kubectl(&["get", "nodes", "-o", "wide"])?.ok()?.stdout);
+            for node in self.nodes() {
+                let uptime = node.exec("cut -d. -f1 /proc/uptime", Duration::from_secs(20))?.ok()?;
+                text.push_str(&format!("{}: up for {}s, console {}\n", node.name(), uptime.stdout.trim(), node.console_log().display()));
+            }
+        } else {
+            text.push_str(&self.kubectl(&["get", "--raw=/readyz"])?.ok()?.stdout);
+            text.push('\n');
+        }
+        Ok(text)
     }
 
     /// Takes a lab down, whatever of it is there.

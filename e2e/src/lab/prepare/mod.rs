@@ -40,7 +40,7 @@ pub struct Parts {
     pub images: PathBuf,
 }
 
-const IMAGES_RECIPE: &str = "images 1";
+const IMAGES_RECIPE: &str = "images 2";
 
 fn images_key(root: &Root) -> Result<String> {
     key(root, &format!("{}{IMAGES_RECIPE}", root::RECIPE))
