@@ -1,0 +1,246 @@
+//! `make test`: runs every test tier, shows its output, and says at the end how many tests ran in each.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::{Parser, ValueEnum};
+use railhead_e2e::lab::{
+    cache::Cache,
+    prepare::prepare,
+    progress::{say, step},
+};
+use serde_json::Value;
+
+/// The tiers, from the least to the most power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Tier {
+    /// Licences, sources and bans of all dependencies, and dependencies that nobody uses.
+    Dependencies,
+    /// Nothing outside the process.
+    Unit,
+    /// This kernel's network namespaces and netlink.
+    Netns,
+    /// A real API server, scheduler and controller manager.
+    ControlPlane,
+    /// Real Kubernetes on two machines with SR-IOV and RDMA.
+    Lab,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    /// Only these tiers.
+    #[arg(long, value_enum)]
+    only: Vec<Tier>,
+}
+
+/// Tools that check dependencies, built once into the cache.
+const TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.19.0"), ("cargo-machete", "0.9.1")];
+
+#[derive(Default)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+    skipped: u32,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("tiers: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let all = [
+        Tier::Dependencies,
+        Tier::Unit,
+        Tier::Netns,
+        Tier::ControlPlane,
+        Tier::Lab,
+    ];
+    let wanted: Vec<Tier> = all
+        .into_iter()
+        .filter(|tier| arguments.only.is_empty() || arguments.only.contains(tier))
+        .collect();
+    if wanted.iter().any(|tier| *tier >= Tier::ControlPlane) {
+        prepare(&Cache::open()?, None)?;
+    }
+    let mut lines = Vec::new();
+    let (mut total, mut good) = (Count::default(), true);
+    for tier in wanted {
+        let start = Instant::now();
+        say(format!("tier {tier:?}"));
+        let mut count = Count::default();
+        let result = match tier {
+            Tier::Dependencies => dependencies(),
+            _ => commands(tier)?
+                .iter_mut()
+                .try_for_each(|command| tests(command, &mut count)),
+        };
+        if let Err(error) = &result {
+            eprintln!("tier {tier:?}: {error:#}");
+        }
+        let skips_count = count.skipped > 0 && std::env::var_os("CI").is_some();
+        let empty = tier != Tier::Dependencies && count.passed + count.failed == 0;
+        let ok = result.is_ok() && count.failed == 0 && !skips_count && !empty;
+        good &= ok;
+        lines.push(format!(
+            "{:<14} {:>4} passed {:>3} failed {:>3} ignored {:>3} skipped  {:>5.0} s  {}",
+            format!("{tier:?}"),
+            count.passed,
+            count.failed,
+            count.ignored,
+            count.skipped,
+            start.elapsed().as_secs_f64(),
+            if ok { "ok" } else { "FAILED" }
+        ));
+        total.passed += count.passed;
+        total.failed += count.failed;
+    }
+    println!("\n{}", lines.join("\n"));
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(good)
+}
+
+/// The cargo commands of a tier.
+fn commands(tier: Tier) -> Result<Vec<Command>> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--quiet", "--locked"]).args(arguments);
+        command
+    };
+    Ok(match tier {
+        Tier::Dependencies => Vec::new(),
+        Tier::Unit => {
+            let others: Vec<String> = test_targets()?
+                .into_iter()
+                .filter(|target| !is_netns(target))
+                .flat_map(|t| ["--test".into(), t])
+                .collect();
+            let others: Vec<&str> = others.iter().map(String::as_str).collect();
+            vec![
+                cargo(
+                    &[
+                        &["--workspace", "--exclude", "railhead-e2e", "--lib", "--bins"],
+                        others.as_slice(),
+                    ]
+                    .concat(),
+                ),
+                cargo(&["--package", "railhead-e2e", "--lib"]),
+            ]
+        }
+        Tier::Netns => {
+            let netns: Vec<String> = test_targets()?
+                .into_iter()
+                .filter(|target| is_netns(target))
+                .flat_map(|t| ["--test".into(), t])
+                .collect();
+            let netns: Vec<&str> = netns.iter().map(String::as_str).collect();
+            vec![cargo(
+                &[&["--workspace", "--exclude", "railhead-e2e"], netns.as_slice()].concat(),
+            )]
+        }
+        Tier::ControlPlane => vec![cargo(&["--package", "railhead-e2e", "--test", "control_plane"])],
+        Tier::Lab => vec![cargo(&["--package", "railhead-e2e", "--test", "lab"])],
+    })
+}
+
+fn is_netns(target: &str) -> bool {
+    target.contains("netns")
+}
+
+/// Names of the integration tests of all crates but this one.
+fn test_targets() -> Result<BTreeSet<String>> {
+    let output = Command::new("cargo")
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata lists no packages")?;
+    Ok(packages
+        .iter()
+        .filter(|package| package["name"] != "railhead-e2e")
+        .flat_map(|package| package["targets"].as_array().into_iter().flatten())
+        .filter(|target| target["kind"][0] == "test")
+        .filter_map(|target| target["name"].as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Runs one test command, passing its output through, and adds up what its runners report.
+fn tests(command: &mut Command, count: &mut Count) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().ok_or_else(|| anyhow!("cargo has no output"))?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        if line.starts_with("SKIP") {
+            count.skipped += 1;
+        }
+        if let Some(result) = line.strip_prefix("test result:") {
+            let number = |what: &str| {
+                let words: Vec<&str> = result.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+                words
+                    .windows(2)
+                    .find(|pair| pair[1] == what)
+                    .and_then(|pair| pair[0].parse().ok())
+                    .unwrap_or(0u32)
+            };
+            count.passed += number("passed");
+            count.failed += number("failed");
+            count.ignored += number("ignored");
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+fn dependencies() -> Result<()> {
+    let mut tools = Vec::new();
+    for (name, version) in TOOLS {
+        let root = Cache::open()?.root().join("tools").join(format!("{name}-{version}"));
+        let program = root.join("bin").join(name);
+        if !program.is_file() {
+            step(&format!("building {name} {version}, once"), || {
+                let status = Command::new("cargo")
+                    .args(["install", "--quiet", "--locked", name, "--version", version, "--root"])
+                    .arg(&root)
+                    .status()?;
+                ensure!(status.success(), "cargo install {name} ended with {status}");
+                Ok(())
+            })?;
+        }
+        tools.push(program);
+    }
+    let checks: [(usize, &[&str]); 2] = [
+        (
+            0,
+            &[
+                "--offline",
+                "--log-level",
+                "error",
+                "check",
+                "bans",
+                "licenses",
+                "sources",
+            ],
+        ),
+        (1, &[]),
+    ];
+    for (tool, arguments) in checks {
+        let status = Command::new(&tools[tool]).args(arguments).status()?;
+        ensure!(status.success(), "{} ended with {status}", tools[tool].display());
+    }
+    Ok(())
+}

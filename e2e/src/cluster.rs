@@ -1,0 +1,131 @@
+//! Kubernetes as a person sees it: through kubectl, as JSON, waiting for what should become true.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+
+use crate::lab::{Lab, run::Output};
+
+/// Waits until `probe` succeeds, asking twice a second; the last error says what was still missing.
+pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return Ok(value),
+            Err(error) if start.elapsed() > limit => {
+                return Err(error).with_context(|| format!("waited {} s until {what}", limit.as_secs()));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(500)),
+        }
+    }
+}
+
+impl Lab {
+    /// An object, or a list of them, as `kubectl get ARGUMENTS -o json` prints it.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?.ok()?;
+        serde_json::from_str(&output.stdout).with_context(|| format!("kubectl get {arguments:?} printed no JSON"))
+    }
+
+    /// The items of a list; an unknown kind is an error, an empty list is not.
+    pub fn list(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        match self.get(arguments)?["items"].take() {
+            Value::Array(items) => Ok(items),
+            other => bail!("kubectl get {arguments:?} answered no list but {other}"),
+        }
+    }
+
+    /// `kubectl apply` of a manifest.
+    pub fn apply(&self, namespace: &str, manifest: &str) -> Result<()> {
+        self.try_apply(namespace, manifest)?.ok().map(drop)
+    }
+
+    /// `kubectl apply` of a manifest that may be refused.
+    pub fn try_apply(&self, namespace: &str, manifest: &str) -> Result<Output> {
+        self.kubectl_with_input(&["apply", "-n", namespace, "-f", "-"], manifest)
+    }
+
+    /// Runs a shell command in a pod's first container.
+    pub fn exec(&self, namespace: &str, pod: &str, command: &str) -> Result<Output> {
+        self.kubectl(&["exec", "-n", namespace, pod, "--", "sh", "-c", command])
+    }
+
+    /// Waits until a condition of an object has the given status, and answers with the condition.
+    pub fn wait_condition(&self, object: &[&str], condition: &str, status: &str, limit: Duration) -> Result<Value> {
+        eventually(&format!("{object:?} has {condition}={status}"), limit, || {
+            let found = self.get(object)?;
+            let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let is = conditions.iter().find(|c| c["type"] == condition).cloned();
+            let is = is.ok_or_else(|| anyhow!("there is no such condition among {conditions:?}"))?;
+            ensure!(is["status"] == status, "it is {is}");
+            Ok(is)
+        })
+    }
+
+    /// The names of a job's running pods by completion index, once there are `count` of them.
+    pub fn running_pods(&self, namespace: &str, selector: &str, count: usize, limit: Duration) -> Result<Vec<Value>> {
+        eventually(&format!("{count} pods {selector} in {namespace} run"), limit, || {
+            let mut pods = self.list(&["pods", "-n", namespace, "-l", selector])?;
+            pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+            let states: Vec<String> = pods
+                .iter()
+                .map(|p| format!("{}: {}", p["metadata"]["name"], p["status"]["phase"]))
+                .collect();
+            let running = pods.iter().filter(|pod| {
+                pod["status"]["containerStatuses"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().all(|c| !c["state"]["running"].is_null()))
+            });
+            ensure!(
+                running.count() == count && pods.len() == count,
+                "pods: {}",
+                states.join(", ")
+            );
+            pods.sort_by_key(|pod| pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"].to_string());
+            Ok(pods)
+        })
+    }
+
+    /// Texts of the events about one object, newest last: `Reason: message`.
+    pub fn events(&self, namespace: &str, kind: &str, name: &str) -> Result<Vec<String>> {
+        let fields = format!("regarding.kind={kind},regarding.name={name}");
+        let mut events = self.list(&["events.events.k8s.io", "-n", namespace, "--field-selector", &fields])?;
+        events.sort_by_key(|event| event["metadata"]["creationTimestamp"].to_string());
+        Ok(events
+            .iter()
+            .map(|event| format!("{}: {}", text(&event["reason"]), text(&event["note"])))
+            .collect())
+    }
+
+    /// Waits for an event about an object whose `Reason: message` contains all `parts`.
+    pub fn wait_event(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        parts: &[&str],
+        limit: Duration,
+    ) -> Result<String> {
+        eventually(
+            &format!("{kind} {namespace}/{name} has an event with {parts:?}"),
+            limit,
+            || {
+                let events = self.events(namespace, kind, name)?;
+                let found = events
+                    .iter()
+                    .rev()
+                    .find(|event| parts.iter().all(|part| event.contains(part)));
+                found.cloned().ok_or_else(|| anyhow!("its events: {events:#?}"))
+            },
+        )
+    }
+}
+
+/// A JSON string without its quotes; anything else as JSON.
+pub fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

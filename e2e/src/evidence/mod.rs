@@ -1,0 +1,11 @@
+//! What pods, kernel, wire and API server say about an attachment. Nothing here is taken from what Railhead remembers.
+
+mod functions;
+mod nothing_left;
+mod pod;
+mod wire;
+
+pub use functions::{FunctionState, functions};
+pub use nothing_left::nothing_left;
+pub use pod::{RailInPod, guarantees, rails_in_pod, rdma_bandwidth};
+pub use wire::{Tagged, on_the_wire};

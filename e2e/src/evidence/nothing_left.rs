@@ -1,0 +1,53 @@
+//! The proof that everything came back.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Result, ensure};
+
+use super::functions::{FunctionState, functions};
+use crate::{cluster::eventually, lab::Lab};
+
+/// Waits until there is no slice, attachment, claim or ledger entry, no file of an attachment on any node, and every function
+/// is as in `recorded` (one map per node).
+pub fn nothing_left(lab: &Lab, recorded: &[BTreeMap<String, FunctionState>], limit: Duration) -> Result<()> {
+    eventually("everything has come back", limit, || {
+        for kind in [
+            "networkslices",
+            "networkattachments",
+            "resourceclaims",
+            "resourceclaimtemplates",
+        ] {
+            let left = lab.list(&[kind, "-A"])?;
+            let names: Vec<_> = left.iter().map(|object| object["metadata"]["name"].clone()).collect();
+            ensure!(left.is_empty(), "{kind} left: {names:?}");
+        }
+        for ledger in lab.list(&["fabricledgers"])? {
+            let entries = ledger["spec"]["entries"].as_array().map_or(0, Vec::len);
+            ensure!(entries == 0, "the ledger still holds {entries} entries");
+        }
+        for (node, recorded) in lab.nodes().iter().zip(recorded) {
+            let files = node.exec(
+                "find /run/railhead/plans /run/railhead/attachments /var/lib/railhead/journal /var/run/cdi -mindepth 1 2>/dev/null",
+                Duration::from_secs(30),
+            )?;
+            ensure!(files.stdout.is_empty(), "{} has left:\n{}", node.name(), files.stdout);
+            let now = functions(node)?;
+            for (address, before) in recorded {
+                let after = now.get(address);
+                ensure!(
+                    after == Some(before),
+                    "function {address} of {} is not as recorded after its creation:\nwas {before:?}\nis  {after:?}",
+                    node.name()
+                );
+            }
+            let soft = node.exec("rdma link show", Duration::from_secs(30))?.ok()?;
+            ensure!(
+                soft.stdout.trim().is_empty(),
+                "{} has RDMA devices left: {}",
+                node.name(),
+                soft.stdout
+            );
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,167 @@
+//! The demo's summary: one line per pod and rail, each value from where it counts.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+
+use crate::{
+    cluster::text,
+    evidence::{FunctionState, RailInPod, Tagged, functions, guarantees, on_the_wire, rails_in_pod, rdma_bandwidth},
+    lab::{Lab, RAILS},
+};
+
+/// Bytes of the largest ping that fits an MTU of 9000: 20 of IPv4 and 8 of ICMP are on top.
+const PING_PAYLOAD: u32 = 8972;
+
+/// One pod with what is seen of it.
+#[derive(Clone, Debug)]
+pub struct SeenPod {
+    /// Name.
+    pub name: String,
+    /// Number of its node.
+    pub node: usize,
+    /// Its rails, from inside, by name.
+    pub rails: Vec<RailInPod>,
+    /// What the scheduler counted, by device.
+    pub guarantees: BTreeMap<String, String>,
+    /// What the PF enforces on its function, by interface name in the pod.
+    pub enforced: BTreeMap<String, FunctionState>,
+}
+
+/// What was seen of one pod's traffic on one rail.
+#[derive(Clone, Debug)]
+pub struct SeenTraffic {
+    /// Frames of a full-size ping.
+    pub ping: Tagged,
+    /// Frames of RDMA writes.
+    pub rdma: Tagged,
+    /// `ib_write_bw`, MiB/s.
+    pub bandwidth: f64,
+}
+
+/// Looks at a pod from inside, from its node's kernel and from the API server.
+pub fn look_at(lab: &Lab, pod: &Value) -> Result<SeenPod> {
+    let (namespace, name) = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]));
+    let node = text(&pod["spec"]["nodeName"]);
+    let node: usize = node
+        .trim_start_matches("node")
+        .parse()
+        .with_context(|| format!("{node} is no node of the lab"))?;
+    let rails = rails_in_pod(lab, &namespace, &name)?;
+    let all = functions(&lab.node(node)?)?;
+    let enforced = rails
+        .iter()
+        .map(|rail| {
+            let function = all
+                .values()
+                .find(|function| function.enforced.get("address") == Some(&rail.mac));
+            let function = function
+                .ok_or_else(|| anyhow!("no function of node{node} has the MAC {} of {}", rail.mac, rail.name))?;
+            Ok((rail.name.clone(), function.clone()))
+        })
+        .collect::<Result<_>>()?;
+    Ok(SeenPod {
+        guarantees: guarantees(lab, pod)?,
+        name,
+        node,
+        rails,
+        enforced,
+    })
+}
+
+/// A full-size ping and RDMA writes from one pod to another on every rail, watched on the sender's cable.
+pub fn traffic(lab: &Lab, namespace: &str, from: &SeenPod, to: &SeenPod) -> Result<Vec<SeenTraffic>> {
+    ensure!(
+        from.rails.len() == RAILS && to.rails.len() == RAILS,
+        "{} and {} need {RAILS} rails",
+        from.name,
+        to.name
+    );
+    (0..RAILS)
+        .map(|rail| {
+            let (here, there) = (&from.rails[rail], &to.rails[rail]);
+            let peer = there.address.split('/').next().unwrap_or_default();
+            let ping = format!("ping -c 2 -W 5 -M do -s {PING_PAYLOAD} -I {} {peer}", here.name);
+            let (ping, _) = on_the_wire(lab, from.node, rail, &here.address, || {
+                lab.exec(namespace, &from.name, &ping)?.ok()
+            })?;
+            let (rdma, bandwidth) = on_the_wire(lab, from.node, rail, &here.address, || {
+                rdma_bandwidth(lab, namespace, (&to.name, there), (&from.name, here))
+            })?;
+            Ok(SeenTraffic { ping, rdma, bandwidth })
+        })
+        .collect()
+}
+
+/// The summary that a person reads.
+pub fn print(pods: &[SeenPod], traffic: &BTreeMap<String, Vec<SeenTraffic>>) {
+    println!();
+    println!(
+        "{:<10} {:<6} {:<6} {:<17} {:<18} {:<5} {:<4} {:<5} {:<22} {:<6} {:<6} {:<9} {:<9} {:<8}",
+        "POD",
+        "NODE",
+        "RAIL",
+        "ADDRESS",
+        "MAC",
+        "VLAN",
+        "PCP",
+        "MTU",
+        "RDMA DEVICE",
+        "GID",
+        "DSCP",
+        "MAX RATE",
+        "GUARANTEE",
+        "RDMA"
+    );
+    for pod in pods {
+        for (place, rail) in pod.rails.iter().enumerate() {
+            let seen = traffic.get(&pod.name).and_then(|rails| rails.get(place));
+            let set = |pick: fn(&SeenTraffic) -> String| seen.map_or_else(|| "-".to_owned(), pick);
+            let rate = pod
+                .enforced
+                .get(&rail.name)
+                .and_then(|f| f.enforced.get("rate"))
+                .cloned()
+                .unwrap_or_default();
+            println!(
+                "{:<10} {:<6} {:<6} {:<17} {:<18} {:<5} {:<4} {:<5} {:<22} {:<6} {:<6} {:<9} {:<9} {:<8}",
+                pod.name.rsplit_once('-').map_or(pod.name.as_str(), |(front, _)| front),
+                format!("node{}", pod.node),
+                rail.name,
+                rail.address,
+                rail.mac,
+                set(|t| numbers(&t.ping.vlans)),
+                set(|t| numbers(&t.ping.priorities)),
+                rail.mtu,
+                rail.rdma_device,
+                rail.gid_index,
+                set(|t| numbers(&t.rdma.dscps)),
+                max_rate(&rate),
+                pod.guarantees.get(&rail.name).cloned().unwrap_or_default(),
+                set(|t| format!("{:.1} MiB/s", t.bandwidth)),
+            );
+        }
+    }
+    println!();
+    println!(
+        "ADDRESS, MAC, MTU, RDMA DEVICE, GID: seen in the pod.  VLAN, PCP, DSCP: frames captured on the leaf's cable."
+    );
+    println!(
+        "MAX RATE: read back from the port.  GUARANTEE: the claim's consumed capacity.  RDMA: ib_write_bw to the other pod."
+    );
+}
+
+fn numbers<T: ToString>(all: &std::collections::BTreeSet<T>) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn max_rate(rate: &str) -> String {
+    serde_json::from_str::<Value>(rate)
+        .ok()
+        .and_then(|r| r["max_tx"].as_u64())
+        .map_or_else(|| rate.to_owned(), |m| format!("{m}M"))
+}
+
+/// How long a first attachment may take: image start, claim, wiring.
+pub const ATTACH: Duration = Duration::from_secs(180);
