@@ -100,7 +100,11 @@ fn run() -> Result<()> {
         Task::Images => build_workspace_images().map(|_| ()),
         Task::Load { archives } => {
             let lab = Lab::attach_to(&name)?;
-            let archives = if archives.is_empty() { images_of_workspace()? } else { archives };
+            let archives = if archives.is_empty() {
+                images_of_workspace()?
+            } else {
+                archives
+            };
             lab.load_images(&archives)
         }
         Task::Up { nodes, no_nodes } => {
@@ -121,11 +125,16 @@ fn run() -> Result<()> {
         }
         Task::Shell { node, command } => {
             let number = node.strip_prefix("node").unwrap_or(&node);
-            let number = number.parse().with_context(|| format!("`{node}` is no node: nodes are called node1, node2, ..."))?;
+            let number = number
+                .parse()
+                .with_context(|| format!("`{node}` is no node: nodes are called node1, node2, ..."))?;
             let node = Lab::attach_to(&name)?.node(number)?;
             let terminal = command.is_empty() && std::io::stdin().is_terminal();
             let mut ssh = node.ssh(if terminal { &["-t"] } else { &[] });
-            ssh.arg(format!("export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin; {}", command.join(" ")));
+            ssh.arg(format!(
+                "export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin; {}",
+                command.join(" ")
+            ));
             if command.is_empty() {
                 ssh.arg("exec bash -l");
             }
@@ -140,7 +149,9 @@ fn run() -> Result<()> {
 
 fn images_of_workspace() -> Result<Vec<PathBuf>> {
     let folder = workspace_images();
-    let archives: Vec<PathBuf> = ["operator", "agent"].map(|name| folder.join(format!("{name}.tar"))).to_vec();
+    let archives: Vec<PathBuf> = ["operator", "agent"]
+        .map(|name| folder.join(format!("{name}.tar")))
+        .to_vec();
     match archives.iter().find(|archive| !archive.is_file()) {
         None => Ok(archives),
         Some(missing) => bail!("{} is not there: run `lab images` first", missing.display()),
@@ -154,7 +165,11 @@ fn become_program(command: &mut Command) -> Result<()> {
 }
 
 fn how_to_use(lab: &Lab) -> String {
-    let which = if lab.name() == DEFAULT_NAME { String::new() } else { format!(" --name {}", lab.name()) };
+    let which = if lab.name() == DEFAULT_NAME {
+        String::new()
+    } else {
+        format!(" --name {}", lab.name())
+    };
     let mut text = format!(
         "kubectl:  lab{which} kubectl get nodes\nhelm:     lab{which} helm list -A\nanything: lab{which} exec -- bash\n\
          logs:     {}\n",

@@ -16,17 +16,21 @@ pub struct Cache {
 impl Cache {
     /// `$RAILHEAD_CACHE`, else `$XDG_CACHE_HOME/railhead`, else `$HOME/.cache/railhead`.
     pub fn open() -> Result<Self> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = set("RAILHEAD_CACHE")
             .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("railhead")))
             .or_else(|| set("HOME").map(|dir| dir.join(".cache/railhead")))
             .context("none of RAILHEAD_CACHE, XDG_CACHE_HOME and HOME is set: set RAILHEAD_CACHE to a folder with 10 GB free")?;
-        Self::at(root)
+        Self::at(&root)
     }
 
     /// A cache in this folder.
-    pub fn at(root: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&root).with_context(|| format!("cannot create the cache {}", root.display()))?;
+    pub fn at(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot create the cache {}", root.display()))?;
         let root = root.canonicalize()?;
         Ok(Self { root })
     }
@@ -51,7 +55,7 @@ impl Cache {
         }
         let parent = self.root.join("build");
         fs::create_dir_all(&parent)?;
-        self.forget_unfinished(&parent, name)?;
+        Self::forget_unfinished(&parent, name)?;
         let unfinished = parent.join(format!(".{name}-{key}.unfinished.{}", std::process::id()));
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)?;
@@ -64,12 +68,14 @@ impl Cache {
         Ok(slot)
     }
 
-    fn forget_unfinished(&self, parent: &Path, name: &str) -> Result<()> {
+    fn forget_unfinished(parent: &Path, name: &str) -> Result<()> {
         let prefix = format!(".{name}-");
         for entry in fs::read_dir(parent)? {
             let entry = entry?;
             let file = entry.file_name().to_string_lossy().into_owned();
-            let Some((_, owner)) = file.split_once(".unfinished.") else { continue };
+            let Some((_, owner)) = file.split_once(".unfinished.") else {
+                continue;
+            };
             if file.starts_with(&prefix) && !Path::new("/proc").join(owner).exists() {
                 fs::remove_dir_all(entry.path())
                     .with_context(|| format!("cannot remove the unfinished {}", entry.path().display()))?;
@@ -86,21 +92,23 @@ mod tests {
     #[test]
     fn a_build_that_fails_is_never_taken_for_finished() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::at(dir.path().to_path_buf()).unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
         let half = cache.build("part", "00", |to| {
             fs::write(to.join("half"), "")?;
             anyhow::bail!("power cut")
         });
         assert!(half.is_err());
         assert!(!cache.slot("part", "00").exists());
-        let done = cache.build("part", "00", |to| Ok(fs::write(to.join("whole"), "")?)).unwrap();
+        let done = cache
+            .build("part", "00", |to| Ok(fs::write(to.join("whole"), "")?))
+            .unwrap();
         assert!(done.join("whole").exists() && !done.join("half").exists());
     }
 
     #[test]
     fn a_finished_build_is_not_made_again() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::at(dir.path().to_path_buf()).unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
         cache.build("part", "00", |_| Ok(())).unwrap();
         cache.build("part", "00", |_| panic!("made again")).unwrap();
     }

@@ -49,8 +49,13 @@ impl Lab {
         let messages = NamedTempFile::new()?;
         let tap = rail_tap(node, rail);
         let mut command = self.command("tcpdump");
-        command.args(["-i", &tap, "-Z", "root", "-e", "-nn", "-v", "-l", "--immediate-mode"]).args(filter.split_whitespace());
-        command.stdin(Stdio::null()).stdout(text.reopen()?).stderr(messages.reopen()?);
+        command
+            .args(["-i", &tap, "-Z", "root", "-e", "-nn", "-v", "-l", "--immediate-mode"])
+            .args(filter.split_whitespace());
+        command
+            .stdin(Stdio::null())
+            .stdout(text.reopen()?)
+            .stderr(messages.reopen()?);
         let tcpdump = command.spawn().context("cannot start tcpdump: run `lab prepare`")?;
         let mut capture = Capture { tcpdump, text };
         let start = Instant::now();
@@ -60,7 +65,10 @@ impl Lab {
                 return Ok(capture);
             }
             if capture.tcpdump.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(10) {
-                bail!("tcpdump does not watch {tap} with the filter `{filter}`: {}", tail(messages.path(), 5));
+                bail!(
+                    "tcpdump does not watch {tap} with the filter `{filter}`: {}",
+                    tail(messages.path(), 5)
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -131,8 +139,14 @@ mod tests {
                     length 42: Ethernet (len 6), IPv4 (len 4), Request who-has 10.0.0.2 tell 10.0.0.1, length 28\n";
         let seen = frames(text);
         assert_eq!(seen.len(), 2);
-        assert_eq!((seen[0].vlan, seen[0].priority, seen[0].dscp(), seen[0].length), (Some(100), Some(3), Some(26), 1082));
+        assert_eq!(
+            (seen[0].vlan, seen[0].priority, seen[0].dscp(), seen[0].length),
+            (Some(100), Some(3), Some(26), 1082)
+        );
         assert!(seen[0].text.contains("10.0.0.2.4791"));
-        assert_eq!((seen[1].vlan, seen[1].priority, seen[1].tos, seen[1].length), (None, None, None, 42));
+        assert_eq!(
+            (seen[1].vlan, seen[1].priority, seen[1].tos, seen[1].length),
+            (None, None, None, 42)
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::oci::Image;
 use super::progress::{say, step};
 use super::run::{capture, describe};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Nodes import it at boot, and under emulation that takes half a second per megabyte.
 const TOOLS_LIMIT: usize = 40 << 20;
@@ -46,7 +46,10 @@ pub fn workspace_images() -> PathBuf {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 fn target_folder() -> PathBuf {
@@ -67,10 +70,18 @@ pub fn build_workspace_images() -> Result<Vec<PathBuf>> {
             cargo.args(["--package", package, "--bin", binary]);
         }
         // Static, so that an image is one file and the CNI binary runs on any node.
-        cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+        cargo.env(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+            "-C target-feature=+crt-static",
+        );
         cargo.current_dir(workspace());
         // Cargo's own progress is the best there is.
-        let status = cargo.status().with_context(|| format!("cannot start `{}`: is Rust installed (https://rustup.rs)?", describe(&cargo)))?;
+        let status = cargo.status().with_context(|| {
+            format!(
+                "cannot start `{}`: is Rust installed (https://rustup.rs)?",
+                describe(&cargo)
+            )
+        })?;
         ensure!(status.success(), "`{}` ended with {status}", describe(&cargo));
         Ok(())
     })?;
@@ -87,7 +98,11 @@ pub fn build_workspace_images() -> Result<Vec<PathBuf>> {
     for (name, image) in [("operator", operator), ("agent", agent)] {
         let archive = folder.join(format!("{name}.tar"));
         image.write(&reference(name), &archive)?;
-        say(format!("railhead/{name}:dev, {:.1} MB: {}", megabytes(image.size()), archive.display()));
+        say(format!(
+            "railhead/{name}:dev, {:.1} MB: {}",
+            megabytes(image.size()),
+            archive.display()
+        ));
         written.push(archive);
     }
     Ok(written)
@@ -99,7 +114,11 @@ pub(super) fn build_base_images(root: &Path, folder: &Path) -> Result<()> {
     pause.copy(&root.join("usr/bin/busybox"), "/busybox", 0o755)?;
     pause.write(&reference("pause"), &folder.join("pause.tar"))?;
     let tools = tools(root)?;
-    ensure!(tools.size() < TOOLS_LIMIT, "the tools image has {:.1} MB: take something out", megabytes(tools.size()));
+    ensure!(
+        tools.size() < TOOLS_LIMIT,
+        "the tools image has {:.1} MB: take something out",
+        megabytes(tools.size())
+    );
     tools.write(&reference("tools"), &folder.join("tools.tar"))?;
     say(format!("railhead/tools:dev, {:.1} MB", megabytes(tools.size())));
     Ok(())
@@ -112,7 +131,12 @@ fn megabytes(bytes: usize) -> f64 {
 
 fn tools(root: &Path) -> Result<Image> {
     let mut image = Image::new(&["/bin/sh"], "0:0");
-    for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+    for (link, target) in [
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+    ] {
         image.link(link, target);
     }
     let mut files: Vec<String> = TOOLS.iter().map(|&tool| tool.to_owned()).collect();
@@ -125,11 +149,19 @@ fn tools(root: &Path) -> Result<Image> {
             }
         }
     }
-    image.copy(&root.join("etc/libibverbs.d/rxe.driver"), "/etc/libibverbs.d/rxe.driver", 0o644)?;
+    image.copy(
+        &root.join("etc/libibverbs.d/rxe.driver"),
+        "/etc/libibverbs.d/rxe.driver",
+        0o644,
+    )?;
     image.copy(&root.join("usr/bin/busybox"), "/usr/bin/busybox", 0o755)?;
     // busybox's own shell would take its applets for `ip` and `ping`, and not the programs above.
     image.link("/usr/bin/sh", "dash");
-    let applets = capture(Command::new("chroot").arg(root).args(["/usr/bin/busybox", "--list"]), LIMIT)?.ok()?;
+    let applets = capture(
+        Command::new("chroot").arg(root).args(["/usr/bin/busybox", "--list"]),
+        LIMIT,
+    )?
+    .ok()?;
     for applet in applets.stdout.lines() {
         let paths = [format!("/usr/bin/{applet}"), format!("/usr/sbin/{applet}")];
         if !paths.iter().any(|path| image.contains(path)) {
@@ -152,16 +184,28 @@ fn soft_roce_provider(root: &Path) -> Result<String> {
 
 /// Every shared library a file needs, as paths in the root.
 fn libraries(root: &Path, file: &str) -> Result<Vec<String>> {
-    let listed = capture(Command::new("chroot").arg(root).args(["/usr/bin/ldd", &format!("/{file}")]), LIMIT)?.ok()?;
+    let listed = capture(
+        Command::new("chroot")
+            .arg(root)
+            .args(["/usr/bin/ldd", &format!("/{file}")]),
+        LIMIT,
+    )?
+    .ok()?;
     Ok(library_paths(&listed.stdout))
 }
 
 fn library_paths(ldd: &str) -> Vec<String> {
-    let paths = ldd.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    let paths = ldd
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     paths
         .map(|path| {
             let path = path.trim_start_matches('/');
-            if path.starts_with("usr/") { path.to_owned() } else { format!("usr/{path}") }
+            if path.starts_with("usr/") {
+                path.to_owned()
+            } else {
+                format!("usr/{path}")
+            }
         })
         .collect()
 }
@@ -174,7 +218,11 @@ mod tests {
     fn libraries_and_the_loader_are_found_under_usr_and_the_vdso_is_left_out() {
         let text = "\tlinux-vdso.so.1 (0x00007ffe)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
                     \tlibz.so.1 => /usr/lib/x86_64-linux-gnu/libz.so.1 (0x0)\n\t/lib64/ld-linux-x86-64.so.2 (0x0)\n";
-        let expected = ["usr/lib/x86_64-linux-gnu/libc.so.6", "usr/lib/x86_64-linux-gnu/libz.so.1", "usr/lib64/ld-linux-x86-64.so.2"];
+        let expected = [
+            "usr/lib/x86_64-linux-gnu/libc.so.6",
+            "usr/lib/x86_64-linux-gnu/libz.so.1",
+            "usr/lib64/ld-linux-x86-64.so.2",
+        ];
         assert_eq!(library_paths(text), expected);
     }
 }

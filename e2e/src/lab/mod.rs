@@ -4,6 +4,8 @@ pub mod cache;
 mod capture;
 mod control_plane;
 pub mod images;
+mod lifecycle;
+mod machine;
 pub mod namespace;
 mod node;
 mod oci;
@@ -14,14 +16,13 @@ pub mod progress;
 mod qmp;
 pub mod run;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, anyhow, bail};
 
 use cache::Cache;
 pub use capture::{Capture, Frame};
@@ -29,7 +30,7 @@ use namespace::Namespace;
 pub use node::Node;
 use pins::Pins;
 use prepare::Parts;
-use progress::{say, step};
+use progress::step;
 use run::{Output, capture, capture_with_input, tail};
 
 /// Rails of every lab: one igb port per node and rail.
@@ -39,18 +40,7 @@ pub const DEFAULT_NAME: &str = "lab";
 /// The control plane without nodes, for tests that need no node.
 pub const CONTROL_PLANE_NAME: &str = "cp";
 
-const COMMAND_LIMIT: Duration = Duration::from_secs(300);
-const SHAPE_VERSION: u32 = 1;
-
-/// What a started lab consists of; kept in its state folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Shape {
-    version: u32,
-    nodes: usize,
-    #[serde(default)]
-    /// False while it comes up, and for ever where that failed.
-    complete: bool,
-}
+const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 
 /// A lab: where its parts, state and logs are, and how to talk to it.
 #[derive(Debug, Clone)]
@@ -77,163 +67,6 @@ impl Lab {
             nodes,
             cache,
         })
-    }
-
-    /// The running lab with nodes.
-    pub fn attach() -> Result<Self> {
-        Self::attach_to(DEFAULT_NAME)
-    }
-
-    /// The running lab with this name. One that failed to come up is there too, for inspection.
-    pub fn attach_to(name: &str) -> Result<Self> {
-        Self::running(name).map(|(lab, _)| lab)
-    }
-
-    fn running(name: &str) -> Result<(Self, bool)> {
-        let lab = Self::describe(name, 0)?;
-        let how = format!("start it with `lab up{}`", if name == CONTROL_PLANE_NAME { " --no-nodes" } else { "" });
-        if !lab.namespace.exists() {
-            bail!("the lab `{name}` is not up: {how}");
-        }
-        let file = lab.state.join("lab.json");
-        let text = fs::read(&file).with_context(|| format!("the lab `{name}` is a remainder of an interrupted start: {how}"))?;
-        let shape: Shape = serde_json::from_slice(&text).with_context(|| format!("{} does not parse", file.display()))?;
-        if shape.version != SHAPE_VERSION {
-            bail!("the lab `{name}` was started by another version of this program: run `lab down`, then {how}");
-        }
-        Ok((Self { nodes: shape.nodes, ..lab }, shape.complete))
-    }
-
-    /// Brings a lab up, or attaches to it where it is up already. What an interrupted start left behind is removed first.
-    pub fn up(name: &str, nodes: usize) -> Result<Self> {
-        let lab = Self::describe(name, nodes)?;
-        if let Some(missing) = lab.parts.missing(nodes > 0) {
-            bail!("{} is not built yet: run `lab prepare` first", missing.display());
-        }
-        let _lock = lab.lock()?;
-        if let Ok((running, complete)) = Self::running(name) {
-            if complete && running.nodes == nodes && running.kubectl(&["get", "--raw=/readyz"])?.success() {
-                say(format!("the lab `{name}` is up already"));
-                return Ok(running);
-            }
-            say(format!("the lab `{name}` is up in another shape or does not answer: starting it anew"));
-        }
-        lab.clean()?;
-        fs::create_dir_all(lab.state.join("logs"))?;
-        lab.write_shape(false)?;
-        say(format!("state and logs: {}", lab.state.display()));
-        let started = lab.start();
-        if started.is_err() {
-            lab.show_logs();
-        }
-        started.with_context(|| format!("the lab `{name}` did not come up; what runs is left for inspection until `lab down`"))?;
-        lab.write_shape(true)?;
-        Ok(lab)
-    }
-
-    fn write_shape(&self, complete: bool) -> Result<()> {
-        let shape = Shape { version: SHAPE_VERSION, nodes: self.nodes, complete };
-        let file = self.state.join("lab.json");
-        fs::write(&file, serde_json::to_vec(&shape)?).with_context(|| format!("cannot write {}", file.display()))
-    }
-
-    fn start(&self) -> Result<()> {
-        self.namespace.create(self.nodes, RAILS)?;
-        fs::create_dir_all(self.sockets())?;
-        let authority = control_plane::credentials(self)?;
-        let nodes = self.nodes();
-        if !nodes.is_empty() {
-            node::make_ssh_key(self)?;
-            nodes.iter().try_for_each(|node| node.prepare(&authority))?;
-        }
-        step("starting the control plane", || control_plane::start(self))?;
-        thread::scope(|scope| {
-            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| self.boot(node))).collect();
-            boots.into_iter().try_for_each(|boot| boot.join().map_err(|_| anyhow!("the thread that boots a node panicked"))?)
-        })
-    }
-
-    /// Boots a node; a boot that fails is tried once more.
-    fn boot(&self, node: &Node) -> Result<()> {
-        let attempt = || {
-            let power_on = Instant::now();
-            let mut machine = [node.power_on()?];
-            let result = node.wait_ready(&mut machine, power_on).and_then(|_| node.wait_usable(&mut machine));
-            if let Err(error) = &result {
-                say(format!("{} did not come up: {error:#}\n{}", node.name(), node.last_words()));
-                machine[0].end()?;
-            } else {
-                say(format!("{} has its images {:.1}s after power-on", node.name(), power_on.elapsed().as_secs_f64()));
-            }
-            result
-        };
-        attempt().or_else(|_| {
-            say(format!("booting {} a second time", node.name()));
-            attempt()
-        })
-    }
-
-    /// What of it runs, for people to read.
-    pub fn status(&self) -> Result<String> {
-        let mut text = format!("lab {}: namespace {}, state and logs {}\n", self.name, self.namespace.name(), self.state.display());
-        for pid in self.namespace.processes()? {
-            let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let program = command.split('\0').next().unwrap_or_default();
-            let program = program.rsplit('/').next().unwrap_or_default();
-            text.push_str(&format!("  {pid:>7} {program}\n"));
-        }
-        if self.nodes > 0 {
-            text.push_str(&self.kubectl(&["get", "nodes", "-o", "wide"])?.ok()?.stdout);
-            for node in self.nodes() {
-                let uptime = node.exec("cut -d. -f1 /proc/uptime", Duration::from_secs(20))?.ok()?;
-                text.push_str(&format!("{}: up for {}s, console {}\n", node.name(), uptime.stdout.trim(), node.console_log().display()));
-            }
-        } else {
-            text.push_str(&self.kubectl(&["get", "--raw=/readyz"])?.ok()?.stdout);
-            text.push('\n');
-        }
-        Ok(text)
-    }
-
-    /// Takes a lab down, whatever of it is there.
-    pub fn down(name: &str) -> Result<()> {
-        let lab = Self::describe(name, 0)?;
-        let _lock = lab.lock()?;
-        lab.clean()?;
-        say(format!("the lab `{name}` is down"));
-        Ok(())
-    }
-
-    fn clean(&self) -> Result<()> {
-        self.namespace.destroy()?;
-        if self.sockets().exists() {
-            fs::remove_dir_all(self.sockets()).with_context(|| format!("cannot remove {}", self.sockets().display()))?;
-        }
-        if self.state.exists() {
-            // The logs stay until the next start: they are what one wants to read after a failure.
-            for entry in fs::read_dir(&self.state)? {
-                let entry = entry?;
-                if entry.file_name() == "logs" {
-                    continue;
-                }
-                let path = entry.path();
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                removed.with_context(|| format!("cannot remove {}", path.display()))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// One `lab up` or `lab down` at a time.
-    fn lock(&self) -> Result<File> {
-        fs::create_dir_all(self.cache.root().join("state"))?;
-        let path = self.cache.root().join("state").join(format!("{}.lock", self.name));
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        if file.try_lock().is_err() {
-            say(format!("waiting for another start or stop of the lab `{}`", self.name));
-            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        }
-        Ok(file)
     }
 
     /// Its name.
@@ -277,12 +110,23 @@ impl Lab {
     /// Replaces images on all nodes.
     pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
         thread::scope(|scope| {
-            let loads: Vec<_> = self.nodes().into_iter().map(|node| {
-                scope.spawn(move || archives.iter().try_for_each(|archive| {
-                    step(&format!("loading {} on {}", archive.display(), node.name()), || node.load_image(archive))
-                }))
-            }).collect();
-            loads.into_iter().try_for_each(|load| load.join().map_err(|_| anyhow!("the thread that loads images panicked"))?)
+            let loads: Vec<_> = self
+                .nodes()
+                .into_iter()
+                .map(|node| {
+                    scope.spawn(move || {
+                        archives.iter().try_for_each(|archive| {
+                            step(&format!("loading {} on {}", archive.display(), node.name()), || {
+                                node.load_image(archive)
+                            })
+                        })
+                    })
+                })
+                .collect();
+            loads.into_iter().try_for_each(|load| {
+                load.join()
+                    .map_err(|_| anyhow!("the thread that loads images panicked"))?
+            })
         })
     }
 
@@ -308,11 +152,18 @@ impl Lab {
     /// A command inside the namespace, with `KUBECONFIG` set and kubectl, helm and etcd on the `PATH`.
     pub fn command(&self, program: &str) -> Command {
         let inherited = std::env::var("PATH").unwrap_or_default();
-        let own = [&self.parts.kubernetes, &self.parts.helm, &self.parts.etcd, &self.parts.cnitool];
+        let own = [
+            &self.parts.kubernetes,
+            &self.parts.helm,
+            &self.parts.etcd,
+            &self.parts.cnitool,
+        ];
         let own = own.map(|path| path.display().to_string()).join(":");
         // nsenter looks the program up, so the PATH has to be set for it already.
         let mut command = self.namespace.command(program);
-        command.env("PATH", format!("{own}:{inherited}")).env("KUBECONFIG", self.kubeconfig());
+        command
+            .env("PATH", format!("{own}:{inherited}"))
+            .env("KUBECONFIG", self.kubeconfig());
         command
     }
 
@@ -323,7 +174,11 @@ impl Lab {
 
     /// Runs kubectl with something on standard input, as for `apply -f -`.
     pub fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        capture_with_input(self.command("kubectl").args(arguments), input.as_bytes().to_vec(), COMMAND_LIMIT)
+        capture_with_input(
+            self.command("kubectl").args(arguments),
+            input.as_bytes().to_vec(),
+            COMMAND_LIMIT,
+        )
     }
 
     /// Runs helm as the administrator.
@@ -338,7 +193,9 @@ impl Lab {
 
     /// Prints the ends of all logs.
     pub fn show_logs(&self) {
-        let Ok(entries) = fs::read_dir(self.state.join("logs")) else { return };
+        let Ok(entries) = fs::read_dir(self.state.join("logs")) else {
+            return;
+        };
         for entry in entries.flatten() {
             eprintln!("--- end of {}\n{}", entry.path().display(), tail(&entry.path(), 15));
         }

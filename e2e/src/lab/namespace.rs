@@ -99,7 +99,10 @@ impl Namespace {
     /// A command that runs inside.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .arg("--")
+            .arg(program);
         command
     }
 
@@ -116,15 +119,22 @@ impl Namespace {
         let mut command = Command::new("setsid");
         command.arg(inside.get_program()).args(inside.get_args());
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = command.spawn().with_context(|| format!("cannot start `{}`", describe(&command)))?;
-        Ok(Daemon { name: name.to_owned(), log: log.to_path_buf(), child })
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", describe(&command)))?;
+        Ok(Daemon {
+            name: name.to_owned(),
+            log: log.to_path_buf(),
+            child,
+        })
     }
 
     /// Moves the calling thread inside. Threads that it makes afterwards are inside too, so call this first in `main`.
     pub fn enter(&self) -> Result<()> {
         let file = File::open(self.path())
             .with_context(|| format!("there is no network namespace {}: is the lab up?", self.name))?;
-        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter the network namespace {}", self.name))
+        setns(file, CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("cannot enter the network namespace {}", self.name))
     }
 
     /// Processes inside, without this one and those that wait for it.
@@ -155,7 +165,10 @@ impl Namespace {
         }
         let left = self.processes()?;
         if !left.is_empty() {
-            bail!("processes {left:?} in the namespace {} do not end, not even by SIGKILL", self.name);
+            bail!(
+                "processes {left:?} in the namespace {} do not end, not even by SIGKILL",
+                self.name
+            );
         }
         capture(Command::new("ip").args(["netns", "del", &self.name]), LIMIT)?.ok()?;
         // `ip netns add` mounts this folder on itself; without a namespace in it, it is ours to take away.
@@ -178,7 +191,9 @@ fn own_line() -> Vec<i32> {
 
 fn parent_of(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 /// A started program that outlives this one.
@@ -192,15 +207,28 @@ pub struct Daemon {
 impl Daemon {
     /// An error with the end of its log, where it is no longer running.
     pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait().with_context(|| format!("cannot look after {}", self.name))? {
+        match self
+            .child
+            .try_wait()
+            .with_context(|| format!("cannot look after {}", self.name))?
+        {
             None => Ok(()),
-            Some(status) => bail!("{} ended with {status}; end of {}:\n{}", self.name, self.log.display(), tail(&self.log, 20)),
+            Some(status) => bail!(
+                "{} ended with {status}; end of {}:\n{}",
+                self.name,
+                self.log.display(),
+                tail(&self.log, 20)
+            ),
         }
     }
 
     /// Ends it at once.
     pub fn end(&mut self) -> Result<()> {
-        self.child.kill().and_then(|()| self.child.wait()).with_context(|| format!("cannot end {}", self.name)).map(|_| ())
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .with_context(|| format!("cannot end {}", self.name))
+            .map(|_| ())
     }
 
     /// Its log.

@@ -37,7 +37,11 @@ impl Image {
             ..Self::default()
         };
         image.entries.insert("tmp".into(), Entry::Directory { mode: 0o1777 });
-        image.file("/etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532:nonroot:/:/bin/sh\n".to_vec());
+        image.file(
+            "/etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532:nonroot:/:/bin/sh\n".to_vec(),
+        );
         image
     }
 
@@ -55,7 +59,12 @@ impl Image {
 
     /// Adds a symbolic link.
     pub(super) fn link(&mut self, path: &str, target: &str) {
-        self.add(path, Entry::Link { target: target.to_owned() });
+        self.add(
+            path,
+            Entry::Link {
+                target: target.to_owned(),
+            },
+        );
     }
 
     /// Whether something is at this path.
@@ -65,13 +74,24 @@ impl Image {
 
     /// How many bytes its files have.
     pub(super) fn size(&self) -> usize {
-        self.entries.values().map(|entry| if let Entry::File { content, .. } = entry { content.len() } else { 0 }).sum()
+        self.entries
+            .values()
+            .map(|entry| {
+                if let Entry::File { content, .. } = entry {
+                    content.len()
+                } else {
+                    0
+                }
+            })
+            .sum()
     }
 
     fn add(&mut self, path: &str, entry: Entry) {
         let path = path.trim_start_matches('/');
         for (end, _) in path.match_indices('/') {
-            self.entries.entry(path[..end].to_owned()).or_insert(Entry::Directory { mode: 0o755 });
+            self.entries
+                .entry(path[..end].to_owned())
+                .or_insert(Entry::Directory { mode: 0o755 });
         }
         self.entries.insert(path.to_owned(), entry);
     }
@@ -79,7 +99,10 @@ impl Image {
     /// Writes the archive; `name` is the full reference, as containerd stores it (`docker.io/railhead/agent:dev`).
     pub(super) fn write(&self, name: &str, to: &Path) -> Result<()> {
         let unfinished = to.with_extension("unfinished");
-        self.archive(name, File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?)?;
+        self.archive(
+            name,
+            File::create(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?,
+        )?;
         fs::rename(&unfinished, to).with_context(|| format!("cannot write {}", to.display()))
     }
 
@@ -150,7 +173,9 @@ fn append(archive: &mut Builder<impl std::io::Write>, path: &str, content: &[u8]
     header.set_mtime(0);
     header.set_mode(0o644);
     header.set_size(content.len() as u64);
-    archive.append_data(&mut header, path, content).with_context(|| format!("cannot add {path} to the image archive"))
+    archive
+        .append_data(&mut header, path, content)
+        .with_context(|| format!("cannot add {path} to the image archive"))
 }
 
 fn descriptor(media_type: &str, content: &[u8]) -> Value {
@@ -158,7 +183,9 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
 }
 
 fn digest(content: &[u8]) -> String {
-    let hex = Sha256::digest(content).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    let hex = Sha256::digest(content)
+        .iter()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     format!("sha256:{hex}")
 }
 

@@ -85,7 +85,9 @@ pub fn key(pin: &impl Serialize, recipe: &str) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(serde_json::to_vec(pin).context("a pin cannot be written as JSON")?);
     hash.update(recipe.as_bytes());
-    Ok(hash.finalize()[..4].iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
+    Ok(hash.finalize()[..4]
+        .iter()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")))
 }
 
 #[cfg(test)]
@@ -102,8 +104,14 @@ mod tests {
 
     #[test]
     fn a_changed_pin_or_recipe_gets_a_folder_of_its_own() {
-        let kernel = Kernel { suite: "trixie-backports".into(), minimum: "7.1".into() };
-        let newer = Kernel { minimum: "7.2".into(), ..kernel.clone() };
+        let kernel = Kernel {
+            suite: "trixie-backports".into(),
+            minimum: "7.1".into(),
+        };
+        let newer = Kernel {
+            minimum: "7.2".into(),
+            ..kernel.clone()
+        };
         assert_ne!(key(&kernel, "1").unwrap(), key(&newer, "1").unwrap());
         assert_ne!(key(&kernel, "1").unwrap(), key(&kernel, "2").unwrap());
         assert_eq!(key(&kernel, "1").unwrap(), key(&kernel, "1").unwrap());

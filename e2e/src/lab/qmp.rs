@@ -19,7 +19,10 @@ impl Qmp {
         let stream = UnixStream::connect(socket)
             .with_context(|| format!("no machine answers at {}: is the node running?", socket.display()))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut qmp = Self { reader: BufReader::new(stream.try_clone()?), stream };
+        let mut qmp = Self {
+            reader: BufReader::new(stream.try_clone()?),
+            stream,
+        };
         let greeting = qmp.read()?;
         if greeting.get("QMP").is_none() {
             bail!("{} is not QEMU's control socket: {greeting}", socket.display());

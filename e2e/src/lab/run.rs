@@ -64,7 +64,11 @@ pub fn capture(command: &mut Command, limit: Duration) -> Result<Output> {
 /// Like [`capture`], with something to read on standard input.
 pub fn capture_with_input(command: &mut Command, input: Vec<u8>, limit: Duration) -> Result<Output> {
     let name = describe(command);
-    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    let stdin = if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
     let mut child = command
         .stdin(stdin)
         .stdout(Stdio::piped())
@@ -79,9 +83,8 @@ pub fn capture_with_input(command: &mut Command, input: Vec<u8>, limit: Duration
     let stdout = reader(child.stdout.take());
     let stderr = reader(child.stderr.take());
     let status = wait(&mut child, &name, limit);
-    let text = |thread: thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned()
-    };
+    let text =
+        |thread: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned();
     match status {
         Ok(status) => Ok(Output {
             command: name,
@@ -105,7 +108,11 @@ pub fn logged(command: &mut Command, log: &Path, limit: Duration) -> Result<()> 
         .spawn()
         .with_context(|| format!("cannot start `{name}`"))?;
     let outcome = wait(&mut child, &name, limit).and_then(|status| {
-        if status.success() { Ok(()) } else { bail!("`{name}` ended with {status}") }
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("`{name}` ended with {status}")
+        }
     });
     outcome.with_context(|| format!("end of {}:\n{}", log.display(), tail(log, 25)))
 }
@@ -160,15 +167,24 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_stopped_with_all_its_children() {
         let start = Instant::now();
-        let error = capture(Command::new("sh").args(["-c", "echo begun; sleep 60 & wait"]), Duration::from_millis(200))
-            .unwrap_err();
-        assert!(start.elapsed() < Duration::from_secs(10), "it waited for the grandchild");
+        let error = capture(
+            Command::new("sh").args(["-c", "echo begun; sleep 60 & wait"]),
+            Duration::from_millis(200),
+        )
+        .unwrap_err();
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it waited for the grandchild"
+        );
         assert!(format!("{error:#}").contains("begun"), "{error:#}");
     }
 
     #[test]
     fn a_failure_shows_the_command_its_code_and_its_words() {
-        let output = capture(Command::new("sh").args(["-c", "echo no such rail >&2; exit 3"]), Duration::from_secs(5));
+        let output = capture(
+            Command::new("sh").args(["-c", "echo no such rail >&2; exit 3"]),
+            Duration::from_secs(5),
+        );
         let error = output.unwrap().ok().unwrap_err().to_string();
         assert!(error.contains("code 3") && error.contains("no such rail"), "{error}");
     }

@@ -11,7 +11,7 @@ use super::debian::{KEYRING, Mirror};
 use crate::lab::progress::say;
 use crate::lab::run::capture;
 
-const LIMIT: Duration = Duration::from_secs(1200);
+const LIMIT: Duration = Duration::from_mins(20);
 const BACKPORTS: &str = "/etc/apt/sources.list.d/railhead-lab-backports.sources";
 
 /// A program the lab calls, and the package that has it.
@@ -31,8 +31,11 @@ const NEEDED: &[(&str, &str)] = &[
 /// Installs what is missing, says so before, and answers with the mirror that this machine uses.
 pub fn install_packages() -> Result<Mirror> {
     let mirror = Mirror::find()?;
-    let mut missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| !on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
     missing.dedup();
     let qemu = !qemu_has_sriov();
     if missing.is_empty() && !qemu {
@@ -46,11 +49,17 @@ pub fn install_packages() -> Result<Mirror> {
     if backports {
         say(format!("adding {BACKPORTS}: QEMU below 8.0 has no SR-IOV network card"));
         let suite = format!("{}-backports", mirror.release);
-        let source =
-            format!("Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n", mirror.uri);
+        let source = format!(
+            "Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n",
+            mirror.uri
+        );
         fs::write(BACKPORTS, source).with_context(|| format!("cannot write {BACKPORTS}"))?;
     }
-    let all = missing.iter().copied().chain(qemu.then_some("qemu-system-x86")).collect::<Vec<_>>();
+    let all = missing
+        .iter()
+        .copied()
+        .chain(qemu.then_some("qemu-system-x86"))
+        .collect::<Vec<_>>();
     say(format!("installing with apt: {}", all.join(" ")));
     apt(&["update"])?;
     if !missing.is_empty() {
@@ -76,8 +85,11 @@ fn apt(arguments: &[&str]) -> Result<()> {
 
 fn qemu_has_sriov() -> bool {
     on_path("qemu-system-x86_64")
-        && capture(Command::new("qemu-system-x86_64").args(["-device", "help"]), Duration::from_secs(60))
-            .is_ok_and(|help| help.stdout.contains("name \"igb\""))
+        && capture(
+            Command::new("qemu-system-x86_64").args(["-device", "help"]),
+            Duration::from_mins(1),
+        )
+        .is_ok_and(|help| help.stdout.contains("name \"igb\""))
 }
 
 fn on_path(program: &str) -> bool {

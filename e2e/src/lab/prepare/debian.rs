@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::lab::run::capture;
 
-const APT_LIMIT: Duration = Duration::from_secs(600);
+const APT_LIMIT: Duration = Duration::from_mins(10);
 /// Part of the archive's metadata signing; every Debian has it.
 pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -42,8 +42,13 @@ impl Mirror {
             .stdout
             .lines()
             .find_map(|line| line.strip_prefix(&wanted))
-            .with_context(|| format!("apt on this machine has no source for {release} main: add one to /etc/apt/sources.list.d"))?;
-        Ok(Self { uri: uri.to_owned(), release })
+            .with_context(|| {
+                format!("apt on this machine has no source for {release} main: add one to /etc/apt/sources.list.d")
+            })?;
+        Ok(Self {
+            uri: uri.to_owned(),
+            release,
+        })
     }
 }
 
@@ -79,9 +84,14 @@ impl ForeignSuite {
         fs::write(folder.join("status"), "")?;
         fs::write(
             folder.join("etc/suite.sources"),
-            format!("Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n", mirror.uri),
+            format!(
+                "Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n",
+                mirror.uri
+            ),
         )?;
-        let own = Self { folder: folder.to_path_buf() };
+        let own = Self {
+            folder: folder.to_path_buf(),
+        };
         capture(own.command("apt-get").arg("update"), APT_LIMIT)?.ok()?;
         Ok(own)
     }
@@ -97,14 +107,20 @@ impl ForeignSuite {
         fs::create_dir_all(&debs)?;
         // apt drops its rights for downloads where it can; as root in a private folder it cannot, and says so at length.
         let mut download = self.command("apt-get");
-        download.args(["-o", "APT::Sandbox::User=root", "download"]).args(packages).current_dir(&debs);
+        download
+            .args(["-o", "APT::Sandbox::User=root", "download"])
+            .args(packages)
+            .current_dir(&debs);
         capture(&mut download, APT_LIMIT)?.ok()?;
         let mut unpacked = 0;
         for entry in fs::read_dir(&debs)? {
             capture(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into), APT_LIMIT)?.ok()?;
             unpacked += 1;
         }
-        ensure!(unpacked == packages.len(), "apt-get downloaded {unpacked} of {packages:?}");
+        ensure!(
+            unpacked == packages.len(),
+            "apt-get downloaded {unpacked} of {packages:?}"
+        );
         fs::remove_dir_all(&debs)?;
         Ok(())
     }
@@ -135,6 +151,9 @@ mod tests {
         assert_eq!(release_of("ID=debian\nVERSION_ID=\"12\"\n").unwrap(), "bookworm");
         assert_eq!(release_of("VERSION_ID=\"13\"\nID=debian\n").unwrap(), "trixie");
         let error = release_of("ID=ubuntu\nVERSION_ID=\"24.04\"\n").unwrap_err().to_string();
-        assert!(error.contains("ubuntu") && error.contains("Debian 12 and 13"), "{error}");
+        assert!(
+            error.contains("ubuntu") && error.contains("Debian 12 and 13"),
+            "{error}"
+        );
     }
 }

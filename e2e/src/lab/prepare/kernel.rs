@@ -16,7 +16,7 @@ use crate::lab::progress::say;
 use crate::lab::run::capture;
 
 const RECIPE: &str = "kernel 1";
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 const INIT: &str = include_str!("../../../lab/node/initramfs-init.sh");
 /// What has to work before the root is mounted; everything else comes from the root itself.
 const EARLY: &[&str] = &["virtio_pci", "virtio_blk", "9p", "9pnet_virtio", "overlay", "ext4"];
@@ -38,14 +38,22 @@ pub(super) fn build(cache: &Cache, kernel: &Kernel, mirror: &Mirror) -> Result<P
             .with_context(|| format!("{} has no kernel of at least {}", kernel.suite, kernel.minimum))?;
         say(format!("kernel {version} from {}", kernel.suite));
         let unpacked = folder.join("unpacked");
-        let packages = [format!("linux-binary-{version}"), format!("linux-modules-{version}"), "busybox-static".to_owned()];
+        let packages = [
+            format!("linux-binary-{version}"),
+            format!("linux-modules-{version}"),
+            "busybox-static".to_owned(),
+        ];
         suite.unpack(&[&packages[0], &packages[1]], &unpacked)?;
         // The backports suite has no busybox of its own; the stable one of this machine's mirror does.
         let stable = ForeignSuite::open(&apt.join("stable"), mirror, &mirror.release)?;
         stable.unpack(&[&packages[2]], &unpacked)?;
         let modules = unpacked.join("usr/lib/modules").join(version);
         fs::copy(modules.join("vmlinuz"), folder.join("vmlinuz")).context("the kernel package has no vmlinuz")?;
-        capture(Command::new("depmod").arg("-b").arg(unpacked.join("usr")).arg(version), LIMIT)?.ok()?;
+        capture(
+            Command::new("depmod").arg("-b").arg(unpacked.join("usr")).arg(version),
+            LIMIT,
+        )?
+        .ok()?;
         initramfs(&unpacked, &modules, version, &folder.join("initramfs"))?;
         fs::create_dir(folder.join("modules"))?;
         fs::rename(&modules, folder.join("modules").join(version))?;
@@ -67,7 +75,9 @@ fn newest<'a>(names: impl Iterator<Item = &'a str>, minimum: &str) -> Option<&'a
 
 fn compare(a: &str, b: &str) -> Ordering {
     fn numbers(version: &str) -> impl Iterator<Item = u32> {
-        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
+        let end = version
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(version.len());
         version[..end].split('.').filter_map(|part| part.parse().ok())
     }
     numbers(a).cmp(numbers(b))
@@ -79,7 +89,10 @@ fn initramfs(unpacked: &Path, modules: &Path, version: &str, out: &Path) -> Resu
         fs::create_dir_all(tree.join(dir))?;
     }
     let busybox = ["usr/bin/busybox", "bin/busybox"].map(|path| unpacked.join(path));
-    let busybox = busybox.iter().find(|path| path.is_file()).context("busybox-static has no busybox")?;
+    let busybox = busybox
+        .iter()
+        .find(|path| path.is_file())
+        .context("busybox-static has no busybox")?;
     fs::copy(busybox, tree.join("bin/busybox"))?;
     fs::write(tree.join("init"), INIT)?;
     capture(Command::new("chmod").arg("755").arg(tree.join("init")), LIMIT)?.ok()?;
@@ -96,7 +109,9 @@ fn initramfs(unpacked: &Path, modules: &Path, version: &str, out: &Path) -> Resu
     }
     capture(Command::new("depmod").arg("-b").arg(&tree).arg(version), LIMIT)?.ok()?;
     let pack = format!("find . | cpio --quiet -o -H newc > {}", out.display());
-    capture(Command::new("sh").args(["-c", &pack]).current_dir(&tree), LIMIT)?.ok().map(|_| ())
+    capture(Command::new("sh").args(["-c", &pack]).current_dir(&tree), LIMIT)?
+        .ok()
+        .map(|_| ())
 }
 
 /// The files of these modules and of everything they need, from the text of a `modules.dep`. Built-in modules have none.
@@ -105,8 +120,13 @@ fn with_dependencies<'a>(modules_dep: &'a str, wanted: &[&str]) -> BTreeSet<&'a 
         let file = path.rsplit('/').next().unwrap_or(path);
         wanted.iter().any(|name| file.split(".ko").next() == Some(name))
     };
-    let lines = modules_dep.lines().filter_map(|line| line.split_once(':')).filter(|(path, _)| is_wanted(path));
-    lines.flat_map(|(path, needs)| std::iter::once(path).chain(needs.split_whitespace())).collect()
+    let lines = modules_dep
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(path, _)| is_wanted(path));
+    lines
+        .flat_map(|(path, needs)| std::iter::once(path).chain(needs.split_whitespace()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -131,6 +151,13 @@ mod tests {
         let text = "kernel/fs/9p/9p.ko.xz: kernel/net/9p/9pnet.ko.xz kernel/fs/netfs/netfs.ko.xz\n\
                     kernel/net/9p/9pnet.ko.xz:\nkernel/net/9p/9pnet_rdma.ko.xz: kernel/net/9p/9pnet.ko.xz\n";
         let files = with_dependencies(text, &["9p"]);
-        assert_eq!(Vec::from_iter(files), ["kernel/fs/9p/9p.ko.xz", "kernel/fs/netfs/netfs.ko.xz", "kernel/net/9p/9pnet.ko.xz"]);
+        assert_eq!(
+            Vec::from_iter(files),
+            [
+                "kernel/fs/9p/9p.ko.xz",
+                "kernel/fs/netfs/netfs.ko.xz",
+                "kernel/net/9p/9pnet.ko.xz"
+            ]
+        );
     }
 }

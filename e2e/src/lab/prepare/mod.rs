@@ -65,7 +65,14 @@ impl Parts {
     /// The first part that is missing.
     pub fn missing(&self, with_nodes: bool) -> Option<&PathBuf> {
         let control_plane = [&self.kubernetes, &self.etcd];
-        let nodes = [&self.helm, &self.containerd, &self.cnitool, &self.root, &self.kernel, &self.images];
+        let nodes = [
+            &self.helm,
+            &self.containerd,
+            &self.cnitool,
+            &self.root,
+            &self.kernel,
+            &self.images,
+        ];
         let nodes = nodes.into_iter().filter(|_| with_nodes);
         control_plane.into_iter().chain(nodes).find(|path| !path.is_dir())
     }
@@ -90,13 +97,18 @@ pub fn prepare(cache: &Cache, only: Option<Half>) -> Result<Parts> {
             if only != Some(Half::Programs) {
                 kernel::build(cache, &pins.kernel, &mirror)?;
                 let root = root::build(cache, &pins.root, &mirror)?;
-                cache.build("images", &images_key(&pins.root)?, |folder| build_base_images(&root, folder))?;
+                cache.build("images", &images_key(&pins.root)?, |folder| {
+                    build_base_images(&root, folder)
+                })?;
             }
             anyhow::Ok(())
         });
         let programs = pins.programs.iter().filter(|_| only != Some(Half::Node));
-        let built = programs.map(|program| programs::build(cache, program).map(|_| ())).collect::<Result<Vec<_>>>();
-        node.join().map_err(|_| anyhow!("the thread that builds the node's root panicked"))??;
+        let built = programs
+            .map(|program| programs::build(cache, program).map(|_| ()))
+            .collect::<Result<Vec<_>>>();
+        node.join()
+            .map_err(|_| anyhow!("the thread that builds the node's root panicked"))??;
         built.map(|_| ())
     })?;
     Parts::expected(cache, &pins)

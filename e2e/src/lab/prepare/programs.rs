@@ -13,12 +13,12 @@ use crate::lab::pins::{Program, key};
 use crate::lab::run::{capture, logged};
 
 /// Kubernetes with an empty Go cache takes eight minutes on two idle cores.
-const LIMIT: Duration = Duration::from_secs(60 * 60);
+const LIMIT: Duration = Duration::from_hours(1);
 const RECIPE: &str = "go 1";
 
 /// Says how to get Go where it is missing. Any Go since 1.21 fetches the exact toolchain that a module asks for.
 pub(super) fn check_toolchain() -> Result<()> {
-    match capture(Command::new("go").arg("version"), Duration::from_secs(60)) {
+    match capture(Command::new("go").arg("version"), Duration::from_mins(1)) {
         Ok(output) if output.success() => Ok(()),
         _ => bail!(
             "no `go` on the PATH: the lab builds Kubernetes, etcd and containerd from source; \
@@ -42,11 +42,19 @@ pub(super) fn build(cache: &Cache, program: &Program) -> Result<PathBuf> {
             sub => format!("{}/{sub}", program.module),
         });
         let mut go = Command::new("go");
-        go.args(["build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o"]).arg(folder);
-        let stamps = program.stamp.iter().map(|stamp| format!(" -X {stamp}")).collect::<String>();
-        go.arg("-ldflags").arg(format!("-s -w{stamps}"));
+        go.args(["build", "-trimpath", "-buildvcs=false", "-mod=mod", "-o"])
+            .arg(folder);
+        let flags = program
+            .stamp
+            .iter()
+            .fold("-s -w".to_owned(), |flags, stamp| flags + " -X " + stamp);
+        go.arg("-ldflags").arg(flags);
         go.arg("-tags").arg(program.tags.join(","));
-        go.args(packages).current_dir(&source).env("CGO_ENABLED", "0").env("GOFLAGS", "").env("GOWORK", "off");
+        go.args(packages)
+            .current_dir(&source)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "")
+            .env("GOWORK", "off");
         logged(&mut go, &folder.join("build.log"), LIMIT)?;
         if let Some(binary) = &program.binary {
             rename_only_program(folder, binary)?;
@@ -67,9 +75,17 @@ fn go_mod(program: &Program) -> Result<String> {
     lines.push(format!("require {} v{}", program.module, program.version));
     if let Some(staging) = &program.staging {
         let wanted = format!("{}@v{}", program.module, program.version);
-        let output = capture(Command::new("go").args(["mod", "download", "-json", &wanted]).env("GOFLAGS", ""), LIMIT)?.ok()?;
+        let output = capture(
+            Command::new("go")
+                .args(["mod", "download", "-json", &wanted])
+                .env("GOFLAGS", ""),
+            LIMIT,
+        )?
+        .ok()?;
         let downloaded: Downloaded = serde_json::from_str(&output.stdout).context("`go mod download -json`")?;
-        lines.extend(staging_modules(&fs::read_to_string(downloaded.go_mod)?).map(|m| format!("replace {m} => {m} v{staging}")));
+        lines.extend(
+            staging_modules(&fs::read_to_string(downloaded.go_mod)?).map(|m| format!("replace {m} => {m} v{staging}")),
+        );
     }
     Ok(lines.join("\n") + "\n")
 }
@@ -96,6 +112,9 @@ mod tests {
     #[test]
     fn only_modules_required_at_v0_0_0_are_staging_modules() {
         let text = "require (\n\tk8s.io/api v0.0.0\n\tk8s.io/utils v0.0.0-2024\n\tk8s.io/kubelet v0.0.0\n)\n";
-        assert_eq!(staging_modules(text).collect::<Vec<_>>(), ["k8s.io/api", "k8s.io/kubelet"]);
+        assert_eq!(
+            staging_modules(text).collect::<Vec<_>>(),
+            ["k8s.io/api", "k8s.io/kubelet"]
+        );
     }
 }

@@ -13,9 +13,15 @@ use crate::lab::pins::{Root, key};
 use crate::lab::run::logged;
 
 pub(super) const RECIPE: &str = "root 1";
-const LIMIT: Duration = Duration::from_secs(1800);
+const LIMIT: Duration = Duration::from_mins(30);
 /// Weight that no node reads.
-const UNREAD: &[&str] = &["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt"];
+const UNREAD: &[&str] = &[
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+    "var/cache/apt",
+    "var/lib/apt",
+];
 
 pub(super) fn slot(cache: &Cache, root: &Root) -> Result<PathBuf> {
     Ok(cache.slot("root", &key(root, RECIPE)?))

@@ -1,0 +1,288 @@
+//! The machine behind a node: its folder with credentials and programs, its QEMU command line, its boot.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::images::workspace_images;
+use super::namespace::{
+    Daemon, HOST_ADDRESS, Namespace, mgmt_tap, node_address, pod_prefix, rail_tap, wait_while_alive,
+};
+use super::pki::{Authority, Identity, kubeconfig};
+use super::progress::say;
+use super::run::capture;
+use super::{Lab, Node, RAILS, control_plane};
+
+/// 60 s on two idle cores; others may be compiling.
+const READY_LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(1);
+/// At 2.75 GiB and above, the emulated mailbox between igb and its virtual functions gets no interrupts, and they stay
+/// without carrier.
+const MEMORY_MIB: u32 = 2700;
+const DISK_BYTES: u64 = 20 << 30;
+const NODE_SCRIPT: &str = include_str!("../../lab/node/node.sh");
+const CONTAINERD_CONFIG: &str = include_str!("../../lab/node/containerd.toml");
+const KUBELET_CONFIG: &str = include_str!("../../lab/node/kubelet.yaml");
+
+impl Node {
+    /// Writes everything the machine reads: its own credentials only, programs, images, configuration.
+    pub(super) fn prepare(&self, authority: &Authority) -> Result<()> {
+        let folder = self.folder();
+        let pki = folder.join("pki");
+        for dir in [&pki, &folder.join("bin"), &folder.join("images")] {
+            fs::create_dir_all(dir)?;
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        let (name, address) = (self.name(), node_address(self.number));
+        authority.issue_to(
+            &pki,
+            &Identity {
+                file: "kubelet",
+                user: &format!("system:node:{name}"),
+                group: Some("system:nodes"),
+                ..Identity::default()
+            },
+        )?;
+        authority.issue_to(
+            &pki,
+            &Identity {
+                file: "kubelet-serving",
+                user: &format!("system:node:{name}"),
+                group: Some("system:nodes"),
+                serves: vec![name.clone(), address.clone()],
+            },
+        )?;
+        authority.issue_to(
+            &pki,
+            &Identity {
+                file: "kube-proxy",
+                user: "system:kube-proxy",
+                ..Identity::default()
+            },
+        )?;
+        let parts = self.lab.parts();
+        for (from, programs) in [
+            (&parts.kubernetes, ["kubelet", "kube-proxy"].as_slice()),
+            (&parts.containerd, &["containerd", "containerd-shim-runc-v2", "ctr"]),
+            (&parts.cnitool, &["cnitool"]),
+        ] {
+            for program in programs {
+                link_or_copy(&from.join(program), &folder.join("bin").join(program))?;
+            }
+        }
+        for images in [&parts.images, &workspace_images()] {
+            if !images.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(images)? {
+                let entry = entry?;
+                if entry.path().extension().is_some_and(|extension| extension == "tar") {
+                    link_or_copy(&entry.path(), &folder.join("images").join(entry.file_name()))?;
+                }
+            }
+        }
+        let others = (1..=self.lab.node_count()).filter(|other| *other != self.number);
+        let routes: Vec<String> = others
+            .map(|n| format!("{},{}", pod_prefix(n), node_address(n)))
+            .collect();
+        let guest_pki = Path::new("/lab/pki");
+        for (file, text) in [
+            ("node.sh", NODE_SCRIPT.to_owned()),
+            (
+                "node.env",
+                format!("NODE={name}\nADDRESS={address}\nROUTES=\"{}\"\n", routes.join(" ")),
+            ),
+            ("containerd.toml", CONTAINERD_CONFIG.to_owned()),
+            ("kubelet.yaml", KUBELET_CONFIG.to_owned()),
+            (
+                "kubelet.kubeconfig",
+                kubeconfig(&control_plane::server(), guest_pki, "kubelet"),
+            ),
+            (
+                "kube-proxy.kubeconfig",
+                kubeconfig(&control_plane::server(), guest_pki, "kube-proxy"),
+            ),
+            ("pod.conflist", format!("{:#}", pod_network(self.number))),
+        ] {
+            fs::write(folder.join(file), text).with_context(|| format!("cannot write {file} of {name}"))?;
+        }
+        fs::copy(self.lab.state().join("ssh.key.pub"), folder.join("authorized_keys"))?;
+        Ok(())
+    }
+
+    /// Switches the machine on.
+    pub(super) fn power_on(&self) -> Result<Daemon> {
+        let disk = self.lab.state().join(format!("{}.disk", self.name()));
+        fs::File::create(&disk)?.set_len(DISK_BYTES)?;
+        let mut mkfs = Command::new("mkfs.ext4");
+        mkfs.args(["-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"])
+            .arg(&disk);
+        capture(&mut mkfs, LIMIT)?.ok()?;
+        let qemu = Path::new("qemu-system-x86_64");
+        self.lab
+            .namespace()
+            .daemon(&self.name(), qemu, &self.machine(&disk), &self.lab.log(&self.name()))
+    }
+
+    fn machine(&self, disk: &Path) -> Vec<String> {
+        let (n, parts) = (self.number, self.lab.parts());
+        let mut arguments: Vec<String> = Vec::new();
+        let mut add = |flag: &str, value: String| arguments.extend([format!("-{flag}"), value]);
+        add("name", self.name());
+        add("machine", "q35".into());
+        add("accel", "tcg,thread=multi,tb-size=1024".into());
+        add("cpu", "max".into());
+        add("smp", "2".into());
+        add("m", MEMORY_MIB.to_string());
+        add("display", "none".into());
+        add("serial", format!("file:{}", self.console_log().display()));
+        add(
+            "qmp",
+            format!("unix:{},server=on,wait=off", self.socket("qmp").display()),
+        );
+        add("kernel", parts.kernel.join("vmlinuz").display().to_string());
+        add("initrd", parts.kernel.join("initramfs").display().to_string());
+        add("append", "console=ttyS0 panic=-1 quiet mitigations=off".into());
+        for (tag, path) in [
+            ("root", parts.root.clone()),
+            ("lab", self.folder()),
+            ("modules", parts.kernel.join("modules")),
+        ] {
+            let path = path.display();
+            add(
+                "fsdev",
+                format!("local,id={tag},path={path},security_model=none,multidevs=remap,readonly=on"),
+            );
+            add("device", format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"));
+        }
+        add(
+            "drive",
+            format!("file={},format=raw,if=none,id=disk,cache=unsafe", disk.display()),
+        );
+        add("device", "virtio-blk-pci,drive=disk".into());
+        add(
+            "netdev",
+            format!("tap,id=mgmt,ifname={},script=no,downscript=no", mgmt_tap(n)),
+        );
+        add(
+            "device",
+            format!("virtio-net-pci,netdev=mgmt,mac=52:54:00:01:00:{n:02x},romfile="),
+        );
+        for rail in 0..RAILS {
+            // A root port each, as SR-IOV ports have them: pcieRoot differs, and so does the function's bus.
+            add(
+                "netdev",
+                format!("tap,id=rail{rail},ifname={},script=no,downscript=no", rail_tap(n, rail)),
+            );
+            add("device", format!("pcie-root-port,id=slot{rail},slot={}", rail + 1));
+            add(
+                "device",
+                format!("igb,netdev=rail{rail},bus=slot{rail},mac=52:54:00:1{rail}:00:{n:02x}"),
+            );
+        }
+        arguments.push("-no-reboot".into());
+        arguments
+    }
+
+    /// Waits until Kubernetes calls the node ready; answers with the time since `power_on`.
+    pub(super) fn wait_ready(&self, machine: &mut [Daemon], power_on: Instant) -> Result<Duration> {
+        let path = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+        wait_while_alive(
+            machine,
+            &format!("{} becomes Ready", self.name()),
+            READY_LIMIT,
+            Duration::from_secs(1),
+            || {
+                let status = self.lab.kubectl(&["get", "node", &self.name(), path])?.ok()?;
+                if status.stdout == "True" {
+                    Ok(())
+                } else {
+                    bail!("its Ready condition is `{}`", status.stdout)
+                }
+            },
+        )?;
+        let took = power_on.elapsed();
+        say(format!(
+            "{} Ready {:.1}s after power-on",
+            self.name(),
+            took.as_secs_f64()
+        ));
+        Ok(took)
+    }
+
+    /// Waits until the node has imported its images, and keeps one ssh connection open for the commands to come.
+    pub(super) fn wait_usable(&self, machine: &mut [Daemon]) -> Result<()> {
+        let every = Duration::from_secs(1);
+        wait_while_alive(
+            machine,
+            &format!("{} answers over ssh", self.name()),
+            LIMIT,
+            every,
+            || self.exec("true", LIMIT)?.ok().map(|_| ()),
+        )?;
+        Namespace::daemon_of(
+            &self.ssh(&["-M", "-N"]),
+            "ssh",
+            &self.lab.log(&format!("{}-ssh", self.name())),
+        )?;
+        wait_while_alive(
+            machine,
+            &format!("{} imports its images", self.name()),
+            READY_LIMIT,
+            every,
+            || self.exec("test -e /run/lab-images-imported", LIMIT)?.ok().map(|_| ()),
+        )
+    }
+}
+
+/// The cluster's own network: point-to-point links, a prefix per node, plain routes between nodes. Without masquerading, pods see
+/// each other's addresses.
+fn pod_network(node: usize) -> serde_json::Value {
+    json!({
+        "cniVersion": "1.0.0",
+        "name": "pod",
+        "plugins": [{
+            "type": "ptp",
+            "ipMasq": false,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": "/run/cni-ipam",
+                "ranges": [[{"subnet": pod_prefix(node)}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }],
+    })
+}
+
+/// Programs are large and never written to: a second name for the same file will do where the file system allows it.
+pub(super) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_file(to)?;
+    }
+    fs::hard_link(from, to)
+        .or_else(|_| fs::copy(from, to).map(|_| ()))
+        .with_context(|| format!("cannot put {} at {}", from.display(), to.display()))
+}
+
+/// Key for the way into the nodes.
+pub(super) fn make_ssh_key(lab: &Lab) -> Result<()> {
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args([
+        "-q",
+        "-t",
+        "ed25519",
+        "-N",
+        "",
+        "-C",
+        &format!("railhead-lab@{HOST_ADDRESS}"),
+        "-f",
+    ]);
+    capture(keygen.arg(lab.state().join("ssh.key")), LIMIT)?
+        .ok()
+        .map(|_| ())
+}
