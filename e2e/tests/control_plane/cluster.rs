@@ -1,0 +1,191 @@
+//! The API server as its users meet it: through kubectl, as somebody.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use railhead_e2e::lab::Lab;
+use railhead_e2e::lab::run::{Output, capture, capture_with_input};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Namespace of the Helm release.
+pub(crate) const SYSTEM: &str = "railhead-system";
+/// How long a controller may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
+/// Who talks to the API server.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) kubeconfig: PathBuf,
+}
+
+/// The running control plane.
+pub(crate) struct Cluster {
+    pub(crate) lab: Lab,
+    folder: TempDir,
+    names: AtomicUsize,
+}
+
+impl Cluster {
+    pub(crate) fn new(lab: Lab) -> Result<Self> {
+        Ok(Self { lab, folder: tempfile::tempdir()?, names: AtomicUsize::new(0) })
+    }
+
+    /// The cluster's administrator, member of system:masters.
+    pub(crate) fn admin(&self) -> Identity {
+        Identity { kubeconfig: self.lab.kubeconfig() }
+    }
+
+    /// A service account, by a token that is bound to a pod if one is named: such a token carries the pod's node.
+    pub(crate) fn service_account(&self, namespace: &str, account: &str, pod: Option<&str>) -> Result<Identity> {
+        let mut arguments = vec!["create", "token", account, "--namespace", namespace, "--duration", "2h"];
+        if let Some(pod) = pod {
+            arguments.extend(["--bound-object-kind", "Pod", "--bound-object-name", pod]);
+        }
+        let token = self.ok(&arguments)?;
+        let view = self.ok(&["config", "view", "--raw", "--output", "json"])?;
+        let mut config: Value = serde_json::from_str(&view)?;
+        config["users"] = json!([{"name": "account", "user": {"token": token.trim()}}]);
+        config["contexts"][0]["context"]["user"] = json!("account");
+        let kubeconfig = self.folder.path().join(format!("{account}-{}.json", self.number()));
+        std::fs::write(&kubeconfig, config.to_string())?;
+        Ok(Identity { kubeconfig })
+    }
+
+    fn number(&self) -> usize {
+        self.names.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn command(&self, who: &Identity, arguments: &[&str]) -> Command {
+        let mut command = self.lab.command("kubectl");
+        command.args(arguments).env("KUBECONFIG", &who.kubeconfig).env("KUBECACHEDIR", self.folder.path().join("cache"));
+        command
+    }
+
+    /// Runs kubectl as somebody; a refusal is an answer here, not an error.
+    pub(crate) fn kubectl(&self, who: &Identity, arguments: &[&str]) -> Result<Output> {
+        capture(&mut self.command(who, arguments), COMMAND_LIMIT)
+    }
+
+    /// What kubectl prints for the administrator.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> Result<String> {
+        Ok(self.kubectl(&self.admin(), arguments)?.ok()?.stdout)
+    }
+
+    /// Runs kubectl with these objects on its standard input, as for `apply -f -`.
+    pub(crate) fn feed(&self, who: &Identity, arguments: &[&str], objects: &[Value]) -> Result<Output> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        capture_with_input(&mut self.command(who, arguments), list.into_bytes(), COMMAND_LIMIT)
+    }
+
+    /// Creates objects as somebody who may.
+    pub(crate) fn create(&self, who: &Identity, objects: &[Value]) -> Result<()> {
+        self.feed(who, &["create", "--filename", "-"], objects)?.ok()?;
+        Ok(())
+    }
+
+    /// Tries to create an object, and checks that it is refused with a message that holds all these words, and not stored.
+    pub(crate) fn refused(&self, who: &Identity, object: &Value, words: &[&str]) -> Result<()> {
+        let output = self.feed(who, &["create", "--filename", "-"], std::slice::from_ref(object))?;
+        expect_refusal(&output, words)?;
+        let kind = object["kind"].as_str().context("the object has no kind")?;
+        let name = object["metadata"]["name"].as_str().context("the object has no name")?;
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
+        let stored = self.kubectl(&self.admin(), &["get", kind, name, "--namespace", namespace])?;
+        if !stored.stderr.contains("NotFound") && !stored.stderr.contains("not found") {
+            bail!("{kind} {name} was refused, but this is there now: {stored}");
+        }
+        Ok(())
+    }
+
+    /// A namespace for one test.
+    pub(crate) fn namespace(&self, purpose: &str) -> Result<String> {
+        let name = format!("{purpose}-{}", self.number());
+        self.create(&self.admin(), &[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})])?;
+        // Pods need the account that the controllers make for each namespace.
+        eventually("the namespace has its default service account", || {
+            self.ok(&["get", "serviceaccount", "default", "--namespace", &name])
+        })?;
+        Ok(name)
+    }
+
+    /// An object as it is now.
+    pub(crate) fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ok(&["get", kind, name, "--namespace", namespace, "--output", "json"])?)?)
+    }
+
+    /// All objects of a kind in a namespace.
+    pub(crate) fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
+        let mut list: Value = serde_json::from_str(&self.ok(&["get", kind, "--namespace", namespace, "--output", "json"])?)?;
+        let Value::Array(items) = list["items"].take() else { bail!("kubectl printed no list of {kind}") };
+        Ok(items)
+    }
+
+    /// Waits until a condition has this status and reason, and gives its message.
+    pub(crate) fn condition(&self, object: (&str, &str, &str), kind: &str, status: &str, reason: &str) -> Result<String> {
+        let (namespace, resource, name) = object;
+        eventually(&format!("{resource} {name} has {kind}={status} for {reason}"), || {
+            let object = self.get(namespace, resource, name)?;
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let found = conditions.iter().find(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
+            let message = found.with_context(|| format!("its conditions are {}", Value::Array(conditions.clone())))?["message"].as_str();
+            Ok(message.unwrap_or_default().to_owned())
+        })
+    }
+
+    /// Waits for an event with this reason on an object, and gives its message.
+    pub(crate) fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<String> {
+        eventually(&format!("{name} has an event {reason}"), || {
+            let events = self.list(namespace, "events")?;
+            let of_object: Vec<&Value> = events.iter().filter(|e| e["involvedObject"]["name"] == name).collect();
+            let Some(event) = of_object.iter().find(|e| e["reason"] == reason) else {
+                let seen: Vec<String> = of_object.iter().map(|e| format!("{}: {}", e["reason"], e["message"])).collect();
+                bail!("its events are {seen:?}");
+            };
+            Ok(event["message"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// Waits until an object is gone.
+    pub(crate) fn gone(&self, namespace: &str, kind: &str, name: &str) -> Result<()> {
+        eventually(&format!("{kind} {name} is gone"), || {
+            let found = self.ok(&["get", kind, name, "--namespace", namespace, "--ignore-not-found", "--output", "yaml"])?;
+            if found.trim().is_empty() { Ok(()) } else { bail!("it is still there:\n{found}") }
+        })
+    }
+}
+
+/// Checks that kubectl failed and that its message holds all these words.
+pub(crate) fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
+    if output.success() {
+        bail!("this should have been refused: {output}");
+    }
+    contains(&output.stderr, words)
+}
+
+/// Checks that a text for people holds all these words.
+pub(crate) fn contains(text: &str, words: &[&str]) -> Result<()> {
+    match words.iter().find(|word| !text.contains(**word)) {
+        None => Ok(()),
+        Some(missing) => bail!("{missing:?} is missing in: {text}"),
+    }
+}
+
+/// Asks again until the answer is there.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) if start.elapsed() > PATIENCE => {
+                return Err(error.context(format!("{what}: not within {}s", PATIENCE.as_secs())));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(250)),
+        }
+    }
+}

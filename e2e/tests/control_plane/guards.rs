@@ -1,0 +1,175 @@
+//! Who may write Railhead's own records, and that Kubernetes' housekeeping still works on them.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::World;
+use crate::cluster::{Identity, SYSTEM, eventually, expect_refusal};
+use crate::networks::reserved;
+use crate::samples;
+use crate::simulated_node::SimulatedNode;
+
+/// A service account with a role in a namespace.
+fn tenant(world: &World, namespace: &str, role: &str) -> Result<Identity> {
+    let cluster = &world.cluster;
+    cluster.ok(&["create", "serviceaccount", "tenant", "--namespace", namespace])?;
+    let account = format!("{namespace}:tenant");
+    cluster.ok(&["create", "rolebinding", "tenant", "--namespace", namespace, role, "--serviceaccount", &account])?;
+    cluster.service_account(namespace, "tenant", None)
+}
+
+fn slice(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "railhead.dev/v1alpha1",
+        "kind": "NetworkSlice",
+        "metadata": {"name": "forged-00000000", "namespace": namespace},
+        "spec": {
+            "network": {"name": "forged", "uid": "00000000-0000-4000-8000-000000000000"},
+            "fabric": {"name": "any", "uid": "00000000-0000-4000-8000-000000000000", "mtu": 9000, "linkType": "RoCE", "softRoCE": "Never"},
+            "pods": 1, "base": 0, "capacity": 1, "ledgerSequence": 1,
+            "qos": {"className": "any", "dscp": 26, "priority": 3, "guaranteed": "1G", "trust": false, "spoofCheck": true},
+            "rails": [{"id": 0, "name": "rail0", "vlan": 1000, "prefix": "10.0.0.0/32", "pool": "10.0.0.0/16"}],
+        },
+    })
+}
+
+pub(crate) fn a_tenant_with_every_right_in_its_namespace_cannot_write_records(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "tenant-fabric";
+    let namespace = cluster.namespace("tenant")?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    let slice_name = reserved(world, &namespace, "llama")?;
+    let node = SimulatedNode::add(cluster, "tenant-node", fabric)?;
+    let attachment = node.attach(cluster, &namespace, &slice_name, 0)?;
+    cluster.ok(&["create", "role", "everything", "--namespace", &namespace, "--verb=*", "--resource=*.railhead.dev"])?;
+    let tenant = tenant(world, &namespace, "--role=everything")?;
+    let words = ["written by Railhead only", "edit its TrainingNetwork"];
+    cluster.refused(&tenant, &slice(&namespace), &words)?;
+    cluster.refused(&tenant, &samples::attachment(&namespace, &slice_name, 1, "tenant-node"), &words)?;
+    let try_to = |arguments: &[&str]| cluster.kubectl(&tenant, &[arguments, &["--namespace", &namespace]].concat());
+    expect_refusal(&try_to(&["delete", "networkslice", &slice_name])?, &words)?;
+    expect_refusal(&try_to(&["delete", "networkattachment", &attachment])?, &words)?;
+    let unlock = r#"{"metadata": {"finalizers": null}}"#;
+    expect_refusal(&try_to(&["patch", "networkslice", &slice_name, "--type", "merge", "--patch", unlock])?, &words)?;
+    let forge = r#"{"status": {"attached": 7}}"#;
+    let by_status = ["patch", "networkslice", &slice_name, "--subresource", "status", "--type", "merge", "--patch", forge];
+    expect_refusal(&try_to(&by_status)?, &words)
+}
+
+pub(crate) fn a_tenant_with_the_edit_role_may_make_networks(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("editor")?;
+    let tenant = tenant(world, &namespace, "--clusterrole=edit")?;
+    // Roles are aggregated by a controller, a little after the install.
+    eventually("the edit role covers networks", || {
+        cluster.feed(&tenant, &["apply", "--filename", "-"], &[samples::network(&namespace, "llama", "nowhere", 2)])?.ok()
+    })?;
+    cluster.kubectl(&tenant, &["get", "tnet,nslice,natt", "--namespace", &namespace])?.ok()?;
+    cluster.kubectl(&tenant, &["get", "fab,qosc"])?.ok()?;
+    cluster.kubectl(&tenant, &["delete", "tnet", "llama", "--namespace", &namespace])?.ok()?;
+    let output = cluster.feed(&tenant, &["create", "--filename", "-"], &[slice(&namespace)])?;
+    expect_refusal(&output, &["forbidden"])
+}
+
+pub(crate) fn not_even_the_administrator_writes_the_ledger(world: &World) -> Result<()> {
+    let ledger = json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "forged"},
+        "spec": {"version": 1, "sequence": 1},
+    });
+    let words = ["written by Railhead only", "guards.breakGlassGroups"];
+    world.cluster.refused(&world.cluster.admin(), &ledger, &words)
+}
+
+/// A fabric with two nodes, and the agents of both.
+fn two_nodes(world: &World, fabric: &str) -> Result<(SimulatedNode, SimulatedNode)> {
+    world.cluster.create(&world.cluster.admin(), &[samples::fabric(fabric)])?;
+    let nodes = [format!("{fabric}-1"), format!("{fabric}-2")];
+    let mine = SimulatedNode::join(&world.cluster, &nodes[0], fabric, &["100G", "100G"])?;
+    let other = SimulatedNode::join(&world.cluster, &nodes[1], fabric, &["100G", "100G"])?;
+    Ok((mine, other))
+}
+
+pub(crate) fn an_agent_takes_indices_for_its_own_node_only(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let (mine, other) = two_nodes(world, "confined")?;
+    let namespace = cluster.namespace("confined")?;
+    let attachment = other.attach(cluster, &namespace, "slice", 0)?;
+    let words = ["agent of node confined-1", "belongs to node confined-2"];
+    cluster.refused(&mine.agent, &samples::attachment(&namespace, "slice", 1, &other.name), &words)?;
+    let try_to = |arguments: &[&str]| cluster.kubectl(&mine.agent, &[arguments, &["--namespace", &namespace]].concat());
+    expect_refusal(&try_to(&["delete", "networkattachment", &attachment])?, &words)?;
+    let forge = r#"{"status": {"summary": "0/2"}}"#;
+    let by_status = ["patch", "networkattachment", &attachment, "--subresource", "status", "--type", "merge", "--patch", forge];
+    expect_refusal(&try_to(&by_status)?, &words)?;
+    cluster.kubectl(&other.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
+    Ok(())
+}
+
+pub(crate) fn an_agent_reports_its_own_node_only(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let (mine, other) = two_nodes(world, "reporting")?;
+    let forge = r#"{"status": {"summary": {"rails": "0/2", "vfs": "0/0"}}}"#;
+    let patch = |name: &str, more: &[&str], text: &str| {
+        let arguments = [&["patch", "nodenetwork", name, "--type", "merge", "--patch", text], more].concat();
+        cluster.kubectl(&mine.agent, &arguments)
+    };
+    patch(&mine.name, &["--subresource", "status"], forge)?.ok()?;
+    let output = patch(&other.name, &["--subresource", "status"], forge)?;
+    expect_refusal(&output, &["agent of node reporting-1", "not reporting-2"])?;
+    // Roles refuse this before the policy is asked.
+    expect_refusal(&patch(&mine.name, &[], r#"{"spec": {"mtu": 1500}}"#)?, &["forbidden"])
+}
+
+pub(crate) fn an_agent_publishes_its_own_devices_only(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let (mine, other) = two_nodes(world, "publishing")?;
+    let slice = |name: &str, node: &str, driver: &str| {
+        json!({
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": {"name": name},
+            "spec": {"driver": driver, "nodeName": node, "pool": {"name": node, "generation": 2, "resourceSliceCount": 1}, "devices": []},
+        })
+    };
+    let words = ["agent of node publishing-1", "on its own node only"];
+    cluster.refused(&mine.agent, &slice("foreign-node", &other.name, "railhead.dev"), &words)?;
+    cluster.refused(&mine.agent, &slice("foreign-driver", &mine.name, "gpu.example.com"), &words)?;
+    let delete = cluster.kubectl(&mine.agent, &["delete", "resourceslice", "railhead-publishing-2"])?;
+    expect_refusal(&delete, &words)?;
+    cluster.kubectl(&mine.agent, &["delete", "resourceslice", "railhead-publishing-1"])?.ok()?;
+    Ok(())
+}
+
+pub(crate) fn a_token_without_a_node_writes_nothing(world: &World) -> Result<()> {
+    let by_hand = world.cluster.service_account(SYSTEM, "railhead-agent", None)?;
+    let attachment = samples::attachment("default", "by-hand", 0, "any");
+    world.cluster.refused(&by_hand, &attachment, &["token of the agent says no node"])
+}
+
+pub(crate) fn the_garbage_collector_still_collects(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("garbage")?;
+    let node = SimulatedNode::add(cluster, "garbage-node", "garbage")?;
+    cluster.ok(&["create", "configmap", "owner", "--namespace", &namespace])?;
+    let owner = cluster.get(&namespace, "configmap", "owner")?;
+    let mut attachment = samples::attachment(&namespace, "garbage", 0, &node.name);
+    attachment["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}]);
+    cluster.create(&node.agent, &[attachment])?;
+    // Foreground deletion lets the collector work on the owned object's metadata as well.
+    cluster.ok(&["delete", "configmap", "owner", "--namespace", &namespace, "--cascade=foreground", "--wait=false"])?;
+    cluster.gone(&namespace, "networkattachment", "garbage-0")
+}
+
+pub(crate) fn a_namespace_with_networks_and_attachments_still_ends(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "ending";
+    let namespace = cluster.namespace("ending")?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    let slice = reserved(world, &namespace, "llama")?;
+    let node = SimulatedNode::add(cluster, "ending-node", fabric)?;
+    node.attach(cluster, &namespace, &slice, 0)?;
+    cluster.ok(&["delete", "namespace", &namespace, "--wait=false"])?;
+    cluster.gone("default", "namespace", &namespace)?;
+    crate::networks::ledger_is_empty(world, fabric)
+}

@@ -1,0 +1,262 @@
+//! The control-plane tier: CRDs, admission policies, chart and operator on a real API server, scheduler and controller-manager.
+//!
+//! The chart is installed by Helm, the operator's binary runs with the token of its service account, and nodes are objects that an
+//! agent's real identity writes. One control plane serves all tests; each test has namespaces, fabrics and nodes of its own.
+
+mod admission;
+mod chart;
+mod cluster;
+mod fabrics;
+mod guards;
+mod networks;
+mod operator;
+mod operators;
+mod samples;
+mod scheduling;
+mod schema;
+mod simulated_node;
+mod teardown;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use libtest_mimic::{Arguments, Failed, Trial};
+use railhead_e2e::lab::Lab;
+use railhead_e2e::lab::cache::Cache;
+use railhead_e2e::lab::pins::Pins;
+use railhead_e2e::lab::prepare::Parts;
+use railhead_e2e::lab::progress::{say, step};
+use serde_json::json;
+
+use cluster::{Cluster, Identity, SYSTEM, eventually};
+use operator::Operator;
+
+/// Name of the lab that this tier starts and stops.
+const LAB: &str = "tests";
+/// The tests wait more than they compute.
+const THREADS: usize = 4;
+
+/// What the tests share.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    pub(crate) binary: PathBuf,
+    /// The operator's service account.
+    pub(crate) operator_account: Identity,
+}
+
+/// A test by its name.
+type Test = (&'static str, fn(&World) -> Result<()>);
+
+/// Names the functions of a module as tests.
+macro_rules! tests {
+    ($($module:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        vec![$($((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn(&World) -> Result<()>)),*),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(shared(), None)).exit_code();
+    }
+    if let Some(reason) = cannot_run() {
+        println!("SKIP control plane: {reason}");
+        return if std::env::var_os("CI").is_some_and(|ci| ci == "true") { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    arguments.test_threads.get_or_insert(THREADS);
+    let outcome = run(&arguments);
+    if std::env::var_os("RAILHEAD_KEEP").is_some() {
+        say(format!("left running because RAILHEAD_KEEP is set: lab --name {LAB} kubectl get tnet -A"));
+    } else if let Err(error) = Lab::down(LAB) {
+        eprintln!("the control plane was not stopped: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("control plane: could not be set up: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why this machine cannot run the tier.
+fn cannot_run() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("it starts programs in a network namespace, which needs root".to_owned());
+    }
+    let parts = Cache::open().and_then(|cache| Parts::expected(&cache, &Pins::load()?));
+    match parts {
+        Err(error) => Some(format!("{error:#}")),
+        Ok(parts) => {
+            let missing = parts.missing(false).or_else(|| Some(&parts.helm).filter(|helm| !helm.is_dir()))?;
+            Some(format!("{} is not built yet: run `lab prepare` first", missing.display()))
+        }
+    }
+}
+
+/// Tests that may run beside each other.
+fn shared() -> Vec<Test> {
+    tests![
+        schema: [
+            overlapping_pools_of_a_rail_are_refused,
+            a_pool_that_is_no_network_address_is_refused,
+            vlan_0_is_refused,
+            vlan_5000_is_refused,
+            a_reversed_vlan_range_is_refused,
+            binary_bandwidth_is_refused,
+            a_network_of_0_pods_is_refused,
+            a_name_that_is_too_long_is_refused,
+            a_running_network_cannot_change_its_size,
+            every_field_has_text_for_kubectl_explain,
+            the_quickstart_is_accepted_as_it_stands,
+        ],
+        chart: [
+            an_install_without_an_image_repository_says_what_to_set,
+            an_unknown_value_is_refused,
+            a_class_can_be_changed_added_and_left_out,
+        ],
+        admission: [
+            one_label_gives_the_claim_to_containers_and_plain_init_containers,
+            what_a_container_claims_already_is_kept,
+            a_pod_that_was_mutated_before_is_not_changed_again,
+            a_pod_without_the_label_is_not_touched,
+            the_label_with_host_network_is_refused,
+            a_label_that_can_be_no_networks_name_is_refused,
+            the_annotation_without_the_label_is_refused,
+            a_claim_entry_of_our_name_from_elsewhere_is_refused,
+            the_label_of_a_pod_cannot_change,
+            the_pods_of_a_job_are_admitted,
+        ],
+        guards: [
+            a_tenant_with_every_right_in_its_namespace_cannot_write_records,
+            a_tenant_with_the_edit_role_may_make_networks,
+            not_even_the_administrator_writes_the_ledger,
+            an_agent_takes_indices_for_its_own_node_only,
+            an_agent_reports_its_own_node_only,
+            an_agent_publishes_its_own_devices_only,
+            a_token_without_a_node_writes_nothing,
+            the_garbage_collector_still_collects,
+            a_namespace_with_networks_and_attachments_still_ends,
+        ],
+        fabrics: [
+            a_fabric_without_nodes_says_so,
+            a_fabric_whose_ports_no_node_has_says_which_are_missing,
+            a_fabric_shows_its_nodes_and_what_is_free,
+            a_fabric_in_use_is_not_deleted,
+            pools_that_overlap_across_rails_are_reported,
+        ],
+        networks: [
+            a_network_gets_one_block_on_every_rail,
+            a_network_without_a_fabric_gets_the_default_one,
+            a_network_larger_than_the_pool_is_told_the_numbers,
+            no_vlan_is_left,
+            more_bandwidth_than_any_port_has_is_refused,
+            an_unknown_fabric_is_named,
+            an_unknown_class_is_named,
+            a_rail_that_the_fabric_lacks_is_named,
+            a_foreign_template_of_our_name_is_not_taken_over,
+            a_label_that_names_no_network_is_answered_with_the_nearest_name,
+            an_index_beyond_the_network_is_told,
+            deleting_a_network_gives_everything_back,
+            deleting_a_network_under_pods_waits_and_says_so,
+        ],
+        scheduling: [
+            a_pod_gets_one_port_per_rail_with_its_guarantee,
+            a_port_is_never_oversold_and_the_event_says_what_is_free,
+            a_pod_older_than_its_network_is_scheduled,
+        ],
+        operators: [
+            two_operators_that_both_lead_reserve_nothing_twice,
+            the_metrics_tell_what_was_done,
+        ],
+    ]
+}
+
+/// Tests that stop or change what the others use; they run one by one, in this order.
+fn alone() -> Vec<Test> {
+    tests![
+        operators: [a_follower_takes_over_and_keeps_what_is_reserved],
+        teardown: [
+            teardown_is_refused_while_a_pod_is_attached,
+            teardown_gives_everything_back,
+        ],
+    ]
+}
+
+fn trials(tests: Vec<Test>, world: Option<&'static World>) -> Vec<Trial> {
+    let trial = |(name, test): Test| {
+        Trial::test(name, move || {
+            let world = world.ok_or("there is no control plane")?;
+            test(world).map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    };
+    tests.into_iter().map(trial).collect()
+}
+
+/// Sets everything up, runs the tests, and says whether all passed.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let binary = step("building the operator", operator::build)?;
+    Lab::down(LAB)?;
+    let lab = Lab::up(LAB, 0)?;
+    // From here on this process is inside, and so is every thread.
+    lab.enter_netns()?;
+    let cluster = Cluster::new(lab)?;
+    step("installing the chart", || install(&cluster))?;
+    let operator_account = cluster.service_account(SYSTEM, "railhead-operator", None)?;
+    let leader = Operator::start(&cluster, &binary, &operator_account, "operator-a", "railhead-operator", operators::LEADER_PORT)?;
+    // The tests' threads borrow it until the process ends.
+    let world: &'static World = Box::leak(Box::new(World { cluster, binary, operator_account }));
+    operators::LEADER.set(Mutex::new(Some(leader))).map_err(|_| ()).expect("only this line sets it");
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let heart = thread::spawn(move || {
+        while !DONE.load(Ordering::Relaxed) {
+            simulated_node::heartbeat(&world.cluster).ok();
+            thread::sleep(Duration::from_secs(10));
+        }
+    });
+    let together = libtest_mimic::run(arguments, trials(shared(), Some(world)));
+    let one_by_one = Arguments { test_threads: Some(1), ..arguments.clone() };
+    let single = libtest_mimic::run(&one_by_one, trials(alone(), Some(world)));
+    DONE.store(true, Ordering::Relaxed);
+    heart.join().ok();
+    operators::stop_leader();
+    let passed = together.num_passed + single.num_passed;
+    let failed = together.num_failed + single.num_failed;
+    println!("control plane: {passed} passed, {failed} failed");
+    if failed > 0 {
+        world.cluster.lab.show_logs();
+    }
+    if passed + failed == 0 {
+        bail!("no test has a name that matches {:?}", arguments.filter);
+    }
+    Ok(failed == 0)
+}
+
+/// Installs the chart as a user does, and waits until its policies are in force.
+fn install(cluster: &Cluster) -> Result<()> {
+    let chart = chart::folder();
+    let chart = chart.to_str().context("the clone's path is not UTF-8")?;
+    let release = ["install", "railhead", chart, "--namespace", SYSTEM, "--create-namespace"];
+    // The images do not exist: no node will ever pull them. One replica that stays Pending is enough.
+    let values = ["--set", "image.repository=railhead,image.tag=test,operator.replicas=1"];
+    cluster.lab.helm(&[&release[..], &values[..]].concat())?.ok()?;
+    eventually("the policies are in force", || {
+        let mut pod = samples::pod("default", "probe", "probe", 0);
+        pod["spec"]["hostNetwork"] = json!(true);
+        let output = cluster.feed(&cluster.admin(), &["create", "--dry-run=server", "--filename", "-"], &[pod])?;
+        cluster::expect_refusal(&output, &["railhead-pods"])?;
+        let ledger = json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "probe"},
+            "spec": {"version": 1, "sequence": 0},
+        });
+        let output = cluster.feed(&cluster.admin(), &["create", "--dry-run=server", "--filename", "-"], &[ledger])?;
+        cluster::expect_refusal(&output, &["railhead-records"])
+    })
+}

@@ -1,0 +1,235 @@
+//! From a TrainingNetwork to its reservation and back, and what it says where that is impossible.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::World;
+use crate::cluster::{contains, eventually};
+use crate::samples;
+use crate::simulated_node::SimulatedNode;
+
+/// Waits until a network is reserved, and gives the name of its slice.
+pub(crate) fn reserved(world: &World, namespace: &str, network: &str) -> Result<String> {
+    world.cluster.condition((namespace, "tnet", network), "Reserved", "True", "Reserved")?;
+    let network = world.cluster.get(namespace, "tnet", network)?;
+    Ok(network["status"]["sliceName"].as_str().context("a reserved network without a slice")?.to_owned())
+}
+
+/// Waits until a fabric's ledger holds nothing.
+pub(crate) fn ledger_is_empty(world: &World, fabric: &str) -> Result<()> {
+    eventually(&format!("the ledger of {fabric} is empty"), || {
+        let ledger = world.cluster.get("default", "fabricledger", fabric)?;
+        let entries = &ledger["spec"]["entries"];
+        if entries.as_array().is_none_or(Vec::is_empty) { Ok(()) } else { bail!("it holds {entries}") }
+    })
+}
+
+/// Creates a fabric and a network on it, and waits for a refusal of the reservation.
+fn refusal(world: &World, fabric: &Value, change: impl FnOnce(&mut Value), reason: &str) -> Result<String> {
+    let cluster = &world.cluster;
+    let name = fabric["metadata"]["name"].as_str().context("a fabric without a name")?;
+    let namespace = cluster.namespace(name)?;
+    let mut network = samples::network(&namespace, "llama", name, 2);
+    change(&mut network);
+    cluster.create(&cluster.admin(), &[fabric.clone(), network])?;
+    let message = cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", reason)?;
+    let event = cluster.event(&namespace, "llama", reason)?;
+    if event != message {
+        bail!("the event says {event:?} and the condition {message:?}");
+    }
+    let line = cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--no-headers"])?;
+    contains(&line, &["False", reason])?;
+    let slices = cluster.list(&namespace, "networkslices")?;
+    if slices.is_empty() { Ok(message) } else { bail!("refused, but there are slices: {slices:?}") }
+}
+
+pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "blocks";
+    let namespace = cluster.namespace("blocks")?;
+    let networks = [samples::network(&namespace, "llama", fabric, 3), samples::network(&namespace, "qwen", fabric, 16)];
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    cluster.create(&cluster.admin(), &networks)?;
+    for (name, pods) in [("llama", 4), ("qwen", 16)] {
+        let slice = cluster.get(&namespace, "networkslice", &reserved(world, &namespace, name)?)?;
+        let spec = &slice["spec"];
+        if spec["capacity"] != pods {
+            bail!("{name} got {} slots instead of {pods}", spec["capacity"]);
+        }
+        let base = u32::try_from(spec["base"].as_u64().context("no base")?)?;
+        for (rail, pool) in [(0, Ipv4Addr::new(10, 100, 0, 0)), (1, Ipv4Addr::new(10, 101, 0, 0))] {
+            let first = Ipv4Addr::from(u32::from(pool) + base);
+            let prefix = spec["rails"][rail]["prefix"].as_str().unwrap_or_default();
+            if prefix != format!("{first}/{}", 32 - u32::from(pods == 4) * 2 - u32::from(pods == 16) * 4) {
+                bail!("rail {rail} of {name} has {prefix}, its block begins at slot {base}");
+            }
+        }
+        if spec["rails"][0]["vlan"] != spec["rails"][1]["vlan"] {
+            bail!("{name} has two VLANs: {spec}");
+        }
+    }
+    let line = cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--output", "wide", "--no-headers"])?;
+    contains(&line, &["llama", "0/3", "production", "False", "WaitingForPods", "10.100."])?;
+    let template = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
+    let request = &template["spec"]["spec"]["devices"]["requests"][0];
+    if request["name"] != "rail0" || request["exactly"]["capacity"]["requests"]["bandwidth"] != "10G" {
+        bail!("the claim template asks for {request}");
+    }
+    Ok(())
+}
+
+pub(crate) fn a_network_without_a_fabric_gets_the_default_one(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let quickstart = crate::chart::repository().join("examples/quickstart");
+    let file = |name: &str| quickstart.join(name).display().to_string();
+    let namespace = cluster.namespace("default-fabric")?;
+    cluster.ok(&["apply", "--filename", &file("fabric.yaml")])?;
+    cluster.ok(&["apply", "--namespace", &namespace, "--filename", &file("network.yaml")])?;
+    reserved(world, &namespace, "llama")?;
+    let network = cluster.get(&namespace, "tnet", "llama")?;
+    let status = &network["status"];
+    if status["fabricName"] != "backend" || status["qosClassName"] != "production" {
+        bail!("the defaults are fabric backend and class production, it got {status}");
+    }
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace])?;
+    cluster.ok(&["delete", "fabric", "backend"])?;
+    Ok(())
+}
+
+pub(crate) fn a_network_larger_than_the_pool_is_told_the_numbers(world: &World) -> Result<()> {
+    let mut fabric = samples::fabric("small-pool");
+    for rail in 0..2 {
+        fabric["spec"]["rails"][rail]["pools"] = json!([{"cidr": format!("10.{rail}.7.0/24")}]);
+    }
+    let message = refusal(world, &fabric, |network| network["spec"]["pods"] = json!(300), "PoolExhausted")?;
+    contains(&message, &["300", "256"])
+}
+
+pub(crate) fn no_vlan_is_left(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let mut fabric = samples::fabric("one-vlan");
+    fabric["spec"]["vlan"]["range"] = json!({"min": 7, "max": 7});
+    let namespace = cluster.namespace("one-vlan")?;
+    cluster.create(&cluster.admin(), &[fabric, samples::network(&namespace, "first", "one-vlan", 2)])?;
+    reserved(world, &namespace, "first")?;
+    cluster.create(&cluster.admin(), &[samples::network(&namespace, "second", "one-vlan", 2)])?;
+    let message = cluster.condition((&namespace, "tnet", "second"), "Reserved", "False", "VlanExhausted")?;
+    contains(&message, &["vlan.range"])?;
+    // What the first gives back, the second gets without anybody's help.
+    cluster.ok(&["delete", "tnet", "first", "--namespace", &namespace])?;
+    reserved(world, &namespace, "second").map(|_| ())
+}
+
+pub(crate) fn more_bandwidth_than_any_port_has_is_refused(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "slow";
+    let namespace = cluster.namespace("slow")?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    SimulatedNode::join(cluster, "slow-node", fabric, &["100G", "100G"])?;
+    let mut network = samples::network(&namespace, "llama", fabric, 2);
+    network["spec"]["bandwidthPerRail"] = json!("200G");
+    cluster.create(&cluster.admin(), &[network])?;
+    let message = cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", "BandwidthUnavailable")?;
+    contains(&message, &["200G", "100G", "rail0", "lower spec.bandwidthPerRail"])
+}
+
+pub(crate) fn an_unknown_fabric_is_named(world: &World) -> Result<()> {
+    let fabric = samples::fabric("known-fabric");
+    let change = |network: &mut Value| network["spec"]["fabricName"] = json!("unknown-fabric");
+    let message = refusal(world, &fabric, change, "FabricNotFound")?;
+    contains(&message, &["unknown-fabric", "spec.fabricName"])
+}
+
+pub(crate) fn an_unknown_class_is_named(world: &World) -> Result<()> {
+    let fabric = samples::fabric("class-fabric");
+    let change = |network: &mut Value| network["spec"]["qosClassName"] = json!("prodction");
+    let message = refusal(world, &fabric, change, "ClassNotFound")?;
+    contains(&message, &["prodction", "production", "spec.qosClassName"])
+}
+
+pub(crate) fn a_rail_that_the_fabric_lacks_is_named(world: &World) -> Result<()> {
+    let fabric = samples::fabric("two-rails");
+    let change = |network: &mut Value| network["spec"]["rails"] = json!({"names": ["rail0", "rail7"]});
+    let message = refusal(world, &fabric, change, "RailNotFound")?;
+    contains(&message, &["rail7", "spec.rails.names"])
+}
+
+pub(crate) fn a_foreign_template_of_our_name_is_not_taken_over(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("foreign")?;
+    let template = json!({
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "llama-rails", "namespace": namespace},
+        "spec": {"spec": {"devices": {"requests": [{"name": "other", "exactly": {"deviceClassName": "other"}}]}}},
+    });
+    cluster.create(&cluster.admin(), &[template, samples::fabric("foreign"), samples::network(&namespace, "llama", "foreign", 2)])?;
+    let message = cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", "TemplateConflict")?;
+    contains(&message, &["llama-rails"])?;
+    let kept = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
+    if kept["spec"]["spec"]["devices"]["requests"][0]["name"] != "other" {
+        bail!("somebody else's template was overwritten: {kept}");
+    }
+    Ok(())
+}
+
+pub(crate) fn a_label_that_names_no_network_is_answered_with_the_nearest_name(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("typo")?;
+    cluster.create(&cluster.admin(), &[samples::network(&namespace, "llama", "nowhere", 2)])?;
+    cluster.create(&cluster.admin(), &[samples::pod(&namespace, "llama-0", "lama", 0)])?;
+    let message = cluster.event(&namespace, "llama-0", "NetworkNotFound")?;
+    contains(&message, &["lama", &namespace, "did you mean \"llama\"?"])
+}
+
+pub(crate) fn an_index_beyond_the_network_is_told(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("beyond")?;
+    cluster.create(&cluster.admin(), &[samples::fabric("beyond"), samples::network(&namespace, "llama", "beyond", 2)])?;
+    reserved(world, &namespace, "llama")?;
+    cluster.create(&cluster.admin(), &[samples::pod(&namespace, "llama-5", "llama", 5)])?;
+    let message = cluster.event(&namespace, "llama-5", "IndexOutOfRange")?;
+    contains(&message, &["5", "llama", "pods"])
+}
+
+pub(crate) fn deleting_a_network_gives_everything_back(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "released";
+    let namespace = cluster.namespace("released")?;
+    let mut sample = samples::fabric(fabric);
+    sample["spec"]["vlan"]["range"] = json!({"min": 20, "max": 29});
+    cluster.create(&cluster.admin(), &[sample, samples::network(&namespace, "llama", fabric, 2)])?;
+    let slice = reserved(world, &namespace, "llama")?;
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace])?;
+    cluster.gone(&namespace, "networkslice", &slice)?;
+    cluster.gone(&namespace, "resourceclaimtemplate", "llama-rails")?;
+    ledger_is_empty(world, fabric)?;
+    eventually("the Fabric shows all VLANs free", || {
+        let fabric = cluster.get("default", "fabric", fabric)?;
+        let free = &fabric["status"]["vlansFree"];
+        if *free == 10 { Ok(()) } else { bail!("it shows {free} of 10") }
+    })
+}
+
+pub(crate) fn deleting_a_network_under_pods_waits_and_says_so(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "waiting";
+    let namespace = cluster.namespace("waiting")?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    let slice = reserved(world, &namespace, "llama")?;
+    let node = SimulatedNode::add(cluster, "waiting-node", fabric)?;
+    let attachment = node.attach(cluster, &namespace, &slice, 0)?;
+    eventually("the network counts its pod", || {
+        contains(&cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--no-headers"])?, &["1/2"])
+    })?;
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--wait=false"])?;
+    let message = cluster.condition((&namespace, "tnet", "llama"), "Ready", "False", "DeletingWaitingForPods")?;
+    contains(&message, &["1 pod", "pod-0"])?;
+    cluster.get(&namespace, "networkslice", &slice).context("the slice of a wired pod is gone")?;
+    let delete = ["delete", "networkattachment", &attachment, "--namespace", &namespace];
+    cluster.kubectl(&node.agent, &delete)?.ok()?;
+    cluster.gone(&namespace, "tnet", "llama")?;
+    ledger_is_empty(world, fabric)
+}

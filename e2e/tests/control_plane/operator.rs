@@ -1,0 +1,92 @@
+//! The operator's own binary as a process beside the API server, with the rights of its service account and no others.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster::{Cluster, Identity, SYSTEM, eventually};
+
+/// A running operator; it ends with this value.
+pub(crate) struct Operator {
+    child: Child,
+    http: SocketAddr,
+}
+
+/// Builds the operator, and says where the binary is.
+pub(crate) fn build() -> Result<PathBuf> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let status = Command::new(cargo).args(["build", "--quiet", "--package", "railhead-operator"]).status()?;
+    if !status.success() {
+        bail!("`cargo build --package railhead-operator` ended with {status}");
+    }
+    // This test lies in <target>/<profile>/deps; the operator was just built in <target>/debug.
+    let this = std::env::current_exe()?;
+    let target = this.ancestors().nth(3).context("this test does not lie in a target folder")?;
+    let binary = target.join("debug/railhead-operator");
+    if !binary.exists() {
+        bail!("{} was not built", binary.display());
+    }
+    Ok(binary)
+}
+
+impl Operator {
+    /// Starts one. Two with different leases both think that they lead.
+    pub(crate) fn start(cluster: &Cluster, binary: &Path, who: &Identity, name: &str, lease: &str, port: u16) -> Result<Self> {
+        let log = File::create(cluster.lab.log(name))?;
+        let http = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = Command::new(binary)
+            .arg("run")
+            .env("KUBECONFIG", &who.kubeconfig)
+            .env("POD_NAMESPACE", SYSTEM)
+            .env("POD_NAME", name)
+            .env("RAILHEAD_LEASE", lease)
+            .env("RAILHEAD_HTTP", http.to_string())
+            .env("RAILHEAD_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut operator = Self { child, http };
+        eventually(&format!("{name} is ready"), || {
+            if let Some(status) = operator.child.try_wait()? {
+                bail!("it ended with {status}; its log is {}", cluster.lab.log(name).display());
+            }
+            operator.page("/readyz").map(|_| ())
+        })?;
+        Ok(operator)
+    }
+
+    /// A page of its HTTP server.
+    pub(crate) fn page(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        if !head.starts_with("HTTP/1.1 200") {
+            bail!("{path} answers {head}");
+        }
+        Ok(body.to_owned())
+    }
+
+    /// Ends it at once, as when its node loses power.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.kill().ok();
+    }
+}

@@ -1,0 +1,163 @@
+//! Nodes without a machine: what an agent would write about them, written with an agent's real identity.
+
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::cluster::{Cluster, Identity, SYSTEM, eventually};
+
+/// Nodes that must seem alive.
+static ALIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// A node with one port per rail.
+pub(crate) struct SimulatedNode {
+    pub(crate) name: String,
+    /// The node's agent: a token of the agent's service account that is bound to a pod on this node.
+    pub(crate) agent: Identity,
+}
+
+impl SimulatedNode {
+    /// Adds a node to the cluster, and nothing of Railhead on it but the agent's identity.
+    pub(crate) fn add(cluster: &Cluster, name: &str, fabric: &str) -> Result<Self> {
+        let now = OffsetDateTime::now_utc().format(&Rfc3339)?;
+        let resources = json!({"cpu": "64", "memory": "256Gi", "pods": "110"});
+        cluster.create(&cluster.admin(), &[json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "test.railhead.dev/fabric": fabric}},
+            "status": {
+                "capacity": resources,
+                "allocatable": resources,
+                "conditions": [{
+                    "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "simulated",
+                    "lastHeartbeatTime": now, "lastTransitionTime": now,
+                }],
+            },
+        })])?;
+        ALIVE.lock().expect("no holder of this lock panics").push(name.to_owned());
+        heartbeat(cluster)?;
+        let pod = format!("agent-of-{name}");
+        cluster.create(&cluster.admin(), &[json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod, "namespace": SYSTEM},
+            "spec": {"nodeName": name, "serviceAccountName": "railhead-agent", "containers": [{"name": "agent", "image": "agent"}]},
+        })])?;
+        Ok(Self { name: name.to_owned(), agent: cluster.service_account(SYSTEM, "railhead-agent", Some(&pod))? })
+    }
+
+    /// Adds a node and does for it what its agent does at its start: publishes the ports, reports what it found.
+    pub(crate) fn join(cluster: &Cluster, name: &str, fabric: &str, speeds: &[&str]) -> Result<Self> {
+        let node = Self::add(cluster, name, fabric)?;
+        eventually(&format!("the operator makes NodeNetwork {name}"), || cluster.get("default", "nodenetwork", name))?;
+        node.publish(cluster, fabric, speeds)?;
+        node.report(cluster, speeds)?;
+        Ok(node)
+    }
+
+    /// One device per rail, with the capacities of its port.
+    fn publish(&self, cluster: &Cluster, fabric: &str, speeds: &[&str]) -> Result<()> {
+        let devices: Vec<Value> = speeds
+            .iter()
+            .enumerate()
+            .map(|(rail, speed)| {
+                json!({
+                    "name": format!("rail{rail}"),
+                    "allowMultipleAllocations": true,
+                    "attributes": {
+                        "rail": {"int": rail},
+                        "fabric": {"string": fabric},
+                        "resource.kubernetes.io/pciBusID": {"string": format!("0000:18:00.{rail}")},
+                    },
+                    "capacity": {
+                        "bandwidth": {"value": speed, "requestPolicy": {"default": "1M", "validRange": {"min": "1M", "step": "1M"}}},
+                        "vfs": {"value": "8", "requestPolicy": {"default": "1", "validRange": {"min": "1", "max": "1"}}},
+                    },
+                })
+            })
+            .collect();
+        cluster.create(&self.agent, &[json!({
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceSlice",
+            "metadata": {"name": format!("railhead-{}", self.name)},
+            "spec": {
+                "driver": "railhead.dev",
+                "nodeName": self.name,
+                "pool": {"name": self.name, "generation": 1, "resourceSliceCount": 1},
+                "devices": devices,
+            },
+        })])
+    }
+
+    /// The status of the NodeNetwork.
+    fn report(&self, cluster: &Cluster, speeds: &[&str]) -> Result<()> {
+        let ports: Vec<Value> = speeds
+            .iter()
+            .enumerate()
+            .map(|(rail, speed)| {
+                json!({
+                    "rail": rail, "pciAddress": format!("0000:18:00.{rail}"), "netdev": format!("eth{rail}"), "driver": "mlx5_core",
+                    "speed": speed, "vfs": {"used": 0, "total": 8}, "state": "Healthy",
+                })
+            })
+            .collect();
+        let rails = speeds.len();
+        self.patch_status(cluster, "default", "nodenetwork", &self.name, &json!({
+            "observedGeneration": 1,
+            "summary": {"rails": format!("{rails}/{rails}"), "vfs": format!("0/{}", 8 * rails)},
+            "ports": ports,
+            "conditions": [condition("Ready", "True", "PortsReady", "simulated")?],
+        }))
+    }
+
+    /// Takes an index of a network for a pod, and reports it wired.
+    pub(crate) fn attach(&self, cluster: &Cluster, namespace: &str, slice: &str, index: u32) -> Result<String> {
+        let attachment = crate::samples::attachment(namespace, slice, index, &self.name);
+        cluster.create(&self.agent, std::slice::from_ref(&attachment))?;
+        let name = attachment["metadata"]["name"].as_str().context("a sample without a name")?.to_owned();
+        self.patch_status(cluster, namespace, "networkattachment", &name, &json!({
+            "summary": "2/2",
+            "conditions": [condition("Wired", "True", "Wired", "simulated")?],
+        }))?;
+        Ok(name)
+    }
+
+    fn patch_status(&self, cluster: &Cluster, namespace: &str, kind: &str, name: &str, status: &Value) -> Result<()> {
+        let patch = json!({"status": status}).to_string();
+        let arguments =
+            ["patch", kind, name, "--namespace", namespace, "--subresource", "status", "--type", "merge", "--patch", &patch];
+        cluster.kubectl(&self.agent, &arguments)?.ok()?;
+        Ok(())
+    }
+}
+
+/// A condition that changed just now.
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Result<Value> {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0)?.format(&Rfc3339)?;
+    Ok(json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}))
+}
+
+/// Renews the nodes' leases, as their kubelets would; without it they count as lost after 50 s.
+pub(crate) fn heartbeat(cluster: &Cluster) -> Result<()> {
+    let names = ALIVE.lock().expect("no holder of this lock panics").clone();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let now = OffsetDateTime::now_utc().replace_nanosecond(1_000)?.format(&Rfc3339)?;
+    let leases: Vec<Value> = names
+        .iter()
+        .map(|name| {
+            json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": name, "namespace": "kube-node-lease"},
+                "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now},
+            })
+        })
+        .collect();
+    cluster.feed(&cluster.admin(), &["apply", "--server-side", "--force-conflicts", "--filename", "-"], &leases)?.ok()?;
+    Ok(())
+}
