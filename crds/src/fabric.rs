@@ -208,7 +208,9 @@ pub struct VlanRange {
     validation = Rule::new(
         "self.pools.all(p, self.pools.exists_one(o, isCIDR(o.cidr) && isCIDR(p.cidr) && (cidr(o.cidr).containsCIDR(p.cidr) || cidr(p.cidr).containsCIDR(o.cidr))))"
     )
-    .message("pools of one rail overlap")
+    .message("pools of one rail overlap"),
+    validation = Rule::new("oldSelf.pools.all(p, self.pools.map(q, q.cidr).indexOf(p.cidr) == oldSelf.pools.map(q, q.cidr).indexOf(p.cidr))")
+        .message("a pool may only be appended: an index is an address, and live networks never move")
 )]
 pub struct Rail {
     /// Absolute and immutable: rail 0 is rail 0 on every node.

@@ -17,6 +17,7 @@ mod network_attachment;
 mod network_slice;
 mod node_network;
 mod qos_class;
+pub mod reference;
 mod training_network;
 pub mod yaml;
 

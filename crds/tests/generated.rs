@@ -21,6 +21,16 @@ fn the_charts_definitions_are_those_of_the_types() {
 }
 
 #[test]
+fn the_api_reference_is_that_of_the_types() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
+    let shipped = fs::read_to_string(page).unwrap_or_default();
+    assert!(
+        shipped == railhead_crds::reference::markdown(),
+        "docs/api.md is stale: run `make generate`"
+    );
+}
+
+#[test]
 fn every_field_has_a_text_for_kubectl_explain() {
     for crd in railhead_crds::all() {
         let kind = &crd.spec.names.kind;

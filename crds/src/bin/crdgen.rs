@@ -1,29 +1,31 @@
-//! Writes the chart's CustomResourceDefinitions: `crdgen DIRECTORY`.
+//! Writes what is generated from the types: `crdgen CRD_DIRECTORY REFERENCE_FILE`.
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{env, fs, path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
-    let Some(directory) = env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: crdgen DIRECTORY");
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [directory, reference] = arguments.as_slice() else {
+        eprintln!("usage: crdgen CRD_DIRECTORY REFERENCE_FILE");
         return ExitCode::from(2);
     };
-    match write(&directory) {
+    match write(Path::new(directory), Path::new(reference)) {
         Ok(count) => {
-            println!("{count} CustomResourceDefinitions written to {}", directory.display());
+            println!("{count} CustomResourceDefinitions written to {directory}, the API reference to {reference}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("crdgen: {}: {error}", directory.display());
+            eprintln!("crdgen: {directory}, {reference}: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn write(directory: &std::path::Path) -> Result<usize, Box<dyn std::error::Error>> {
+fn write(directory: &Path, reference: &Path) -> Result<usize, Box<dyn std::error::Error>> {
     let files = railhead_crds::yaml::files()?;
     fs::create_dir_all(directory)?;
     for (name, content) in &files {
         fs::write(directory.join(name), content)?;
     }
+    fs::write(reference, railhead_crds::reference::markdown())?;
     Ok(files.len())
 }

@@ -39,7 +39,7 @@ struct Arguments {
 }
 
 /// Tools that check dependencies, built once into the cache.
-const TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.19.0"), ("cargo-machete", "0.9.1")];
+const TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.19.0"), ("cargo-machete", "0.9.2")];
 
 #[derive(Default)]
 struct Count {
