@@ -209,8 +209,10 @@ pub struct VlanRange {
         "self.pools.all(p, self.pools.exists_one(o, isCIDR(o.cidr) && isCIDR(p.cidr) && (cidr(o.cidr).containsCIDR(p.cidr) || cidr(p.cidr).containsCIDR(o.cidr))))"
     )
     .message("pools of one rail overlap"),
-    validation = Rule::new("oldSelf.pools.all(p, self.pools.map(q, q.cidr).indexOf(p.cidr) == oldSelf.pools.map(q, q.cidr).indexOf(p.cidr))")
-        .message("a pool may only be appended: an index is an address, and live networks never move")
+    validation = Rule::new(
+        "size(self.pools) >= size(oldSelf.pools) && self.pools[0].cidr == oldSelf.pools[0].cidr && (size(oldSelf.pools) < 2 || self.pools[1].cidr == oldSelf.pools[1].cidr) && (size(oldSelf.pools) < 3 || self.pools[2].cidr == oldSelf.pools[2].cidr) && (size(oldSelf.pools) < 4 || self.pools[3].cidr == oldSelf.pools[3].cidr)"
+    )
+    .message("a pool may only be appended: an index is an address, and live networks never move")
 )]
 pub struct Rail {
     /// Absolute and immutable: rail 0 is rail 0 on every node.

@@ -50,7 +50,7 @@ pub const VERSION: &str = "v1alpha1";
 /// Every CustomResourceDefinition of the group, in the order in which they are installed.
 pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
-    vec![
+    let mut all = vec![
         Fabric::crd(),
         QosClass::crd(),
         TrainingNetwork::crd(),
@@ -58,5 +58,7 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         NetworkSlice::crd(),
         NetworkAttachment::crd(),
         NodeNetwork::crd(),
-    ]
+    ];
+    all.iter_mut().for_each(meta::without_unsigned_formats);
+    all
 }

@@ -1,6 +1,33 @@
 //! Schema pieces that several kinds share.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use schemars::Schema;
+
+/// Takes out formats such as `uint32`, about which the API server warns everybody who installs the definitions.
+pub(crate) fn without_unsigned_formats(crd: &mut CustomResourceDefinition) {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+            strip(schema);
+        }
+    }
+}
+
+fn strip(schema: &mut JSONSchemaProps) {
+    if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+        schema.minimum.get_or_insert(0.0);
+    }
+    schema
+        .properties
+        .iter_mut()
+        .flatten()
+        .for_each(|(_, property)| strip(property));
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        strip(items);
+    }
+}
 
 /// `status.conditions` as a list-map by `type`, so that controllers can own single conditions.
 pub(crate) fn conditions(generator: &mut schemars::SchemaGenerator) -> Schema {
