@@ -1,0 +1,99 @@
+//! The pod's folder: `attachment.json` and `nccl.conf`. It appears whole and goes whole, by one rename each.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use railhead_plan::{AttachmentRecord, Layout};
+use thiserror::Error;
+
+/// Why the folder was not made or removed.
+#[derive(Debug, Error)]
+pub(crate) enum FolderError {
+    #[error("make the attachment folder {path}: {source}")]
+    Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("encode the attachment record of pod {pod_uid}: {source}")]
+    Encode {
+        pod_uid: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("remove the attachment folder {path}: {source}")]
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes the folder. Containers of any user read it, so its modes are open; the folders above it are root's.
+pub(crate) fn make(layout: &Layout, record: &AttachmentRecord, nccl: Option<&str>) -> Result<(), FolderError> {
+    let pod_uid = &record.pod.uid;
+    let json = serde_json::to_vec_pretty(record).map_err(|source| FolderError::Encode {
+        pod_uid: pod_uid.clone(),
+        source,
+    })?;
+    let path = layout.attachment(pod_uid);
+    let temporary = temporary(layout, pod_uid);
+    let made = (|| {
+        fs::create_dir_all(layout.attachments())?;
+        remove_tree(&temporary)?;
+        DirBuilder::new().mode(0o755).create(&temporary)?;
+        write(&temporary.join("attachment.json"), &json)?;
+        if let Some(nccl) = nccl {
+            write(&temporary.join("nccl.conf"), nccl.as_bytes())?;
+        }
+        // What an earlier sandbox of this pod left behind would make the rename fail.
+        remove_tree(&path)?;
+        fs::rename(&temporary, &path)
+    })();
+    made.map_err(|source| FolderError::Make { path, source })
+}
+
+/// Removes the folder if it is of this sandbox. A late DEL of an old sandbox leaves the new one's folder alone.
+pub(crate) fn remove(layout: &Layout, pod_uid: &str, container_id: &str) -> Result<(), FolderError> {
+    let path = layout.attachment(pod_uid);
+    let owner = fs::read(layout.record(pod_uid))
+        .ok()
+        .and_then(|bytes| AttachmentRecord::parse(&bytes).ok())
+        .map(|record| record.container_id);
+    if owner.is_some_and(|owner| owner != container_id) {
+        return Ok(());
+    }
+    let temporary = temporary(layout, pod_uid);
+    let removed = remove_tree(&temporary)
+        .and_then(|()| ignore_absent(fs::rename(&path, &temporary)))
+        .and_then(|()| remove_tree(&temporary));
+    removed.map_err(|source| FolderError::Remove { path, source })
+}
+
+fn temporary(layout: &Layout, pod_uid: &str) -> PathBuf {
+    layout.attachments().join(format!(".{pod_uid}.{}", std::process::id()))
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?
+        .write_all(content)
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    ignore_absent(fs::remove_dir_all(path))
+}
+
+fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

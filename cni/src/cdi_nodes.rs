@@ -1,0 +1,133 @@
+//! The one part of a claim's CDI spec that Prepare cannot know: character devices of soft-RoCE devices that ADD makes.
+
+use std::{fs, io, path::PathBuf};
+
+use railhead_host::{DurableError, replace};
+use railhead_plan::Layout;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::journal::CdiOriginal;
+
+/// The connection manager's device, which every RDMA user needs beside its own.
+const RDMA_CM: &str = "/dev/infiniband/rdma_cm";
+
+/// Why the spec was not read or rewritten.
+#[derive(Debug, Error)]
+pub(crate) enum CdiError {
+    #[error("read the CDI spec {path}: {source}; the agent writes it when it prepares the claim")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the CDI spec {path} is damaged: {detail}; delete the pod so that it is prepared again")]
+    Damaged { path: PathBuf, detail: String },
+    #[error("rewrite the CDI spec: {0}")]
+    Write(#[source] DurableError),
+}
+
+/// What the spec says now, for the journal.
+pub(crate) fn original(layout: &Layout, claim_uid: &str) -> Result<CdiOriginal, CdiError> {
+    let mut spec = read(layout, claim_uid)?;
+    let edits = container_edits(layout, claim_uid, &mut spec)?;
+    Ok(CdiOriginal {
+        claim_uid: claim_uid.to_owned(),
+        device_nodes: edits.get("deviceNodes").cloned(),
+    })
+}
+
+/// Adds the character devices. containerd reads the spec when it makes the first container, after ADD.
+pub(crate) fn complete(layout: &Layout, original: &CdiOriginal, uverbs: &[String]) -> Result<(), CdiError> {
+    let mut nodes = match &original.device_nodes {
+        Some(Value::Array(nodes)) => nodes.clone(),
+        _ => Vec::new(),
+    };
+    for path in uverbs.iter().map(String::as_str).chain([RDMA_CM]) {
+        if !nodes.iter().any(|node| node["path"] == path) {
+            nodes.push(json!({ "path": path }));
+        }
+    }
+    rewrite(layout, &original.claim_uid, Some(nodes.into()))
+}
+
+/// Puts back what was there. A spec that is gone needs nothing.
+pub(crate) fn restore(layout: &Layout, original: &CdiOriginal) -> Result<(), CdiError> {
+    if !layout.cdi_spec(&original.claim_uid).exists() {
+        return Ok(());
+    }
+    rewrite(layout, &original.claim_uid, original.device_nodes.clone())
+}
+
+fn rewrite(layout: &Layout, claim_uid: &str, nodes: Option<Value>) -> Result<(), CdiError> {
+    let mut spec = read(layout, claim_uid)?;
+    let edits = container_edits(layout, claim_uid, &mut spec)?;
+    if edits.get("deviceNodes") == nodes.as_ref() {
+        return Ok(());
+    }
+    match nodes {
+        Some(nodes) => edits.insert("deviceNodes".to_owned(), nodes),
+        None => edits.remove("deviceNodes"),
+    };
+    replace(&layout.cdi_spec(claim_uid), spec.to_string().as_bytes(), 0o644).map_err(CdiError::Write)
+}
+
+fn read(layout: &Layout, claim_uid: &str) -> Result<Value, CdiError> {
+    let path = layout.cdi_spec(claim_uid);
+    let bytes = fs::read(&path).map_err(|source| CdiError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| CdiError::Damaged {
+        path,
+        detail: error.to_string(),
+    })
+}
+
+/// The edits of the spec's only device.
+fn container_edits<'a>(
+    layout: &Layout,
+    claim_uid: &str,
+    spec: &'a mut Value,
+) -> Result<&'a mut serde_json::Map<String, Value>, CdiError> {
+    let device = spec
+        .get_mut("devices")
+        .and_then(|devices| devices.get_mut(0))
+        .and_then(Value::as_object_mut);
+    device
+        .map(|device| device.entry("containerEdits").or_insert_with(|| json!({})))
+        .and_then(Value::as_object_mut)
+        .ok_or_else(|| CdiError::Damaged {
+            path: layout.cdi_spec(claim_uid),
+            detail: "it has no device with container edits".to_owned(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completing_and_restoring_a_spec_leaves_it_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::under(folder.path());
+        fs::create_dir_all(layout.cdi()).unwrap();
+        let spec = json!({
+            "cdiVersion": "0.6.0", "kind": "railhead.dev/rail",
+            "devices": [{"name": "77aa", "containerEdits": {"env": ["A=b"]}}]
+        });
+        fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
+        let original = original(&layout, "77aa").unwrap();
+        complete(&layout, &original, &["/dev/infiniband/uverbs3".to_owned()]).unwrap();
+        let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
+        assert_eq!(
+            completed["devices"][0]["containerEdits"],
+            json!({"env": ["A=b"], "deviceNodes": [{"path": "/dev/infiniband/uverbs3"}, {"path": RDMA_CM}]})
+        );
+        restore(&layout, &original).unwrap();
+        let restored: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
+        assert_eq!(restored, spec);
+        fs::remove_file(layout.cdi_spec("77aa")).unwrap();
+        restore(&layout, &original).unwrap();
+    }
+}

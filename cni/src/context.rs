@@ -1,0 +1,97 @@
+//! What every verb works with: where the node's files are, how PFs are reached, where notes go.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use railhead_host::Sysfs;
+use railhead_plan::Layout;
+
+use crate::pf_side::{KernelPfSide, PfSide};
+
+/// The surroundings of one call.
+pub struct Context {
+    /// The node's folders.
+    pub layout: Layout,
+    /// The side of a function that its PF enforces.
+    pub pf_side: Box<dyn PfSide>,
+    /// Notes for the runtime's log.
+    pub log: Log,
+    /// How long ADD waits for a signal and for the GID. A VF of igb takes up to 5 s after it was taken up.
+    pub proof_patience: Duration,
+    /// How long a function that is on its way back from a namespace is waited for.
+    pub return_patience: Duration,
+    /// How long the lock of a function is waited for.
+    pub lock_patience: Duration,
+    /// Called after every step of ADD; `false` ends it on the spot, without rollback, as a kill would.
+    pub after_step: Box<dyn Fn(u32, Step) -> bool + Send + Sync>,
+}
+
+/// The steps of ADD, in order. Each rail passes from [`Step::Quiet`] to [`Step::Proven`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// The journal is on the disk.
+    Journaled,
+    /// The function is down on the host.
+    Quiet,
+    /// It has the plan's MAC address.
+    Addressed,
+    /// It has its temporary name.
+    TemporarilyNamed,
+    /// It is in the pod.
+    Moved,
+    /// It has its final name.
+    Named,
+    /// It has MTU and sysctls, and is up.
+    Up,
+    /// It has its addresses.
+    Numbered,
+    /// It has its RDMA device.
+    RdmaMade,
+    /// It has routes and rules.
+    Routed,
+    /// Carrier and GID were seen and neighbours told.
+    Proven,
+    /// The claim's CDI spec names the character devices.
+    CdiCompleted,
+    /// The pod's folder is there.
+    Recorded,
+}
+
+impl Context {
+    /// For the real kernel.
+    pub fn new(layout: Layout) -> Self {
+        Self {
+            pf_side: Box::new(KernelPfSide::new(Sysfs::new(layout.sysfs()))),
+            layout,
+            log: Log::default(),
+            proof_patience: Duration::from_secs(10),
+            return_patience: Duration::from_secs(5),
+            lock_patience: Duration::from_secs(10),
+            after_step: Box::new(|_, _| true),
+        }
+    }
+
+    /// The kernel's sysfs.
+    pub fn sysfs(&self) -> Sysfs {
+        Sysfs::new(self.layout.sysfs())
+    }
+}
+
+/// Lines for the runtime's log, kept until the answer is written.
+#[derive(Debug, Default)]
+pub struct Log(Mutex<Vec<String>>);
+
+impl Log {
+    /// Adds a line.
+    pub fn note(&self, line: impl Into<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
+    }
+
+    /// Takes all lines.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

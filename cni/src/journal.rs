@@ -1,0 +1,320 @@
+//! The journal of one sandbox: what ADD is about to change and what it was before. Written once, before the first change.
+//!
+//! It says what to undo, not how far ADD came: the undo looks at the state it finds. So one durable write is enough.
+
+use std::{fs, io, path::PathBuf};
+
+use railhead_host::{
+    DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, Rule, remove_durably, write_durably,
+};
+use railhead_plan::{Layout, PodRef};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+/// The version that this release writes; its neighbours are read.
+pub const JOURNAL_VERSION: u32 = 1;
+
+/// What one sandbox holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Journal {
+    /// [`JOURNAL_VERSION`] when written by this release.
+    pub version: u32,
+    /// The boot in which it was written. After another boot there is nothing to undo.
+    pub boot_id: String,
+    /// The sandbox; also the file's name.
+    pub container_id: String,
+    /// `CNI_IFNAME` of the ADD.
+    pub if_name: String,
+    /// Name of the CNI network, which is what GC goes by.
+    pub network: String,
+    /// The sandbox's namespace.
+    pub netns: PathBuf,
+    /// What the namespace is recognised by, in case its path is used again.
+    pub netns_id: NetnsId,
+    /// The pod.
+    pub pod: PodRef,
+    /// What the claim's CDI spec was like, if ADD completes it.
+    #[serde(default)]
+    pub cdi: Option<CdiOriginal>,
+    /// One entry per rail.
+    pub rails: Vec<RailJournal>,
+}
+
+/// One function before ADD and under ADD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RailJournal {
+    /// Absolute rail id.
+    pub rail: u32,
+    /// The function.
+    pub vf: PciAddress,
+    /// Whether the kernel reports the function below its link. Where it does not, name and MAC address identify the link.
+    pub has_parent: bool,
+    /// What it was like.
+    pub original: Original,
+    /// The MAC address that ADD gives it.
+    pub mac: MacAddress,
+    /// The name that it has between host and pod.
+    pub temporary_name: InterfaceName,
+    /// The name that it has in the pod.
+    pub final_name: InterfaceName,
+    /// The soft-RoCE device that ADD makes on it.
+    #[serde(default)]
+    pub soft_rdma: Option<String>,
+    /// The rules that ADD makes in the pod.
+    pub rules: Vec<Rule>,
+}
+
+/// A link before it was touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Original {
+    /// Name.
+    pub name: InterfaceName,
+    /// MAC address.
+    pub mac: MacAddress,
+    /// MTU.
+    pub mtu: u32,
+    /// Alternative names.
+    pub altnames: Vec<String>,
+    /// Alias.
+    #[serde(default)]
+    pub alias: Option<String>,
+}
+
+/// The `deviceNodes` of the claim's only CDI device before ADD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CdiOriginal {
+    /// The claim, which names the file.
+    pub claim_uid: String,
+    /// What was there; `None` when the key was absent.
+    pub device_nodes: Option<Value>,
+}
+
+/// Why a journal was not read, written or removed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file or its folder cannot be read.
+    #[error("read the journal {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The content is not a journal.
+    #[error(
+        "the journal {path} is damaged ({source}); its functions come home when the pod's namespace ends, and the agent restores them from what it recorded"
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser met.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a release that is more than one version away.
+    #[error(
+        "the journal {path} has format version {found}, this release reads {JOURNAL_VERSION} and its neighbours; install the CNI binary of the release that wrote it"
+    )]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// The version in the file.
+        found: u32,
+    },
+    /// It cannot be made into JSON.
+    #[error("encode the journal of sandbox {container_id}: {source}")]
+    Encode {
+        /// Which sandbox.
+        container_id: String,
+        /// What the serialiser met.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The folder cannot be made.
+    #[error("make the journal folder {path}: {source}")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be written or removed.
+    #[error(transparent)]
+    Write(DurableError),
+}
+
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+impl Journal {
+    /// Reads the journal of a sandbox; `None` when it has none.
+    pub fn read(layout: &Layout, container_id: &str) -> Result<Option<Self>, JournalError> {
+        let path = layout.journal(container_id);
+        match fs::read(&path) {
+            Ok(bytes) => Self::parse(&path, &bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(JournalError::Read { path, source }),
+        }
+    }
+
+    /// Reads all journals of the node. One that cannot be read does not hide the others.
+    pub fn read_all(layout: &Layout) -> Result<Vec<Result<Self, JournalError>>, JournalError> {
+        let folder = layout.journals();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(JournalError::Read { path: folder, source });
+            }
+        };
+        let mut ids: Vec<String> = entries
+            .filter_map(|entry| {
+                let name = entry.ok()?.file_name().into_string().ok()?;
+                // Temporary and set-aside files begin with a dot.
+                let id = name.strip_suffix(".json")?;
+                (!id.starts_with('.')).then(|| id.to_owned())
+            })
+            .collect();
+        ids.sort();
+        Ok(ids.iter().filter_map(|id| Self::read(layout, id).transpose()).collect())
+    }
+
+    /// Writes it; on return it outlives a power cut.
+    pub fn write(&self, layout: &Layout) -> Result<(), JournalError> {
+        let folder = layout.journals();
+        fs::create_dir_all(&folder).map_err(|source| JournalError::Folder { path: folder, source })?;
+        let bytes = serde_json::to_vec(self).map_err(|source| JournalError::Encode {
+            container_id: self.container_id.clone(),
+            source,
+        })?;
+        write_durably(&layout.journal(&self.container_id), &bytes, 0o600).map_err(JournalError::Write)
+    }
+
+    /// Removes the journal of a sandbox: everything is given back.
+    pub fn remove(layout: &Layout, container_id: &str) -> Result<(), JournalError> {
+        remove_durably(&layout.journal(container_id)).map_err(JournalError::Write)
+    }
+
+    /// Puts a journal that nobody can read out of the way, so that it is still there to be looked at.
+    pub fn set_aside(layout: &Layout, container_id: &str) -> io::Result<()> {
+        let path = layout.journal(container_id);
+        fs::rename(&path, path.with_file_name(format!(".{container_id}.damaged")))
+    }
+
+    fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Self, JournalError> {
+        let damaged = |source| JournalError::Damaged {
+            path: path.to_owned(),
+            source,
+        };
+        let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
+        if header.version == 0 || header.version.abs_diff(JOURNAL_VERSION) > 1 {
+            return Err(JournalError::Version {
+                path: path.to_owned(),
+                found: header.version,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn journal() -> Journal {
+        Journal {
+            version: JOURNAL_VERSION,
+            boot_id: "b".to_owned(),
+            container_id: "c0ffee".to_owned(),
+            if_name: "eth0".to_owned(),
+            network: "pod".to_owned(),
+            netns: "/run/netns/x".into(),
+            netns_id: NetnsId {
+                device: 4,
+                inode: 4_026_532_000,
+            },
+            pod: PodRef {
+                namespace: "ml".to_owned(),
+                name: "train-0".to_owned(),
+                uid: "6f1c".to_owned(),
+            },
+            cdi: Some(CdiOriginal {
+                claim_uid: "77aa".to_owned(),
+                device_nodes: Some(json!([{"path": "/dev/null"}])),
+            }),
+            rails: vec![RailJournal {
+                rail: 0,
+                vf: "0000:18:00.3".parse().unwrap(),
+                has_parent: true,
+                original: Original {
+                    name: "enp24s0f0v3".parse().unwrap(),
+                    mac: "02:00:00:00:00:09".parse().unwrap(),
+                    mtu: 1500,
+                    altnames: vec!["enp24s0f0v3alt".to_owned()],
+                    alias: None,
+                },
+                mac: "02:00:00:00:00:01".parse().unwrap(),
+                temporary_name: "rh000018003".parse().unwrap(),
+                final_name: "rail0".parse().unwrap(),
+                soft_rdma: Some("rxe6f1c0000r0".to_owned()),
+                rules: vec![Rule {
+                    from: "10.0.0.1/32".parse().unwrap(),
+                    table: 1000,
+                    priority: 1000,
+                }],
+            }],
+        }
+    }
+
+    #[test]
+    fn a_journal_is_read_as_it_was_written_and_is_gone_when_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::under(folder.path());
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), None);
+        journal().write(&layout).unwrap();
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), Some(journal()));
+        fs::write(layout.journals().join("cut.json"), b"{\"version\":1").unwrap();
+        fs::write(layout.journals().join(".c0ffee.json.7"), b"").unwrap();
+        let all = Journal::read_all(&layout).unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(all.iter().filter(|journal| journal.is_ok()).count(), 1);
+        Journal::remove(&layout, "c0ffee").unwrap();
+        Journal::remove(&layout, "c0ffee").unwrap();
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), None);
+    }
+
+    #[test]
+    fn neighbouring_versions_are_read_and_others_are_refused() {
+        let mut value = serde_json::to_value(journal()).unwrap();
+        for (version, readable) in [(0, false), (1, true), (2, true), (3, false)] {
+            value["version"] = version.into();
+            value["fieldOfTheFuture"] = true.into();
+            let parsed = Journal::parse("j".as_ref(), value.to_string().as_bytes());
+            assert_eq!(parsed.is_ok(), readable, "version {version}: {parsed:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_journal_is_an_error_and_never_a_panic(cut in 0_usize..900, flip in any::<u8>()) {
+            let mut bytes = serde_json::to_vec(&journal()).unwrap();
+            let cut = cut.min(bytes.len() - 1);
+            prop_assert!(Journal::parse("j".as_ref(), &bytes[..cut]).is_err());
+            bytes[cut] ^= flip;
+            let _ = Journal::parse("j".as_ref(), &bytes);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The network configuration on standard input.
+
+use std::io::Read;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{CniError, Code, Verb};
+
+/// The protocol versions that are spoken; a runtime's choice must be one of them exactly.
+pub const SUPPORTED_VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// The version of answers to calls that named none.
+pub(super) const NEWEST_VERSION: &str = "1.1.0";
+/// A configuration with its previous result takes a few KiB. More is a mistake or an attack.
+const STDIN_LIMIT: u64 = 1 << 20;
+/// The capability under which containerd and CRI-O hand over the pod's annotations.
+const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+/// What the admission policy writes on a pod that asks for a network.
+const ATTACH: &str = "railhead.dev/attach";
+
+/// The parts of a configuration that matter here.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) version: String,
+    pub(crate) name: String,
+    pub(crate) previous_result: Option<Value>,
+    /// The network that the pod asks for, from its annotation.
+    pub(crate) attach: Option<String>,
+    /// GC: the sandboxes that still exist. `None` when the key is absent, which is not an empty list.
+    pub(crate) valid_attachments: Option<Vec<ValidAttachment>>,
+}
+
+/// A sandbox that still exists.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct ValidAttachment {
+    #[serde(rename = "containerID")]
+    pub(crate) container_id: String,
+    #[serde(rename = "ifname")]
+    pub(crate) if_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    /// The specification: an absent version is 0.1.0.
+    #[serde(default = "oldest_version")]
+    cni_version: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    prev_result: Option<Value>,
+    #[serde(default)]
+    runtime_config: Option<Value>,
+    #[serde(default, rename = "cni.dev/valid-attachments")]
+    valid_attachments: Option<Vec<ValidAttachment>>,
+}
+
+fn oldest_version() -> String {
+    "0.1.0".to_owned()
+}
+
+/// Reads standard input up to the limit, and no byte more.
+pub(super) fn read_stdin(stdin: &mut impl Read) -> Result<Vec<u8>, CniError> {
+    let mut bytes = Vec::new();
+    stdin.take(STDIN_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| {
+        CniError::new(
+            Code::Io,
+            format!("read the network configuration from standard input: {error}"),
+        )
+    })?;
+    if bytes.len() as u64 > STDIN_LIMIT {
+        return Err(CniError::new(
+            Code::Decode,
+            format!(
+                "the network configuration on standard input is longer than {STDIN_LIMIT} bytes; nothing was changed, look for what the runtime or an earlier plugin of the chain sends"
+            ),
+        ));
+    }
+    Ok(bytes)
+}
+
+impl Config {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, CniError> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(CniError::new(
+                Code::Decode,
+                "standard input is empty; a runtime sends the network configuration as JSON there",
+            ));
+        }
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| {
+            CniError::new(
+                Code::Decode,
+                format!("the network configuration on standard input is not valid: {error}"),
+            )
+        })?;
+        let attach = raw
+            .runtime_config
+            .as_ref()
+            .and_then(|config| config.get(POD_ANNOTATIONS)?.get(ATTACH)?.as_str())
+            .map(str::to_owned);
+        Ok(Self {
+            version: raw.cni_version,
+            name: raw.name,
+            previous_result: raw.prev_result.filter(|result| !result.is_null()),
+            attach,
+            valid_attachments: raw.valid_attachments,
+        })
+    }
+
+    /// Whether the verb can be carried out under this configuration.
+    pub(super) fn check(&self, verb: Verb) -> Result<(), CniError> {
+        // Releases of the protocol in which the verb appeared.
+        let allowed: &[&str] = match verb {
+            Verb::Check => &SUPPORTED_VERSIONS[1..],
+            Verb::Gc | Verb::Status => &SUPPORTED_VERSIONS[3..],
+            Verb::Add | Verb::Del | Verb::Version => &SUPPORTED_VERSIONS,
+        };
+        if !allowed.contains(&self.version.as_str()) {
+            let version: String = self.version.chars().take(32).collect();
+            return Err(CniError {
+                code: Code::IncompatibleVersion,
+                message: format!(
+                    "CNI version {version:?} is not supported for {verb:?}; set cniVersion to one of {}",
+                    allowed.join(", ")
+                ),
+                details: String::new(),
+            });
+        }
+        if self.name.is_empty() {
+            return Err(CniError::new(
+                Code::InvalidConfig,
+                "the network configuration has no name; give the list in the runtime's conf dir a \"name\"",
+            ));
+        }
+        if self.previous_result.as_ref().is_some_and(|result| !result.is_object()) {
+            return Err(CniError::new(
+                Code::Decode,
+                "prevResult is not a JSON object; look at the plugin before this one in the chain",
+            ));
+        }
+        Ok(())
+    }
+}

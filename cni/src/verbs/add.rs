@@ -1,0 +1,271 @@
+//! ADD: carry out the plan, or change nothing.
+
+use std::{path::Path, thread, time::Instant};
+
+use railhead_host::{FunctionLock, MacAddress, Netns, RouteSocket};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
+use serde_json::Value;
+
+use super::{
+    plan,
+    release::{release, release_all_of_pod},
+    this_boot,
+};
+use crate::{
+    attachment_folder, cdi_nodes,
+    context::{Context, Step},
+    journal::{JOURNAL_VERSION, Journal, Original, RailJournal},
+    nccl::nccl_conf,
+    protocol::{CniError, Code, InterfaceResult, Request, extend_result, previous_result},
+    wiring::{Pod, Rail, RailRdma, WireError, wait_on_host, wire_rail},
+};
+
+/// Wires the pod's rails behind the plugins before us.
+pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniError> {
+    let start = Instant::now();
+    let Some(plan) = plan(context, request)? else {
+        return Ok(previous_result(&request.config));
+    };
+    // Everything is checked before anything is touched.
+    let boot_id = this_boot()?;
+    if plan.boot_id != boot_id {
+        return Err(CniError::new(
+            Code::TryAgain,
+            format!(
+                "the attachment plan of pod {} was made before the last boot; kubelet prepares the claim again when the railhead-agent is back",
+                request.pod.full_name()
+            ),
+        ));
+    }
+    let rails = Rail::all(&plan).map_err(|error| CniError::new(Code::Decode, error.to_string()))?;
+    let netns = open_netns(&request.netns)?;
+    // A result that cannot be extended is found out now and not when the rails are wired.
+    extend_result(&request.config, &request.netns, &[])?;
+
+    release_all_of_pod(context, &plan.pod.uid)?;
+    let locks = lock(context, &rails)?;
+    let journal = observe(context, request, &plan, &rails, &netns, boot_id)?;
+    journal
+        .write(&context.layout)
+        .map_err(|error| CniError::new(Code::Io, error.to_string()))?;
+    match carry_out(context, &plan, &rails, &journal, &netns, start) {
+        Ok(records) => extend_result(
+            &request.config,
+            &request.netns,
+            &records.iter().zip(&rails).map(interface).collect::<Vec<_>>(),
+        ),
+        Err(Failure::Stopped) => Err(CniError::new(Code::Io, "stopped")),
+        Err(Failure::Reported(error)) => {
+            // The release takes the locks itself.
+            drop(locks);
+            Err(roll_back(context, &journal, error))
+        }
+    }
+}
+
+enum Failure {
+    Stopped,
+    Reported(CniError),
+}
+
+impl Failure {
+    fn io(error: &impl ToString) -> Self {
+        Self::Reported(CniError::new(Code::Io, error.to_string()))
+    }
+}
+
+fn open_netns(path: &str) -> Result<Netns, CniError> {
+    let error =
+        |error: railhead_host::NetnsError| CniError::new(Code::InvalidEnvironment, format!("CNI_NETNS: {error}"));
+    let netns = Netns::open(Path::new(path)).map_err(error)?;
+    if netns.id() == Netns::current().map_err(error)?.id() {
+        return Err(CniError::new(
+            Code::InvalidNetns,
+            format!("CNI_NETNS {path} is the host's own network namespace; a pod with hostNetwork cannot have rails"),
+        ));
+    }
+    Ok(netns)
+}
+
+/// In the order of their names, so that two calls never wait for each other.
+fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FunctionLock>, CniError> {
+    let mut functions: Vec<&str> = rails.iter().map(|rail| rail.vf.as_str()).collect();
+    functions.sort_unstable();
+    functions
+        .iter()
+        .map(|function| {
+            FunctionLock::take(&context.layout.function_lock(function), context.lock_patience)
+                .map_err(|error| CniError::new(Code::TryAgain, error.to_string()))
+        })
+        .collect()
+}
+
+/// What the functions are like now, and what they will be: the journal.
+fn observe(
+    context: &Context,
+    request: &Request,
+    plan: &AttachmentPlan,
+    rails: &[Rail],
+    netns: &Netns,
+    boot_id: String,
+) -> Result<Journal, CniError> {
+    let mut host = RouteSocket::open().map_err(|error| CniError::new(Code::Io, error.to_string()))?;
+    let rail_journals = rails
+        .iter()
+        .map(|rail| observe_rail(context, &mut host, rail))
+        .collect::<Result<Vec<_>, _>>()?;
+    let completes_cdi = rails.iter().any(|rail| matches!(rail.rdma, RailRdma::Soft(_)));
+    let cdi = completes_cdi
+        .then(|| cdi_nodes::original(&context.layout, &plan.claim_uid))
+        .transpose()
+        .map_err(|error| CniError::new(Code::Decode, error.to_string()))?;
+    Ok(Journal {
+        version: JOURNAL_VERSION,
+        boot_id,
+        container_id: request.container_id.clone(),
+        if_name: request.if_name.clone(),
+        network: request.config.name.clone(),
+        netns: netns.path().to_owned(),
+        netns_id: netns.id(),
+        pod: plan.pod.clone(),
+        cdi,
+        rails: rail_journals,
+    })
+}
+
+/// The function may still be on its way back from a namespace that ended.
+fn observe_rail(context: &Context, host: &mut RouteSocket, rail: &Rail) -> Result<RailJournal, CniError> {
+    let link = wait_on_host(&context.sysfs(), host, &rail.vf, context.return_patience)
+        .map_err(|error| cni_error(rail, &error))?;
+    let name = link
+        .name
+        .parse()
+        .map_err(|error| CniError::new(Code::Io, format!("function {}: {error}", rail.vf)))?;
+    Ok(RailJournal {
+        rail: rail.id,
+        vf: rail.vf.clone(),
+        has_parent: link.parent.is_some(),
+        original: Original {
+            name,
+            mac: link.mac.unwrap_or(MacAddress::new([0; 6])),
+            mtu: link.mtu,
+            altnames: link.altnames,
+            alias: link.alias,
+        },
+        mac: rail.mac,
+        temporary_name: rail
+            .temporary_name()
+            .map_err(|error| CniError::new(Code::Decode, error.to_string()))?,
+        final_name: rail.name.clone(),
+        soft_rdma: match &rail.rdma {
+            RailRdma::Soft(device) => Some(device.clone()),
+            _ => None,
+        },
+        rules: rail.rules(),
+    })
+}
+
+fn carry_out(
+    context: &Context,
+    plan: &AttachmentPlan,
+    rails: &[Rail],
+    journal: &Journal,
+    netns: &Netns,
+    start: Instant,
+) -> Result<Vec<RailRecord>, Failure> {
+    let step = |step| {
+        if (context.after_step)(0, step) {
+            Ok(())
+        } else {
+            Err(Failure::Stopped)
+        }
+    };
+    step(Step::Journaled)?;
+    let records = wire(context, rails, journal, netns)?;
+    if let Some(original) = &journal.cdi {
+        let uverbs: Vec<String> = rails
+            .iter()
+            .zip(&records)
+            .filter(|(rail, _)| matches!(rail.rdma, RailRdma::Soft(_)))
+            .filter_map(|(_, record)| record.rdma.as_ref().map(|rdma| rdma.uverbs.clone()))
+            .collect();
+        cdi_nodes::complete(&context.layout, original, &uverbs).map_err(|error| Failure::io(&error))?;
+    }
+    step(Step::CdiCompleted)?;
+    let record = AttachmentRecord {
+        version: RECORD_VERSION,
+        container_id: journal.container_id.clone(),
+        pod: plan.pod.clone(),
+        network: plan.network.clone(),
+        slice_name: plan.slice_name.clone(),
+        index: plan.index,
+        pods: plan.pods,
+        wired_in_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        rails: records,
+    };
+    let nccl = plan.nccl_file.then(|| nccl_conf(plan, &record.rails));
+    attachment_folder::make(&context.layout, &record, nccl.as_deref()).map_err(|error| Failure::io(&error))?;
+    step(Step::Recorded)?;
+    Ok(record.rails)
+}
+
+/// All rails at once: most of the time is spent waiting for the kernel and the signal.
+fn wire(context: &Context, rails: &[Rail], journal: &Journal, netns: &Netns) -> Result<Vec<RailRecord>, Failure> {
+    let pod = Pod { netns };
+    let results: Vec<Result<RailRecord, WireError>> = thread::scope(|scope| {
+        let threads: Vec<_> = rails
+            .iter()
+            .zip(&journal.rails)
+            .map(|(rail, journal)| scope.spawn(|| wire_rail(context, &pod, rail, journal)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or(Err(WireError::Panicked)))
+            .collect()
+    });
+    if results.iter().any(|result| matches!(result, Err(WireError::Stopped))) {
+        return Err(Failure::Stopped);
+    }
+    let mut records = Vec::new();
+    let mut errors = Vec::new();
+    for (rail, result) in rails.iter().zip(results) {
+        match result {
+            Ok(record) => records.push(record),
+            Err(error) => errors.push(cni_error(rail, &error)),
+        }
+    }
+    match errors.split_first() {
+        None => Ok(records),
+        Some((first, others)) => {
+            let mut error = first.clone();
+            error.details = others
+                .iter()
+                .map(|other| other.message.as_str())
+                .collect::<Vec<_>>()
+                .join("; ");
+            Err(Failure::Reported(error))
+        }
+    }
+}
+
+fn cni_error(rail: &Rail, error: &WireError) -> CniError {
+    CniError::new(error.code(), format!("rail {}: {error}", rail.id))
+}
+
+/// The runtime also sends DEL after a failed ADD, but nothing obliges it to do so soon.
+fn roll_back(context: &Context, journal: &Journal, mut error: CniError) -> CniError {
+    if let Err(undo) = release(context, journal) {
+        error.details = format!("{}; not all was undone: {}", error.details, undo.message);
+    }
+    error
+}
+
+fn interface((record, rail): (&RailRecord, &Rail)) -> InterfaceResult {
+    InterfaceResult {
+        name: record.name.clone(),
+        mac: record.mac.clone(),
+        mtu: record.mtu,
+        pci_address: record.vf.clone(),
+        addresses: rail.addresses.clone(),
+    }
+}

@@ -1,0 +1,71 @@
+//! CHECK: is everything that ADD made still there?
+
+use std::{fs, path::Path};
+
+use railhead_host::Netns;
+use railhead_plan::AttachmentRecord;
+
+use super::plan;
+use crate::{
+    context::Context,
+    journal::Journal,
+    protocol::{CniError, Code, Request},
+    wiring::{Rail, check_rail},
+};
+
+/// Compares plan, record, kernel and PF; an error names everything that differs.
+pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError> {
+    let Some(plan) = plan(context, request)? else {
+        return Ok(());
+    };
+    if request.config.previous_result.is_none() {
+        return Err(CniError::new(
+            Code::InvalidConfig,
+            "CHECK needs the result of ADD as prevResult",
+        ));
+    }
+    let mut drift = Vec::new();
+    match Journal::read(&context.layout, &request.container_id) {
+        Ok(Some(_)) => {}
+        Ok(None) => drift.push(format!("sandbox {} was never wired", request.container_id)),
+        Err(error) => drift.push(error.to_string()),
+    }
+    let record = record(context, &plan.pod.uid, &request.container_id)
+        .map_err(|what| drift.push(what))
+        .ok();
+    let rails = Rail::all(&plan).map_err(|error| CniError::new(Code::Decode, error.to_string()))?;
+    let netns = Netns::open(Path::new(&request.netns))
+        .map_err(|error| CniError::new(Code::InvalidEnvironment, format!("CNI_NETNS: {error}")))?;
+    for rail in &rails {
+        let of_rail = record
+            .as_ref()
+            .and_then(|record| record.rails.iter().find(|other| other.rail == rail.id));
+        match check_rail(context, &netns, rail, of_rail) {
+            Ok(found) => drift.extend(found),
+            Err(error) => drift.push(format!("rail {}: {error}", rail.id)),
+        }
+    }
+    if drift.is_empty() {
+        return Ok(());
+    }
+    Err(CniError::new(
+        Code::Drifted,
+        format!(
+            "pod {}/{} is not wired as planned: {}; delete the pod to have it wired again",
+            plan.pod.namespace,
+            plan.pod.name,
+            drift.join("; ")
+        ),
+    ))
+}
+
+fn record(context: &Context, pod_uid: &str, container_id: &str) -> Result<AttachmentRecord, String> {
+    let path = context.layout.record(pod_uid);
+    let bytes = fs::read(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
+    let record = AttachmentRecord::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    if record.container_id == container_id {
+        Ok(record)
+    } else {
+        Err(format!("{} is of sandbox {}", path.display(), record.container_id))
+    }
+}

@@ -1,0 +1,122 @@
+//! The inverse of ADD as a whole, used by DEL, by a failed ADD, by an ADD that follows a lost sandbox, and by GC.
+
+use std::thread;
+
+use railhead_host::{FunctionLock, Netns};
+
+use super::this_boot;
+use crate::{
+    attachment_folder, cdi_nodes,
+    context::Context,
+    journal::{Journal, JournalError},
+    protocol::{CniError, Code},
+    wiring::{Undone, undo_rail},
+};
+
+/// Gives back everything that a sandbox holds. The journal goes last, and stays when a function could not be found though
+/// it exists: then somebody has to come again.
+pub(super) fn release(context: &Context, journal: &Journal) -> Result<(), CniError> {
+    let io = |error: &dyn std::fmt::Display| CniError::new(Code::Io, error.to_string());
+    if journal.boot_id != this_boot()? {
+        context.log.note(format!(
+            "the journal of sandbox {} is of an earlier boot; what it describes is gone",
+            journal.container_id
+        ));
+        return Journal::remove(&context.layout, &journal.container_id).map_err(|e| io(&e));
+    }
+    // First of all: a container that is made from now on finds no folder to mount.
+    attachment_folder::remove(&context.layout, &journal.pod.uid, &journal.container_id).map_err(|error| io(&error))?;
+    let _locks = lock(context, journal)?;
+    let pod = open_netns(journal)?;
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = journal
+            .rails
+            .iter()
+            .map(|rail| scope.spawn(|| undo_rail(context, pod.as_ref(), rail)))
+            .collect();
+        threads
+            .into_iter()
+            .zip(&journal.rails)
+            .map(|(thread, rail)| match thread.join() {
+                Ok(Ok(undone)) => Ok(undone),
+                Ok(Err(error)) => Err(format!("rail {}: {error}", rail.rail)),
+                Err(_) => Err(format!("rail {}: its thread panicked", rail.rail)),
+            })
+            .collect()
+    });
+    if let Some(original) = &journal.cdi
+        && let Err(error) = cdi_nodes::restore(&context.layout, original)
+    {
+        // The claim's spec goes with the claim; a stale device node in it is no reason to keep a sandbox.
+        context.log.note(error.to_string());
+    }
+    let errors: Vec<&str> = results
+        .iter()
+        .filter_map(|result| result.as_ref().err().map(String::as_str))
+        .collect();
+    if !errors.is_empty() {
+        return Err(io(&errors.join("; ")));
+    }
+    let elsewhere: Vec<&str> = results
+        .iter()
+        .zip(&journal.rails)
+        .filter(|(result, _)| **result == Ok(Undone::Elsewhere))
+        .map(|(_, rail)| rail.vf.as_str())
+        .collect();
+    if elsewhere.is_empty() {
+        return Journal::remove(&context.layout, &journal.container_id).map_err(|e| io(&e));
+    }
+    context.log.note(format!(
+        "functions {} are neither in the pod nor on the host: a process still holds the pod's namespace. The journal of sandbox {} stays; call DEL again",
+        elsewhere.join(", "),
+        journal.container_id
+    ));
+    Ok(())
+}
+
+/// Runs the inverse of every sandbox that the pod had before: kubelet makes a sandbox again without telling us that the
+/// old one is gone.
+pub(super) fn release_all_of_pod(context: &Context, pod_uid: &str) -> Result<(), CniError> {
+    for journal in readable(context)? {
+        if journal.pod.uid == pod_uid {
+            context.log.note(format!(
+                "pod {}/{} still held the functions of sandbox {}; giving them back first",
+                journal.pod.namespace, journal.pod.name, journal.container_id
+            ));
+            release(context, &journal)?;
+        }
+    }
+    Ok(())
+}
+
+/// All journals that can be read; the others are reported.
+pub(super) fn readable(context: &Context) -> Result<Vec<Journal>, CniError> {
+    let io = |error: JournalError| CniError::new(Code::Io, error.to_string());
+    Ok(Journal::read_all(&context.layout)
+        .map_err(io)?
+        .into_iter()
+        .filter_map(|journal| journal.inspect_err(|error| context.log.note(error.to_string())).ok())
+        .collect())
+}
+
+fn lock(context: &Context, journal: &Journal) -> Result<Vec<FunctionLock>, CniError> {
+    let mut functions: Vec<&str> = journal.rails.iter().map(|rail| rail.vf.as_str()).collect();
+    functions.sort_unstable();
+    functions
+        .iter()
+        .map(|function| {
+            FunctionLock::take(&context.layout.function_lock(function), context.lock_patience)
+                .map_err(|error| CniError::new(Code::TryAgain, error.to_string()))
+        })
+        .collect()
+}
+
+/// The sandbox's namespace, if it still exists and its path does not name another one by now.
+fn open_netns(journal: &Journal) -> Result<Option<Netns>, CniError> {
+    match Netns::open(&journal.netns) {
+        Ok(netns) if netns.id() == journal.netns_id => Ok(Some(netns)),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(CniError::new(Code::Io, error.to_string())),
+    }
+}

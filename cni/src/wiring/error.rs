@@ -1,0 +1,95 @@
+//! Why a rail was not wired or not given back.
+
+use std::time::Duration;
+
+use railhead_host::{
+    AnnounceError, InterfaceName, MacAddress, NetlinkError, NetnsError, PciAddress, RdmaError, SysctlError, SysfsError,
+};
+use thiserror::Error;
+
+use crate::{pf_side::PfSideError, protocol::Code};
+
+/// Why a rail was not wired.
+#[derive(Debug, Error)]
+pub(crate) enum WireError {
+    #[error("the function {vf} has no interface on the host after {} s; is its driver bound, does another pod still use it?", waited.as_secs())]
+    NotOnHost { vf: PciAddress, waited: Duration },
+    #[error("the function {vf} left the host and did not arrive in the pod")]
+    LostOnTheWay { vf: PciAddress },
+    #[error("the pod already has an interface {name}; another plugin of the chain made it, rename one of them")]
+    NameTaken { name: InterfaceName },
+    #[error("the function {vf} does not take the MAC address {mac} ({source}); its driver has to be bound again")]
+    Mac {
+        vf: PciAddress,
+        mac: MacAddress,
+        #[source]
+        source: NetlinkError,
+    },
+    #[error("{name} has no carrier after {} s; look at the port's cable and its leaf, and whether the PF is up", waited.as_secs())]
+    NoCarrier { name: InterfaceName, waited: Duration },
+    #[error("RDMA device {device} has no active port with a RoCE v2 GID of {address} after {} s", waited.as_secs())]
+    NoGid {
+        device: String,
+        address: std::net::IpAddr,
+        waited: Duration,
+    },
+    #[error("RDMA device {device} does not exist; is the function's RDMA driver loaded?")]
+    NoRdmaDevice { device: String },
+    #[error("RDMA device {device} has no character device; is the module ib_uverbs loaded?")]
+    NoUverbs { device: String },
+    #[error(
+        "RDMA device {device} of a function in RDMA netns mode exclusive cannot be wired by this release; boot the node with ib_core netns_mode=1 (shared)"
+    )]
+    ExclusiveMode { device: String },
+    #[error("read back {name}: {what}")]
+    NotAsPlanned { name: InterfaceName, what: String },
+    #[error(transparent)]
+    PfSide(PfSideError),
+    #[error(transparent)]
+    Netlink(NetlinkError),
+    #[error(transparent)]
+    Sysfs(SysfsError),
+    #[error(transparent)]
+    Sysctl(SysctlError),
+    #[error(transparent)]
+    Rdma(RdmaError),
+    #[error(transparent)]
+    Announce(AnnounceError),
+    #[error("a thread of the rail panicked")]
+    Panicked,
+    #[error("stopped")]
+    Stopped,
+}
+
+impl WireError {
+    /// What the runtime is told.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::NotOnHost { .. } | Self::NoCarrier { .. } | Self::NoGid { .. } => Code::TryAgain,
+            _ => Code::Io,
+        }
+    }
+}
+
+/// Why a function was not brought home. What is already gone is never an error.
+#[derive(Debug, Error)]
+pub(crate) enum UndoError {
+    #[error("give back function {vf}: {source}")]
+    Netlink {
+        vf: PciAddress,
+        #[source]
+        source: NetlinkError,
+    },
+    #[error("give back function {vf}: {source}")]
+    Netns {
+        vf: PciAddress,
+        #[source]
+        source: NetnsError,
+    },
+    #[error("give back function {vf}: {source}")]
+    Rdma {
+        vf: PciAddress,
+        #[source]
+        source: RdmaError,
+    },
+}

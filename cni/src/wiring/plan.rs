@@ -1,0 +1,286 @@
+//! A rail of the plan with every text checked: what reaches the kernel or a path comes from here.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use railhead_host::{InterfaceName, MacAddress, PciAddress, Route, Rule, VfSettings, VfVlan};
+use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
+use thiserror::Error;
+
+/// The priority of a rail's rules is this plus the rail's id (docs: rail details).
+const RULE_PRIORITY: u32 = 1000;
+
+/// A plan that the agent should not have written.
+#[derive(Debug, Error)]
+#[error("rail {rail} of the attachment plan: {reason}")]
+pub(crate) struct InvalidPlan {
+    pub(crate) rail: u32,
+    pub(crate) reason: String,
+}
+
+/// One rail, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Rail {
+    pub(crate) id: u32,
+    pub(crate) name: InterfaceName,
+    pub(crate) vf: PciAddress,
+    pub(crate) pf: PciAddress,
+    pub(crate) vf_index: u32,
+    pub(crate) pf_settings: VfSettings,
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: u32,
+    pub(crate) addresses: Vec<IpNet>,
+    pub(crate) on_link: Vec<IpNet>,
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) table: u32,
+    pub(crate) rdma: RailRdma,
+}
+
+/// The RDMA device of a rail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RailRdma {
+    None,
+    Function(String),
+    Soft(String),
+}
+
+impl Rail {
+    /// Checks all rails of a plan, alone and against each other.
+    pub(crate) fn all(plan: &AttachmentPlan) -> Result<Vec<Self>, InvalidPlan> {
+        let rails = plan.rails.iter().map(Self::check).collect::<Result<Vec<_>, _>>()?;
+        for (place, rail) in rails.iter().enumerate() {
+            for other in &rails[..place] {
+                let clash = [
+                    (rail.id == other.id, "id"),
+                    (rail.name == other.name, "interface name"),
+                    (rail.vf == other.vf, "function"),
+                    (rail.table == other.table, "routing table"),
+                ];
+                if let Some((_, what)) = clash.iter().find(|(same, _)| *same) {
+                    return Err(InvalidPlan {
+                        rail: rail.id,
+                        reason: format!("it has the same {what} as rail {}", other.id),
+                    });
+                }
+            }
+        }
+        Ok(rails)
+    }
+
+    fn check(plan: &RailPlan) -> Result<Self, InvalidPlan> {
+        let invalid = |reason: String| InvalidPlan {
+            rail: plan.rail,
+            reason,
+        };
+        // RT_TABLE_COMPAT, DEFAULT, MAIN, LOCAL (linux/rtnetlink.h) belong to the kernel and the pod's cluster network.
+        if plan.table == 0 || (252..=255).contains(&plan.table) {
+            return Err(invalid(format!("routing table {} is reserved", plan.table)));
+        }
+        if plan.addresses.is_empty() {
+            return Err(invalid("it has no address".to_owned()));
+        }
+        let rdma = match &plan.rdma {
+            RdmaPlan::None => RailRdma::None,
+            RdmaPlan::Function { device } => RailRdma::Function(rdma_name(device).map_err(invalid)?),
+            RdmaPlan::Soft { device } => RailRdma::Soft(rdma_name(device).map_err(invalid)?),
+            _ => return Err(invalid(
+                "it wants an RDMA device of a kind that this release does not know; finish the upgrade of this node"
+                    .to_owned(),
+            )),
+        };
+        let mac: MacAddress = plan.mac.parse().map_err(|e| invalid(format!("{e}")))?;
+        Ok(Self {
+            id: plan.rail,
+            name: plan.name.parse().map_err(|e| invalid(format!("{e}")))?,
+            vf: plan.vf.pci_address.parse().map_err(|e| invalid(format!("{e}")))?,
+            pf: plan.vf.pf_pci_address.parse().map_err(|e| invalid(format!("{e}")))?,
+            vf_index: plan.vf.index,
+            pf_settings: VfSettings {
+                mac: Some(mac),
+                vlan: plan.vf.vlan.map(|vlan| VfVlan {
+                    id: vlan.id,
+                    pcp: vlan.pcp,
+                }),
+                min_rate_mbps: plan.vf.min_rate_mbps,
+                max_rate_mbps: plan.vf.max_rate_mbps,
+                spoof_check: plan.vf.spoof_check,
+                trust: plan.vf.trust,
+            },
+            mac,
+            mtu: plan.mtu,
+            addresses: plan.addresses.clone(),
+            on_link: plan.on_link.iter().map(IpNet::trunc).collect(),
+            gateway: plan.gateway,
+            table: plan.table,
+            rdma,
+        })
+    }
+
+    /// A name that no other function of the node can have: made of the PCI address.
+    pub(crate) fn temporary_name(&self) -> Result<InterfaceName, InvalidPlan> {
+        let digits: String = self.vf.as_str().chars().filter(char::is_ascii_hexdigit).collect();
+        format!("rh{digits}").parse().map_err(|error| InvalidPlan {
+            rail: self.id,
+            reason: format!("{error}"),
+        })
+    }
+
+    /// One rule per address: its traffic leaves by this rail.
+    pub(crate) fn rules(&self) -> Vec<Rule> {
+        self.addresses
+            .iter()
+            .map(|address| Rule::from_address(address.addr(), self.table, RULE_PRIORITY + self.id))
+            .collect()
+    }
+
+    /// The routes that the kernel does not make itself, in an order in which each gateway can be reached.
+    pub(crate) fn routes(&self, link: u32) -> Vec<Route> {
+        let source_of = |net: &IpNet| {
+            self.addresses
+                .iter()
+                .map(IpNet::addr)
+                .find(|address| address.is_ipv4() == net.addr().is_ipv4())
+        };
+        let on_link = |destination: IpNet, table: u32| Route {
+            source: source_of(&destination),
+            destination,
+            gateway: None,
+            link,
+            table,
+        };
+        let mut routes: Vec<Route> = self
+            .on_link
+            .iter()
+            .map(|net| on_link(*net, Route::MAIN_TABLE))
+            .collect();
+        routes.extend(self.on_link.iter().map(|net| on_link(*net, self.table)));
+        // The main table got the prefixes of the addresses from the kernel; a host prefix implies none.
+        routes.extend(
+            self.addresses
+                .iter()
+                .filter(|address| address.prefix_len() < address.max_prefix_len())
+                .map(|address| on_link(address.trunc(), self.table)),
+        );
+        routes.extend(self.gateway.map(|gateway| {
+            let destination = match gateway {
+                IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
+                IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
+            };
+            Route {
+                source: source_of(&destination),
+                destination,
+                gateway: Some(gateway),
+                link,
+                table: self.table,
+            }
+        }));
+        routes
+    }
+}
+
+/// `IB_DEVICE_NAME_MAX` is 64 (rdma/ib_verbs.h). It becomes part of paths.
+fn rdma_name(name: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    if (1..64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain) {
+        Ok(name.to_owned())
+    } else {
+        Err(format!(
+            "{:?} is not the name of an RDMA device",
+            name.chars().take(64).collect::<String>()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use railhead_plan::VfPlan;
+
+    use super::*;
+
+    fn rail_plan() -> RailPlan {
+        RailPlan {
+            rail: 3,
+            name: "rail3".to_owned(),
+            vf: VfPlan {
+                pci_address: "0000:18:00.3".to_owned(),
+                pf_pci_address: "0000:18:00.0".to_owned(),
+                index: 2,
+                vlan: None,
+                max_rate_mbps: 0,
+                min_rate_mbps: 0,
+                spoof_check: true,
+                trust: false,
+            },
+            mac: "02:00:00:00:00:01".to_owned(),
+            mtu: 9000,
+            addresses: vec!["10.0.3.7/24".parse().unwrap()],
+            on_link: vec![],
+            gateway: None,
+            table: 1003,
+            rdma: RdmaPlan::None,
+        }
+    }
+
+    #[test]
+    fn a_rail_with_a_gateway_routes_its_prefix_and_then_everything() {
+        let mut plan = rail_plan();
+        plan.gateway = Some("10.0.3.1".parse().unwrap());
+        let rail = Rail::check(&plan).unwrap();
+        let routes = rail.routes(9);
+        let shown: Vec<(String, Option<IpAddr>, u32)> = routes
+            .iter()
+            .map(|route| (route.destination.to_string(), route.gateway, route.table))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("10.0.3.0/24".to_owned(), None, 1003),
+                ("0.0.0.0/0".to_owned(), plan.gateway, 1003)
+            ]
+        );
+        assert!(
+            routes
+                .iter()
+                .all(|route| route.source == Some("10.0.3.7".parse().unwrap()))
+        );
+        assert_eq!(rail.rules()[0].priority, 1003);
+        assert_eq!(rail.temporary_name().unwrap().as_str(), "rh000018003");
+    }
+
+    #[test]
+    fn a_host_address_reaches_its_pool_by_a_link_route_in_both_tables() {
+        let mut plan = rail_plan();
+        plan.addresses = vec!["10.0.3.255/32".parse().unwrap()];
+        plan.on_link = vec!["10.0.3.0/24".parse().unwrap()];
+        let tables: Vec<u32> = Rail::check(&plan)
+            .unwrap()
+            .routes(9)
+            .iter()
+            .map(|route| route.table)
+            .collect();
+        assert_eq!(tables, [Route::MAIN_TABLE, 1003]);
+    }
+
+    #[test]
+    fn texts_that_are_no_names_are_refused() {
+        let broken: [fn(&mut RailPlan); 7] = [
+            |plan| plan.name = "../rail".to_owned(),
+            |plan| plan.mac = "02".to_owned(),
+            |plan| plan.vf.pci_address = "../../x".to_owned(),
+            |plan| plan.vf.pf_pci_address = String::new(),
+            |plan| plan.table = 254,
+            |plan| plan.addresses.clear(),
+            |plan| {
+                plan.rdma = RdmaPlan::Soft {
+                    device: "a/b".to_owned(),
+                }
+            },
+        ];
+        for change in broken {
+            let mut plan = rail_plan();
+            change(&mut plan);
+            let error = Rail::check(&plan).unwrap_err();
+            assert!(error.to_string().starts_with("rail 3"), "{error}");
+        }
+    }
+}

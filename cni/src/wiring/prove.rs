@@ -1,0 +1,155 @@
+//! Wired means proven: waiting for the signal, telling the neighbours, comparing what is there with what was planned.
+
+use std::{net::IpAddr, thread, time::Instant};
+
+use railhead_host::{Link, Netns, RouteSocket, announce};
+use railhead_plan::RailRecord;
+
+use super::{Pod, Rail, WireError, function::POLL, rdma};
+use crate::context::Context;
+
+/// Waits for the signal, then announces the addresses: a frame sent earlier is lost.
+pub(super) fn prove_carrier(
+    context: &Context,
+    pod: &Pod<'_>,
+    rail: &Rail,
+    link: u32,
+    inside: &mut RouteSocket,
+) -> Result<(), WireError> {
+    let start = Instant::now();
+    while !inside
+        .link(link)
+        .map_err(WireError::Netlink)?
+        .is_some_and(|link| link.carrier)
+    {
+        if start.elapsed() >= context.proof_patience {
+            return Err(WireError::NoCarrier {
+                name: rail.name.clone(),
+                waited: context.proof_patience,
+            });
+        }
+        thread::sleep(POLL);
+    }
+    for address in &rail.addresses {
+        if let IpAddr::V4(address) = address.addr() {
+            announce(pod.netns, &rail.name, rail.mac, address).map_err(WireError::Announce)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the link and its addresses once more and compares them with the plan.
+pub(super) fn read_back(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Link, WireError> {
+    let not_as_planned = |what: String| WireError::NotAsPlanned {
+        name: rail.name.clone(),
+        what,
+    };
+    let link = inside
+        .link(index)
+        .map_err(WireError::Netlink)?
+        .ok_or_else(|| not_as_planned("the interface is gone".to_owned()))?;
+    let mut drift = link_drift(rail, &link);
+    drift.extend(number_drift(rail, index, inside)?);
+    if drift.is_empty() {
+        Ok(link)
+    } else {
+        Err(not_as_planned(drift.join("; ")))
+    }
+}
+
+/// Compares everything that ADD made for a rail with what is there; returns what differs, in words.
+pub(crate) fn check_rail(
+    context: &Context,
+    netns: &Netns,
+    rail: &Rail,
+    record: Option<&RailRecord>,
+) -> Result<Vec<String>, WireError> {
+    let mut inside = RouteSocket::open_in(netns).map_err(WireError::Netlink)?;
+    let Some(link) = inside.link_named(&rail.name).map_err(WireError::Netlink)? else {
+        return Ok(vec![format!("interface {} is gone", rail.name)]);
+    };
+    let mut drift = link_drift(rail, &link);
+    if link.parent.is_some() && link.pci_address().as_ref() != Some(&rail.vf) {
+        drift.push(format!("it is not function {}", rail.vf));
+    }
+    if !link.carrier {
+        drift.push("it has no carrier".to_owned());
+    }
+    drift.extend(number_drift(rail, link.index, &mut inside)?);
+    drift.extend(route_drift(rail, link.index, &mut inside)?);
+    let state = context
+        .pf_side
+        .read(&rail.pf, rail.vf_index)
+        .map_err(WireError::PfSide)?;
+    drift.extend(
+        state
+            .differences(&rail.pf_settings)
+            .iter()
+            .map(|knob| format!("PF {} reports another {knob:?}", rail.pf)),
+    );
+    if let (Some(rdma), Some(address)) = (record.and_then(|record| record.rdma.as_ref()), rail.addresses.first()) {
+        let gid = rdma::current_gid(context, &rdma.device, address.addr())?;
+        if gid.is_none_or(|gid| gid.index != rdma.gid_index) {
+            drift.push(format!(
+                "RDMA device {} has no GID of {} at index {}",
+                rdma.device,
+                address.addr(),
+                rdma.gid_index
+            ));
+        }
+    }
+    Ok(drift.into_iter().map(|what| format!("{}: {what}", rail.name)).collect())
+}
+
+fn link_drift(rail: &Rail, link: &Link) -> Vec<String> {
+    let mut drift = Vec::new();
+    if link.name != rail.name.as_str() {
+        drift.push(format!("its name is {}", link.name));
+    }
+    if link.mac != Some(rail.mac) {
+        drift.push(format!("its MAC address is not {}", rail.mac));
+    }
+    if link.mtu != rail.mtu {
+        drift.push(format!("its MTU is {} and not {}", link.mtu, rail.mtu));
+    }
+    if !link.up {
+        drift.push("it is down".to_owned());
+    }
+    drift
+}
+
+fn number_drift(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Vec<String>, WireError> {
+    let there = inside.addresses(index).map_err(WireError::Netlink)?;
+    Ok(rail
+        .addresses
+        .iter()
+        .filter(|wanted| !there.iter().any(|address| address.net == **wanted))
+        .map(|wanted| format!("address {wanted} is missing"))
+        .collect())
+}
+
+fn route_drift(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Vec<String>, WireError> {
+    let mut drift = Vec::new();
+    let rules = inside.rules().map_err(WireError::Netlink)?;
+    for wanted in rail.rules() {
+        if !rules.contains(&wanted) {
+            drift.push(format!(
+                "rule from {} to table {} is missing",
+                wanted.from, wanted.table
+            ));
+        }
+    }
+    for wanted in rail.routes(index) {
+        let routes = inside.routes(wanted.table).map_err(WireError::Netlink)?;
+        let same = routes.iter().any(|route| {
+            route.destination == wanted.destination && route.gateway == wanted.gateway && route.link == wanted.link
+        });
+        if !same {
+            drift.push(format!(
+                "route {} is missing in table {}",
+                wanted.destination, wanted.table
+            ));
+        }
+    }
+    Ok(drift)
+}

@@ -1,0 +1,171 @@
+//! One rail, from the host into the pod. The order is the kernel's: see the comments where it matters.
+
+use railhead_host::{InterfaceName, Link, Netns, RouteSocket, VfState, write_interface_sysctl};
+use railhead_plan::{RailRecord, Vlan};
+
+use super::{
+    Rail, WireError,
+    function::{journaled, on_host},
+    prove::{prove_carrier, read_back},
+    rdma,
+};
+use crate::{
+    context::{Context, Step},
+    journal::RailJournal,
+};
+
+/// The pod's namespace.
+pub(crate) struct Pod<'a> {
+    pub(crate) netns: &'a Netns,
+}
+
+/// Sysctls of a rail's interface. Several rails may share a pool, so an interface answers only for its own addresses and
+/// asks with them; replies may come in by another rail than the main table says. They are reset when a link moves.
+const SYSCTLS: [(&str, &str); 3] = [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "2")];
+
+/// Wires one rail; returns what was read back.
+pub(crate) fn wire_rail(
+    context: &Context,
+    pod: &Pod<'_>,
+    rail: &Rail,
+    journal: &RailJournal,
+) -> Result<RailRecord, WireError> {
+    let step = |step| {
+        if (context.after_step)(rail.id, step) {
+            Ok(())
+        } else {
+            Err(WireError::Stopped)
+        }
+    };
+    let state = repair_pf_side(context, rail)?;
+    let mut host = RouteSocket::open().map_err(WireError::Netlink)?;
+    let mut inside = RouteSocket::open_in(pod.netns).map_err(WireError::Netlink)?;
+    if inside.link_named(&rail.name).map_err(WireError::Netlink)?.is_some() {
+        return Err(WireError::NameTaken {
+            name: rail.name.clone(),
+        });
+    }
+    leave_host(context, pod, rail, journal, &mut host, &step)?;
+    let link = arrive(rail, journal, &mut inside)?;
+    step(Step::Named)?;
+    set_up(pod, rail, &link, &mut inside)?;
+    step(Step::Up)?;
+    for address in &rail.addresses {
+        inside.add_address(link.index, *address).map_err(WireError::Netlink)?;
+    }
+    step(Step::Numbered)?;
+    rdma::make(context, pod, rail)?;
+    step(Step::RdmaMade)?;
+    route(rail, &link, &mut inside)?;
+    step(Step::Routed)?;
+    prove_carrier(context, pod, rail, link.index, &mut inside)?;
+    let rdma = rdma::prove(context, rail)?;
+    let link = read_back(rail, link.index, &mut inside)?;
+    step(Step::Proven)?;
+    Ok(record(rail, &link, &state, rdma))
+}
+
+/// The PF side was programmed in Prepare. Somebody may have changed it since, and a sandbox that is made again is not
+/// prepared again.
+fn repair_pf_side(context: &Context, rail: &Rail) -> Result<VfState, WireError> {
+    let (set, state) = context
+        .pf_side
+        .apply(&rail.pf, rail.vf_index, &rail.pf_settings)
+        .map_err(WireError::PfSide)?;
+    if !set.is_empty() {
+        context.log.note(format!(
+            "rail {}: PF {} had other settings for VF {}; set again: {set:?}",
+            rail.id, rail.pf, rail.vf_index
+        ));
+    }
+    Ok(state)
+}
+
+/// A unique temporary name first: a move fails half-way when the target has a link of the same name.
+fn leave_host(
+    context: &Context,
+    pod: &Pod<'_>,
+    rail: &Rail,
+    journal: &RailJournal,
+    host: &mut RouteSocket,
+    step: &impl Fn(Step) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let link = on_host(&context.sysfs(), host, &rail.vf)?.ok_or_else(|| WireError::NotOnHost {
+        vf: rail.vf.clone(),
+        waited: std::time::Duration::ZERO,
+    })?;
+    if link.up {
+        host.set_up(link.index, false).map_err(WireError::Netlink)?;
+    }
+    step(Step::Quiet)?;
+    if link.mac != Some(rail.mac) {
+        host.set_mac(link.index, rail.mac).map_err(|source| WireError::Mac {
+            vf: rail.vf.clone(),
+            mac: rail.mac,
+            source,
+        })?;
+    }
+    step(Step::Addressed)?;
+    rename(host, &link, &journal.temporary_name)?;
+    step(Step::TemporarilyNamed)?;
+    host.move_to(link.index, pod.netns).map_err(WireError::Netlink)?;
+    step(Step::Moved)
+}
+
+/// A link that moved may have another number.
+fn arrive(rail: &Rail, journal: &RailJournal, inside: &mut RouteSocket) -> Result<Link, WireError> {
+    let link = journaled(inside, journal)
+        .map_err(WireError::Netlink)?
+        .ok_or_else(|| WireError::LostOnTheWay { vf: rail.vf.clone() })?;
+    rename(inside, &link, &rail.name)?;
+    Ok(link)
+}
+
+/// MTU and sysctls before up, so that no packet is sent under wrong settings; routes come after it, since taking a link
+/// down flushes them.
+fn set_up(pod: &Pod<'_>, rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
+    if link.mtu != rail.mtu {
+        inside.set_mtu(link.index, rail.mtu).map_err(WireError::Netlink)?;
+    }
+    write_interface_sysctl(pod.netns, &rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
+    inside.set_up(link.index, true).map_err(WireError::Netlink)
+}
+
+fn route(rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
+    for route in rail.routes(link.index) {
+        inside.replace_route(&route).map_err(WireError::Netlink)?;
+    }
+    for rule in rail.rules() {
+        match inside.add_rule(&rule) {
+            Err(error) if !error.is_already_there() => return Err(WireError::Netlink(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn rename(socket: &mut RouteSocket, link: &Link, name: &InterfaceName) -> Result<(), WireError> {
+    if link.name == name.as_str() {
+        return Ok(());
+    }
+    socket.rename(link.index, name).map_err(WireError::Netlink)
+}
+
+fn record(rail: &Rail, link: &Link, state: &VfState, rdma: Option<railhead_plan::RdmaRecord>) -> RailRecord {
+    RailRecord {
+        rail: rail.id,
+        name: link.name.clone(),
+        vf: rail.vf.to_string(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: link.mtu,
+        addresses: rail.addresses.clone(),
+        vlan: state.vlan.map(|vlan| Vlan {
+            id: vlan.id,
+            pcp: vlan.pcp,
+        }),
+        max_rate_mbps: state.max_rate_mbps,
+        min_rate_mbps: state.min_rate_mbps,
+        spoof_check: state.spoof_check,
+        rdma,
+    }
+}

@@ -1,0 +1,419 @@
+//! ADD, CHECK, DEL and GC on the real kernel, with veth pairs in the place of virtual functions.
+
+mod node;
+
+use std::{fs, io::ErrorKind, net::UdpSocket, time::Duration};
+
+use node::{Sandbox, answer, ip, ip_json, on_a_node, pf_address, plan, succeeded};
+use railhead_cni::{Journal, Step};
+use railhead_plan::AttachmentRecord;
+use serde_json::{Value, json};
+
+const STEPS: [Step; 13] = [
+    Step::Journaled,
+    Step::Quiet,
+    Step::Addressed,
+    Step::TemporarilyNamed,
+    Step::Moved,
+    Step::Named,
+    Step::Up,
+    Step::Numbered,
+    Step::RdmaMade,
+    Step::Routed,
+    Step::Proven,
+    Step::CdiCompleted,
+    Step::Recorded,
+];
+
+#[test]
+fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
+    on_a_node(|node| {
+        let functions = [node.add_function(0), node.add_function(1)];
+        node.write_plan(&plan(&[0, 1]));
+        let sandbox = Sandbox::new("c1");
+        let added = node.call(&node.context(), "ADD", &sandbox);
+        succeeded(&added);
+
+        let result = answer(&added);
+        assert_eq!(result["interfaces"][0]["name"], "eth0");
+        assert_eq!(
+            result["interfaces"][1],
+            json!({"name": "rail0", "mac": "02:00:00:00:00:01", "mtu": 9000,
+                   "sandbox": sandbox.path().unwrap(), "pciID": "0000:18:00.3"})
+        );
+        assert_eq!(result["ips"][2], json!({"address": "10.0.1.7/24", "interface": 2}));
+
+        for rail in [0, 1] {
+            let link = &sandbox.ip_json(&format!("addr show dev rail{rail}"))[0];
+            assert_eq!(link["address"], format!("02:00:00:00:0{rail}:01"));
+            assert_eq!(link["mtu"], 9000);
+            assert_eq!(link["operstate"], "UP");
+            assert_eq!(link["addr_info"][0]["local"], format!("10.0.{rail}.7"));
+            assert_eq!(link["addr_info"][0]["broadcast"], format!("10.0.{rail}.255"));
+            let routes = sandbox.ip(&format!("route show table {}", 1000 + rail));
+            assert_eq!(
+                routes.lines().map(str::trim).collect::<Vec<_>>(),
+                [
+                    format!("default via 10.0.{rail}.1 dev rail{rail} proto static src 10.0.{rail}.7"),
+                    format!("10.0.{rail}.0/24 dev rail{rail} proto static scope link src 10.0.{rail}.7"),
+                ]
+            );
+            let main = sandbox.ip(&format!("route show dev rail{rail}"));
+            assert!(main.starts_with(&format!("10.0.{rail}.0/24 proto kernel")), "{main}");
+            let rules = sandbox.ip("rule show");
+            let rule = format!("{}:\tfrom 10.0.{rail}.7 lookup {}", 1000 + rail, 1000 + rail);
+            assert!(rules.contains(&rule), "{rules}");
+            let sysctl = |name: &str| {
+                let interface = format!("rail{rail}").parse().unwrap();
+                railhead_host::read_interface_sysctl(sandbox.netns(), &interface, name).unwrap()
+            };
+            assert_eq!(["arp_ignore", "arp_announce", "rp_filter"].map(sysctl), ["1", "2", "2"]);
+        }
+
+        let record = AttachmentRecord::parse(&fs::read(node.layout().record(node::POD_UID)).unwrap()).unwrap();
+        assert_eq!(record.container_id, "c1");
+        assert_eq!(record.rails.len(), 2);
+        assert_eq!(record.rails[1].vf, "0000:18:01.3");
+        assert_eq!(record.rails[1].vlan.map(|vlan| (vlan.id, vlan.pcp)), Some((100, 3)));
+        let nccl = fs::read_to_string(node.layout().nccl_conf(node::POD_UID)).unwrap();
+        assert!(nccl.contains("# dscp 26 of QosClass roce\nNCCL_IB_TC=104\n"), "{nccl}");
+        succeeded(&node.call(&node.context(), "CHECK", &sandbox));
+
+        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        for function in &functions {
+            function.assert_at_home("after DEL");
+        }
+        assert!(!sandbox.ip("rule show").contains("lookup 100"));
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        succeeded(&node.call(&node.context(), "DEL", &sandbox.without_netns()));
+    });
+}
+
+#[test]
+fn two_pods_reach_each_other_over_a_rail() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.add_function(1);
+        // One leaf switch under both cables.
+        ip("link add leaf type bridge");
+        ip("link set leaf up");
+        ip("link set leaf0 master leaf");
+        ip("link set leaf1 master leaf");
+        let sandboxes = [0_u32, 1].map(|rail| {
+            let mut plan = plan(&[rail]);
+            plan.rails[0].addresses = vec![format!("10.9.0.{}/24", rail + 1).parse().unwrap()];
+            plan.rails[0].gateway = None;
+            node.write_plan(&plan);
+            let sandbox = Sandbox::new(&format!("c{rail}"));
+            // Each pod has its own UID on a node; here the plan of the first is done with.
+            let mut context = node.context();
+            context.layout = node.layout();
+            succeeded(&node.call(&context, "ADD", &sandbox));
+            if rail == 0 {
+                let journal = node.layout().journal("c0");
+                fs::rename(&journal, journal.with_extension("kept")).unwrap();
+            }
+            sandbox
+        });
+        let receiver = sandboxes[0]
+            .netns()
+            .run(|| UdpSocket::bind("10.9.0.1:7000").unwrap())
+            .unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        sandboxes[1]
+            .netns()
+            .run(|| {
+                let sender = UdpSocket::bind("10.9.0.2:0").unwrap();
+                // Longer than 1500 bytes, so that a rail with the wrong MTU on the way would have to cut it.
+                sender.send_to(&[7; 8900], "10.9.0.1:7000").unwrap();
+            })
+            .unwrap();
+        let mut packet = [0; 9000];
+        let (length, from) = receiver.recv_from(&mut packet).unwrap();
+        assert_eq!((length, from.ip().to_string().as_str()), (8900, "10.9.0.2"));
+    });
+}
+
+#[test]
+fn an_add_killed_after_any_step_is_undone_by_del() {
+    on_a_node(|node| {
+        let functions = [node.add_function(0), node.add_function(1)];
+        node.write_plan(&plan(&[0, 1]));
+        for step in STEPS {
+            let sandbox = Sandbox::new("c1");
+            let killed = node.call(&node.context_killed_after(step), "ADD", &sandbox);
+            assert!(!killed.success, "{step:?}");
+            assert!(node.layout().journal("c1").exists(), "{step:?}");
+            succeeded(&node.call(&node.context(), "DEL", &sandbox));
+            for function in &functions {
+                function.assert_at_home(&format!("killed after {step:?}"));
+            }
+            assert_eq!(node.leftovers(), Vec::<String>::new(), "{step:?}");
+        }
+    });
+}
+
+#[test]
+fn a_new_sandbox_takes_over_from_one_that_was_killed_at_any_step() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        for step in STEPS {
+            let old = Sandbox::new("old");
+            node.call(&node.context_killed_after(step), "ADD", &old);
+            let new = Sandbox::new("new");
+            succeeded(&node.call(&node.context(), "ADD", &new));
+            assert!(!node.layout().journal("old").exists(), "{step:?}");
+            succeeded(&node.call(&node.context(), "CHECK", &new));
+            // The DEL of the old sandbox comes late and must not take the new one's folder or function.
+            succeeded(&node.call(&node.context(), "DEL", &old));
+            succeeded(&node.call(&node.context(), "CHECK", &new));
+            succeeded(&node.call(&node.context(), "DEL", &new));
+            function.assert_at_home(&format!("after {step:?}"));
+        }
+    });
+}
+
+#[test]
+fn a_del_that_was_killed_is_finished_by_the_next_one() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        // As far as a DEL gets before it is killed: the folder is gone, the function half-way.
+        fs::remove_dir_all(node.layout().attachment(node::POD_UID)).unwrap();
+        sandbox.ip("link set rail0 down");
+        sandbox.ip("link set rail0 name rh000018003");
+        sandbox.ip("rule del priority 1000");
+        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        function.assert_at_home("after the second DEL");
+    });
+}
+
+#[test]
+fn a_function_that_came_home_under_its_name_in_the_pod_gets_its_own_name_back() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        // What the kernel does with a real function when its namespace ends; a veth would die with it.
+        ip_home(&sandbox, "rail0");
+        assert_eq!(ip_json("link show dev rail0")[0]["ifname"], "rail0");
+        succeeded(&node.call(&node.context(), "DEL", &sandbox.without_netns()));
+        function.assert_at_home("after its namespace ended");
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_function_whose_name_was_taken_keeps_a_unique_one_and_says_so() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        ip(&format!("link add {} type veth peer name other", function.name));
+        let deleted = node.call(&node.context(), "DEL", &sandbox);
+        succeeded(&deleted);
+        assert_eq!(
+            ip_json("link show dev rh000018003")[0]["address"],
+            function.mac.as_str()
+        );
+        assert!(
+            deleted.log.iter().any(|line| line.contains("not all of it as before")),
+            "{:?}",
+            deleted.log
+        );
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn an_add_without_carrier_fails_as_passing_and_leaves_nothing() {
+    on_a_node(|node| {
+        let functions = [node.add_function(0), node.add_function(1)];
+        ip("link set leaf1 down");
+        node.write_plan(&plan(&[0, 1]));
+        let sandbox = Sandbox::new("c1");
+        let failed = node.call(&node.context(), "ADD", &sandbox);
+        assert!(!failed.success);
+        let error = answer(&failed);
+        assert_eq!(error["code"], 11);
+        assert!(
+            error["msg"].as_str().unwrap().contains("rail1 has no carrier"),
+            "{error}"
+        );
+        for function in &functions {
+            function.assert_at_home("after a failed ADD");
+        }
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn an_interface_of_another_plugin_is_left_alone() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        sandbox.ip("link add rail0 type veth peer name other");
+        let failed = node.call(&node.context(), "ADD", &sandbox);
+        assert!(
+            answer(&failed)["msg"]
+                .as_str()
+                .unwrap()
+                .contains("already has an interface rail0")
+        );
+        sandbox.ip("link show dev rail0");
+        function.assert_at_home("after a failed ADD");
+    });
+}
+
+#[test]
+fn check_names_whatever_was_changed() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        for (change, word) in [
+            ("addr del 10.0.0.7/24 dev rail0", "address 10.0.0.7/24 is missing"),
+            ("link set rail0 mtu 1400", "MTU"),
+            ("link set rail0 down", "down"),
+            ("route flush table 1000", "route 0.0.0.0/0 is missing in table 1000"),
+            ("rule del priority 1000", "rule from 10.0.0.7/32"),
+            ("link set rail0 address 02:00:00:00:00:55", "MAC"),
+            ("link set rail0 down name railX", "interface rail0 is gone"),
+        ] {
+            succeeded(&node.call(&node.context(), "ADD", &sandbox));
+            succeeded(&node.call(&node.context(), "CHECK", &sandbox));
+            sandbox.ip(&if change.contains(" name ") {
+                "link set rail0 down".to_owned()
+            } else {
+                change.to_owned()
+            });
+            if change.contains(" name ") {
+                sandbox.ip("link set rail0 name railX");
+            }
+            let checked = node.call(&node.context(), "CHECK", &sandbox);
+            assert!(!checked.success, "{change}");
+            let error = answer(&checked);
+            assert_eq!(error["code"], 101);
+            assert!(error["msg"].as_str().unwrap().contains(word), "{change}: {error}");
+            // Make the link findable again where the change hid it.
+            if change.contains(" name ") {
+                sandbox.ip("link set railX name rail0");
+            }
+            if change.contains("address 02") {
+                sandbox.ip("link set rail0 address 02:00:00:00:00:01");
+            }
+            succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        }
+        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        node.pf()
+            .0
+            .lock()
+            .unwrap()
+            .get_mut(&(pf_address(0), 2))
+            .unwrap()
+            .spoof_check = false;
+        let error = answer(&node.call(&node.context(), "CHECK", &sandbox));
+        assert!(error["msg"].as_str().unwrap().contains("SpoofCheck"), "{error}");
+    });
+}
+
+#[test]
+fn settings_of_the_pf_that_were_lost_are_set_again() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        node.pf().0.lock().unwrap().get_mut(&(pf_address(0), 2)).unwrap().vlan = None;
+        let added = node.call(&node.context(), "ADD", &Sandbox::new("c1"));
+        succeeded(&added);
+        assert!(added.log.iter().any(|line| line.contains("Vlan")), "{:?}", added.log);
+        let table = node.pf().0.lock().unwrap();
+        assert_eq!(table[&(pf_address(0), 2)].vlan.map(|vlan| vlan.id), Some(100));
+    });
+}
+
+#[test]
+fn gc_frees_what_is_not_listed_and_nothing_without_a_list() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        let kept: [Value; 3] = [
+            json!({}),
+            json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}),
+            json!({"cni.dev/valid-attachments": [], "name": "another-network"}),
+        ];
+        for extra in &kept {
+            succeeded(&node.call_with(&node.context(), "GC", &sandbox, extra));
+            assert!(node.layout().journal("c1").exists(), "{extra}");
+        }
+        let none = json!({"cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]});
+        succeeded(&node.call_with(&node.context(), "GC", &sandbox, &none));
+        function.assert_at_home("after GC");
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_journal_of_an_earlier_boot_undoes_nothing() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        let mut journal = Journal::read(&node.layout(), "c1").unwrap().unwrap();
+        journal.boot_id = "an-earlier-boot".to_owned();
+        journal.write(&node.layout()).unwrap();
+        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        assert!(!node.layout().journal("c1").exists());
+        sandbox.ip("link show dev rail0");
+    });
+}
+
+#[test]
+fn a_damaged_journal_does_not_keep_the_pod() {
+    on_a_node(|node| {
+        let sandbox = Sandbox::new("c1");
+        fs::create_dir_all(node.layout().journals()).unwrap();
+        fs::write(node.layout().journal("c1"), b"{\"version\":1,").unwrap();
+        let deleted = node.call(&node.context(), "DEL", &sandbox);
+        succeeded(&deleted);
+        assert!(
+            deleted.log.iter().any(|line| line.contains("c1.json")),
+            "{:?}",
+            deleted.log
+        );
+        assert_eq!(
+            fs::read(node.layout().journal("c1")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    });
+}
+
+#[test]
+fn a_function_that_is_not_on_the_host_is_named() {
+    on_a_node(|node| {
+        node.write_plan(&plan(&[0]));
+        let failed = node.call(&node.context(), "ADD", &Sandbox::new("c1"));
+        let error = answer(&failed);
+        assert_eq!(error["code"], 11);
+        assert!(error["msg"].as_str().unwrap().contains("0000:18:00.3"), "{error}");
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+/// Moves a link from a sandbox to the host under the name that it has.
+fn ip_home(sandbox: &Sandbox, name: &str) {
+    let host = railhead_host::Netns::current().unwrap();
+    let mut inside = railhead_host::RouteSocket::open_in(sandbox.netns()).unwrap();
+    let link = inside.link_named(&name.parse().unwrap()).unwrap().unwrap();
+    inside.set_up(link.index, false).unwrap();
+    inside.move_to(link.index, &host).unwrap();
+}
