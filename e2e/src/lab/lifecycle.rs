@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::progress::{say, step};
+use super::run::Output;
 use super::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab, Node, RAILS, control_plane, machine};
 
 const SHAPE_VERSION: u32 = 1;
@@ -137,12 +138,16 @@ impl Lab {
         if self.nodes > 0 {
             text.push_str(&self.kubectl(&["get", "nodes", "-o", "wide"])?.ok()?.stdout);
             for node in self.nodes() {
-                let uptime = node.exec("cut -d. -f1 /proc/uptime", Duration::from_secs(20))?.ok()?;
+                let uptime = node
+                    .exec("cut -d. -f1 /proc/uptime", Duration::from_secs(20))
+                    .and_then(Output::ok);
+                let uptime = uptime.map_or("does not answer".to_owned(), |up| {
+                    format!("up for {}s", up.stdout.trim())
+                });
                 writeln!(
                     text,
-                    "{}: up for {}s, console {}",
+                    "{}: {uptime}, console {}",
                     node.name(),
-                    uptime.stdout.trim(),
                     node.console_log().display()
                 )?;
             }

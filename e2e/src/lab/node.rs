@@ -127,7 +127,9 @@ impl Node {
             "tail -n 25 /var/log/containerd.log /var/log/kubelet.log /var/log/kube-proxy.log",
             LIMIT,
         );
-        let logs = logs.map_or_else(|error| format!("(no way in: {error})"), |output| output.stdout);
+        let logs = logs
+            .and_then(Output::ok)
+            .map_or_else(|error| format!("(no way in: {error})"), |output| output.stdout);
         format!(
             "--- console of {}\n{}\n{logs}",
             self.name(),
