@@ -1,0 +1,164 @@
+//! Fabric: what each of its nodes should have, how full it is, and what is missing.
+
+mod decide;
+mod delete;
+mod nodes;
+mod sweep;
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
+use railhead_crds::{Fabric, names::FABRIC_FINALIZER};
+use railhead_planner::{ledger, slots::SlotSpace};
+use thiserror::Error;
+
+use crate::{
+    announce::{Announcer, News},
+    class, conditions,
+    controller::{Category, RESYNC},
+    reservations::{LedgerError, Reservations},
+    world::World,
+    write,
+};
+
+const MANAGER: &str = "railhead/fabric";
+
+/// What the controller works with.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) world: World,
+    pub(crate) reservations: Reservations,
+    pub(crate) announcer: Arc<Announcer>,
+}
+
+/// Why a fabric could not be looked after. Tried again.
+#[derive(Debug, Error)]
+pub(crate) enum FabricError {
+    #[error("cannot set the finalizer of Fabric {name}")]
+    Finalizer { name: String, source: Box<kube::Error> },
+    #[error("cannot write NodeNetwork {name}")]
+    WriteNode { name: String, source: Box<kube::Error> },
+    #[error("cannot delete NodeNetwork {name}")]
+    DeleteNode { name: String, source: Box<kube::Error> },
+    #[error("cannot read the ledger of Fabric {name}")]
+    ReadLedger { name: String, source: Box<kube::Error> },
+    #[error("cannot delete the ledger of Fabric {name}")]
+    DeleteLedger { name: String, source: Box<kube::Error> },
+    #[error("cannot find out whether {owner}, which holds addresses of Fabric {name}, still exists")]
+    ReadOwner {
+        name: String,
+        owner: String,
+        source: Box<kube::Error>,
+    },
+    #[error("cannot give back what {owner} held on Fabric {name}")]
+    Sweep {
+        name: String,
+        owner: String,
+        source: LedgerError,
+    },
+    #[error("cannot write the status of Fabric {name}")]
+    WriteStatus { name: String, source: Box<kube::Error> },
+}
+
+impl Category for FabricError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Finalizer { .. } => "finalizer",
+            Self::WriteNode { .. } | Self::DeleteNode { .. } => "node",
+            Self::ReadLedger { .. } | Self::DeleteLedger { .. } => "ledger",
+            Self::ReadOwner { .. } | Self::Sweep { .. } => "sweep",
+            Self::WriteStatus { .. } => "status",
+        }
+    }
+
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Finalizer { source, .. }
+            | Self::WriteNode { source, .. }
+            | Self::DeleteNode { source, .. }
+            | Self::ReadLedger { source, .. }
+            | Self::DeleteLedger { source, .. }
+            | Self::ReadOwner { source, .. }
+            | Self::WriteStatus { source, .. } => write::is_conflict(source) || write::is_not_found(source),
+            Self::Sweep { source, .. } => source.is_conflict(),
+        }
+    }
+}
+
+pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Result<Action, FabricError> {
+    let name = fabric.name_any();
+    let api: Api<Fabric> = Api::all(context.client.clone());
+    context.sweep(&name).await?;
+    if fabric.metadata.deletion_timestamp.is_some() {
+        return context.delete(&fabric).await;
+    }
+    if !write::has_finalizer(&*fabric, FABRIC_FINALIZER) {
+        return match write::add_finalizer(&api, &*fabric, FABRIC_FINALIZER).await {
+            Ok(()) => Ok(Action::await_change()),
+            Err(source) => Err(FabricError::Finalizer {
+                name,
+                source: Box::new(source),
+            }),
+        };
+    }
+    let elsewhere = context.write_nodes(&fabric).await?;
+    let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
+    if let Some(news) = class::conflict("Fabric", &name, &defaults, "spec.fabricName") {
+        context.announcer.say(&*fabric, &news).await;
+    }
+    let status = context.status(&fabric, &elsewhere);
+    if fabric.status.as_ref() != Some(&status) {
+        write::status(&api, &name, MANAGER, &status)
+            .await
+            .map_err(|source| FabricError::WriteStatus {
+                name,
+                source: Box::new(source),
+            })?;
+        context.announce(&fabric, &status).await;
+    }
+    Ok(Action::requeue(RESYNC))
+}
+
+impl Context {
+    fn status(&self, fabric: &Fabric, elsewhere: &[nodes::Elsewhere]) -> railhead_crds::FabricStatus {
+        let name = fabric.name_any();
+        let space = SlotSpace::new(&fabric.spec.rails);
+        let empty = ledger::empty();
+        let ledger = self.world.ledgers.get(&ObjectRef::new(&name));
+        let entries = ledger.as_ref().map_or(&empty, |ledger| &ledger.spec);
+        let usage = space
+            .as_ref()
+            .ok()
+            .map(|space| ledger::usage(entries, space, fabric.spec.vlan.range));
+        let nodes = self
+            .world
+            .node_networks
+            .state_filter(|node| node.spec.fabric_name == name);
+        decide::status(
+            &decide::Seen {
+                fabric,
+                pools: space.err().map(|invalid| invalid.to_string()),
+                usage,
+                nodes: &nodes,
+                elsewhere,
+            },
+            Timestamp::now(),
+        )
+    }
+
+    async fn announce(&self, fabric: &Fabric, after: &railhead_crds::FabricStatus) {
+        let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        for (type_, reason) in [("PoolsHealthy", "PoolsInvalid"), ("NodesReady", "NodesNotReady")] {
+            let Some(now) = conditions::find(&after.conditions, type_) else {
+                continue;
+            };
+            let same = conditions::find(before, type_).is_some_and(|was| was.message == now.message);
+            if now.status == "False" && !same {
+                let note = format!("{}: {}", now.reason, now.message);
+                let news = News::warning("Observe", reason, note);
+                self.announcer.say(fabric, &news).await;
+            }
+        }
+    }
+}

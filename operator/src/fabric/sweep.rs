@@ -1,0 +1,63 @@
+//! Ledger entries whose network went without giving them back (its finalizer was taken by force, or an operator that had
+//! lost its lease reserved for it once more).
+
+use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
+use railhead_crds::{LedgerOwner, NetworkSlice, TrainingNetwork, names};
+use tracing::warn;
+
+use super::{Context, FabricError};
+
+impl Context {
+    /// Gives back the entries of a fabric that nobody owns any more. Asks the API server before it does: an entry is given
+    /// back only if neither its network nor its slice exists.
+    pub(super) async fn sweep(&self, fabric: &str) -> Result<(), FabricError> {
+        let Some(ledger) = self.world.ledgers.get(&ObjectRef::new(fabric)) else {
+            return Ok(());
+        };
+        for entry in &ledger.spec.entries {
+            let owner = &entry.owner;
+            let known = self.world.network(&owner.namespace, &owner.name);
+            if known.is_some_and(|network| network.uid().as_deref() == Some(&owner.uid))
+                || self.exists(fabric, owner).await?
+            {
+                continue;
+            }
+            let name = format!("{}/{}", owner.namespace, owner.name);
+            warn!(
+                fabric,
+                owner = name,
+                base = entry.base,
+                vlan = entry.vlan,
+                "giving back what a vanished network held"
+            );
+            self.reservations
+                .release(&owner.uid)
+                .await
+                .map_err(|source| FabricError::Sweep {
+                    name: fabric.to_owned(),
+                    owner: name,
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, fabric: &str, owner: &LedgerOwner) -> Result<bool, FabricError> {
+        let failed = |source| FabricError::ReadOwner {
+            name: fabric.to_owned(),
+            owner: format!("{}/{}", owner.namespace, owner.name),
+            source: Box::new(source),
+        };
+        let networks: Api<TrainingNetwork> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let network = networks.get_opt(&owner.name).await.map_err(failed)?;
+        if network.is_some_and(|network| network.uid().as_deref() == Some(&owner.uid)) {
+            return Ok(true);
+        }
+        let slices: Api<NetworkSlice> = Api::namespaced(self.client.clone(), &owner.namespace);
+        let slice = slices
+            .get_opt(&names::slice(&owner.name, &owner.uid))
+            .await
+            .map_err(failed)?;
+        Ok(slice.is_some_and(|slice| slice.spec.network.uid == owner.uid))
+    }
+}

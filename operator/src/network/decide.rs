@@ -1,0 +1,405 @@
+//! What a network's status says. Pure.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kube::ResourceExt;
+use railhead_crds::{
+    NetworkAttachment, NetworkSlice, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkStatus,
+    names::NETWORK_LABEL,
+};
+use railhead_planner::{index, network::Resolved};
+
+use crate::{
+    announce::News,
+    conditions::{self, Said},
+    pod::has_ended,
+};
+
+/// Whether the network has its slice.
+pub(super) enum Reservation<'a> {
+    Held(&'a NetworkSlice),
+    Refused { reason: &'a str, message: &'a str },
+}
+
+/// What was observed.
+pub(super) struct Seen<'a> {
+    pub(super) network: &'a TrainingNetwork,
+    pub(super) resolved: Option<&'a Resolved>,
+    pub(super) reservation: Reservation<'a>,
+    pub(super) attachments: &'a [Arc<NetworkAttachment>],
+    pub(super) pods: &'a [Arc<Pod>],
+}
+
+/// The status of a network that is not being deleted.
+pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> TrainingNetworkStatus {
+    let generation = seen.network.metadata.generation;
+    let before = seen
+        .network
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    let attached = attached(seen);
+    let reserved = reserved(&seen.reservation);
+    let ready = Said {
+        type_: "Ready",
+        ..if reserved.status {
+            attached.clone()
+        } else {
+            reserved.clone()
+        }
+    };
+    let said = vec![ready, reserved, attached, degraded(seen.attachments)];
+    let slice = match &seen.reservation {
+        Reservation::Held(slice) => Some(*slice),
+        Reservation::Refused { .. } => None,
+    };
+    TrainingNetworkStatus {
+        observed_generation: generation,
+        slice_name: slice.map(ResourceExt::name_any),
+        fabric_name: seen.resolved.map(|resolved| resolved.fabric.name_any()),
+        qos_class_name: seen.resolved.map(|resolved| resolved.class.name_any()),
+        summary: slice.map(|slice| summary(seen, slice)),
+        conditions: conditions::merge(before, said, generation, now),
+    }
+}
+
+/// The status of a network that is deleted while pods are attached: all as before, but Ready says for whom it waits.
+pub(super) fn deleting(network: &TrainingNetwork, holders: &[String], now: Timestamp) -> TrainingNetworkStatus {
+    let mut status = network.status.clone().unwrap_or_default();
+    let message = format!(
+        "deletion waits for {}: {}; delete {} (or the Job) and the network goes",
+        still_attached(holders.len()),
+        listed(holders),
+        if holders.len() == 1 { "it" } else { "them" },
+    );
+    let ready = vec![Said::no("Ready", "DeletingWaitingForPods", message)];
+    let generation = network.metadata.generation;
+    let mut merged = conditions::merge(&status.conditions, ready, generation, now);
+    status.conditions.retain(|condition| condition.type_ != "Ready");
+    merged.append(&mut status.conditions);
+    status.conditions = merged;
+    status.observed_generation = generation;
+    status
+}
+
+/// What is worth an event in going from one status to the next.
+pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetworkStatus) -> Vec<News> {
+    let old = before.map_or(&[][..], |status| &status.conditions);
+    let changed = |type_: &str| {
+        let now = conditions::find(&after.conditions, type_)?;
+        let same =
+            conditions::find(old, type_).is_some_and(|was| was.reason == now.reason && was.message == now.message);
+        (!same).then_some(now)
+    };
+    let mut news = Vec::new();
+    if let Some(reserved) = changed("Reserved") {
+        news.push(if reserved.status == "True" {
+            News::normal("Reserve", "Reserved", reserved.message.clone())
+        } else {
+            News::warning("Reserve", static_reason(&reserved.reason), reserved.message.clone())
+        });
+    }
+    if let Some(attached) = changed("Attached") {
+        if attached.status == "True" {
+            news.push(News::normal("Attach", "AllAttached", attached.message.clone()));
+        } else if attached.reason == "IndexOutOfRange" {
+            news.push(News::warning("Attach", "IndexOutOfRange", attached.message.clone()));
+        }
+    }
+    if let Some(ready) = changed("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
+        news.push(News::warning("Delete", "DeletingWaitingForPods", ready.message.clone()));
+    }
+    if let Some(degraded) = changed("Degraded").filter(|c| c.status == "True") {
+        news.push(News::warning("Attach", "Degraded", degraded.message.clone()));
+    }
+    news
+}
+
+/// Events are told apart by these; a reason that is not among them still has its text.
+fn static_reason(reason: &str) -> &'static str {
+    const REASONS: [&str; 8] = [
+        "PoolExhausted",
+        "VlanExhausted",
+        "BandwidthUnavailable",
+        "FabricNotFound",
+        "ClassNotFound",
+        "RailNotFound",
+        "TemplateConflict",
+        "FabricInvalid",
+    ];
+    REASONS
+        .into_iter()
+        .find(|known| *known == reason)
+        .unwrap_or("NotReserved")
+}
+
+fn reserved(reservation: &Reservation<'_>) -> Said {
+    match reservation {
+        Reservation::Refused { reason, message } => Said::no("Reserved", *reason, *message),
+        Reservation::Held(slice) => {
+            let spec = &slice.spec;
+            let vlan = spec.rails.first().map_or(0, |rail| rail.vlan);
+            let rails: Vec<String> = spec
+                .rails
+                .iter()
+                .map(|rail| format!("{} {}", rail.name, rail.prefix))
+                .collect();
+            let message = format!(
+                "{} addresses per rail ({}), VLAN {vlan}, {} guaranteed per pod and rail",
+                spec.capacity,
+                listed(&rails),
+                spec.qos.guaranteed,
+            );
+            Said::yes("Reserved", "Reserved", message)
+        }
+    }
+}
+
+fn attached(seen: &Seen<'_>) -> Said {
+    let pods = seen.network.spec.pods;
+    let network = seen.network.name_any();
+    let outside = seen.pods.iter().filter(|pod| !has_ended(pod)).find_map(|pod| {
+        let error = index::of(pod, pods).err()?;
+        Some(format!("pod {}: {error}", pod.name_any()))
+    });
+    let wired = wired(seen.attachments, pods);
+    let count = format!("{}/{pods} attached", wired.len());
+    if let Some(outside) = outside {
+        return Said::no("Attached", "IndexOutOfRange", format!("{count}; {outside}"));
+    }
+    let waiting: Vec<u32> = (0..pods).filter(|index| !wired.contains(index)).collect();
+    if waiting.is_empty() {
+        return Said::yes("Attached", "AllAttached", count);
+    }
+    let wait = if let [one] = waiting[..] {
+        format!("index {one} waits{}", for_whom(seen, one))
+    } else {
+        format!("indices {} wait", ranges(&waiting))
+    };
+    let hint = if seen.pods.is_empty() {
+        format!(": no pod carries the label {NETWORK_LABEL}: {network} yet")
+    } else {
+        String::new()
+    };
+    Said::no("Attached", "WaitingForPods", format!("{count}, {wait}{hint}"))
+}
+
+fn for_whom(seen: &Seen<'_>, wanted: u32) -> String {
+    if let Some(attachment) = seen.attachments.iter().find(|a| a.spec.index == wanted) {
+        let spec = &attachment.spec;
+        return format!(" (pod {} is being wired on {})", spec.pod_name, spec.node_name);
+    }
+    let pods = seen.network.spec.pods;
+    let is_it = |pod: &&Arc<Pod>| !has_ended(pod) && index::of(pod, pods) == Ok(index::IndexChoice::Fixed(wanted));
+    let Some(pod) = seen.pods.iter().find(is_it) else {
+        return String::new();
+    };
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    match node {
+        Some(node) => format!(" (pod {} starts on {node})", pod.name_any()),
+        None => format!(" (pod {} has no node yet)", pod.name_any()),
+    }
+}
+
+fn wired(attachments: &[Arc<NetworkAttachment>], pods: u32) -> BTreeSet<u32> {
+    attachments
+        .iter()
+        .filter(|attachment| is_wired(attachment))
+        .map(|attachment| attachment.spec.index)
+        .filter(|index| *index < pods)
+        .collect()
+}
+
+/// Whether the pod is wired, as its agent says.
+pub(crate) fn is_wired(attachment: &NetworkAttachment) -> bool {
+    conditions::is_true(conditions_of(attachment), "Wired")
+}
+
+fn conditions_of(attachment: &NetworkAttachment) -> &[Condition] {
+    attachment.status.as_ref().map_or(&[][..], |status| &status.conditions)
+}
+
+fn degraded(attachments: &[Arc<NetworkAttachment>]) -> Said {
+    let mut degraded = attachments.iter().filter_map(|attachment| {
+        let condition = conditions::find(conditions_of(attachment), "Degraded")?;
+        (condition.status == "True").then_some((attachment, condition))
+    });
+    let Some((first, condition)) = degraded.next() else {
+        return Said::no("Degraded", "AsDeclared", "");
+    };
+    let others = degraded.count();
+    let and_others = if others > 0 {
+        format!(" (and {others} more)")
+    } else {
+        String::new()
+    };
+    Said::yes(
+        "Degraded",
+        condition.reason.clone(),
+        format!("{}{and_others}: {}", first.spec.pod_name, condition.message),
+    )
+}
+
+fn summary(seen: &Seen<'_>, slice: &NetworkSlice) -> NetworkSummary {
+    let pods = seen.network.spec.pods;
+    let first = slice.spec.rails.first();
+    NetworkSummary {
+        attached: format!("{}/{pods}", wired(seen.attachments, pods).len()),
+        rails: i32::try_from(slice.spec.rails.len()).unwrap_or(i32::MAX),
+        prefix: first.map(|rail| rail.prefix.clone()).unwrap_or_default(),
+        vlan: first.map(|rail| rail.vlan.to_string()).unwrap_or_default(),
+        stability: Stability::Network,
+    }
+}
+
+/// `2 pods still attached`.
+pub(crate) fn still_attached(count: usize) -> String {
+    if count == 1 {
+        "1 pod still attached".to_owned()
+    } else {
+        format!("{count} pods still attached")
+    }
+}
+
+/// The first few of a list.
+pub(crate) fn listed(items: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match items.len().checked_sub(SHOWN) {
+        None | Some(0) => items.join(", "),
+        Some(more) => format!("{} and {more} more", items[..SHOWN].join(", ")),
+    }
+}
+
+/// `0-3, 5, 7-9`.
+fn ranges(indices: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for index in indices {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *index => *last = *index,
+            _ => ranges.push((*index, *index)),
+        }
+    }
+    let texts: Vec<String> = ranges
+        .iter()
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    listed(&texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fixtures;
+
+    fn status_of(attachments: &[Arc<NetworkAttachment>], pods: &[Arc<Pod>]) -> TrainingNetworkStatus {
+        let network = fixtures::network(2);
+        let slice = fixtures::slice(2);
+        status(
+            &Seen {
+                network: &network,
+                resolved: Some(&fixtures::resolved(&network)),
+                reservation: Reservation::Held(&slice),
+                attachments,
+                pods,
+            },
+            Timestamp::UNIX_EPOCH,
+        )
+    }
+
+    fn said<'a>(status: &'a TrainingNetworkStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
+        let condition = conditions::find(&status.conditions, type_).unwrap();
+        (&condition.status, &condition.reason, &condition.message)
+    }
+
+    #[test]
+    fn a_network_is_ready_only_when_all_its_pods_are_wired() {
+        let pods = [Arc::new(fixtures::pod(0)), Arc::new(fixtures::pod(1))];
+        let half = status_of(&[fixtures::attachment(0, true), fixtures::attachment(1, false)], &pods);
+        assert_eq!(
+            said(&half, "Ready"),
+            (
+                "False",
+                "WaitingForPods",
+                "1/2 attached, index 1 waits (pod llama-1 is being wired on node1)"
+            )
+        );
+        assert_eq!(half.summary.as_ref().unwrap().attached, "1/2");
+        let all = status_of(&[fixtures::attachment(0, true), fixtures::attachment(1, true)], &pods);
+        assert_eq!(said(&all, "Ready"), ("True", "AllAttached", "2/2 attached"));
+    }
+
+    #[test]
+    fn a_network_without_pods_says_which_label_they_need() {
+        let status = status_of(&[], &[]);
+        let (_, _, message) = said(&status, "Attached");
+        assert_eq!(
+            message,
+            "0/2 attached, indices 0-1 wait: no pod carries the label railhead.dev/network: llama yet"
+        );
+        assert_eq!(said(&status, "Reserved").0, "True");
+        let summary = status.summary.unwrap();
+        assert_eq!(
+            (summary.prefix.as_str(), summary.vlan.as_str(), summary.rails),
+            ("10.0.0.2/31", "1000", 2)
+        );
+    }
+
+    #[test]
+    fn a_pod_beyond_the_network_is_named_with_the_field_to_change() {
+        let status = status_of(&[], &[Arc::new(fixtures::pod(5))]);
+        let (_, reason, message) = said(&status, "Attached");
+        assert_eq!(reason, "IndexOutOfRange");
+        assert!(
+            message.contains("pod llama-5") && message.contains("pods: 2"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_refused_network_shows_the_refusal_as_its_reason_and_no_prefix() {
+        let network = fixtures::network(2);
+        let seen = Seen {
+            network: &network,
+            resolved: None,
+            reservation: Reservation::Refused {
+                reason: "PoolExhausted",
+                message: "no room",
+            },
+            attachments: &[],
+            pods: &[],
+        };
+        let status = status(&seen, Timestamp::UNIX_EPOCH);
+        assert_eq!(said(&status, "Ready"), ("False", "PoolExhausted", "no room"));
+        assert_eq!(said(&status, "Reserved").1, "PoolExhausted");
+        assert!(status.summary.is_none());
+        assert_eq!(news(None, &status)[0].reason, "PoolExhausted");
+        assert!(news(Some(&status), &status).is_empty(), "said once");
+    }
+
+    #[test]
+    fn a_network_deleted_under_running_pods_names_them_and_keeps_the_rest_of_its_status() {
+        let mut network = fixtures::network(2);
+        network.status = Some(status_of(&[fixtures::attachment(0, true)], &[]));
+        let names = ["llama-0".to_owned(), "llama-1".to_owned()];
+        let status = deleting(&network, &names, Timestamp::UNIX_EPOCH);
+        let (ready, reason, message) = said(&status, "Ready");
+        assert_eq!((ready, reason), ("False", "DeletingWaitingForPods"));
+        assert!(message.contains("2 pods still attached: llama-0, llama-1"), "{message}");
+        assert_eq!(said(&status, "Reserved").0, "True");
+        assert_eq!(status.summary, network.status.unwrap().summary);
+    }
+
+    #[test]
+    fn many_waiting_indices_are_written_as_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+        let odd: Vec<u32> = (0..40).map(|i| i * 2).collect();
+        assert!(ranges(&odd).ends_with("and 32 more"));
+    }
+}

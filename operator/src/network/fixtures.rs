@@ -1,0 +1,83 @@
+//! A network of two rails, as the tests of the operator use it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosClass, TrainingNetwork, names};
+use railhead_planner::{
+    ledger::{Request, empty, reserve},
+    network::{Resolved, resolve, slice as slice_of},
+    slots::SlotSpace,
+};
+use serde_json::{Value, json};
+
+pub(crate) const UID: &str = "7f3a9c21-0000-4000-8000-000000000000";
+
+fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+pub(crate) fn fabric() -> Fabric {
+    from(json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "Fabric",
+        "metadata": {"name": "backend", "uid": "f-1"},
+        "spec": {
+            "default": true,
+            "vlan": {"range": {"min": 1000, "max": 1999}},
+            "rails": [
+                {"id": 0, "name": "rail0", "ports": [{"netdev": "eth1"}], "pools": [{"cidr": "10.0.0.0/24"}]},
+                {"id": 1, "name": "rail1", "ports": [{"netdev": "eth2"}], "pools": [{"cidr": "10.1.0.0/24"}]},
+            ],
+        },
+    }))
+}
+
+pub(crate) fn network(pods: u32) -> TrainingNetwork {
+    from(json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "TrainingNetwork",
+        "metadata": {"name": "llama", "namespace": "team-a", "uid": UID, "generation": 1},
+        "spec": {"pods": pods},
+    }))
+}
+
+pub(crate) fn resolved(network: &TrainingNetwork) -> Resolved {
+    let class: QosClass = from(json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "production"},
+        "spec": {"default": true, "dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "200M", "maximum": "400M"}},
+    }));
+    resolve(network, &[fabric()], &[class], &[]).unwrap()
+}
+
+pub(crate) fn slice(pods: u32) -> NetworkSlice {
+    let network = network(pods);
+    let space = SlotSpace::new(&fabric().spec.rails).unwrap();
+    let owner = LedgerOwner {
+        namespace: "team-a".into(),
+        name: "llama".into(),
+        uid: UID.into(),
+    };
+    let outcome = reserve(&empty(), &space, fabric().spec.vlan.range, &[Request { owner, pods }]);
+    let entry = outcome.results[0].clone().unwrap();
+    slice_of(&network, &resolved(&network), &space, &entry).unwrap()
+}
+
+pub(crate) fn attachment(index: u32, wired: bool) -> Arc<NetworkAttachment> {
+    let slice = names::slice("llama", UID);
+    Arc::new(from(json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkAttachment",
+        "metadata": {"name": names::attachment(&slice, index), "namespace": "team-a"},
+        "spec": {"sliceName": slice, "index": index, "podName": format!("llama-{index}"), "podUID": format!("p-{index}"),
+            "claimUID": format!("c-{index}"), "nodeName": "node1"},
+        "status": {"conditions": [{"type": "Wired", "status": if wired { "True" } else { "False" }, "reason": "x",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+    })))
+}
+
+pub(crate) fn pod(index: u32) -> Pod {
+    from(json!({
+        "metadata": {"name": format!("llama-{index}"), "namespace": "team-a", "uid": format!("p-{index}"),
+            "labels": {"railhead.dev/network": "llama", "batch.kubernetes.io/job-completion-index": index.to_string()},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "llama", "uid": "j-1"}]},
+        "status": {"phase": "Pending"},
+    }))
+}

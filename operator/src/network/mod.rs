@@ -1,0 +1,350 @@
+//! TrainingNetwork: claim template first, then one reservation, then the slice, then what is to be said about it.
+
+mod decide;
+mod delete;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod settled;
+mod template;
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Client, ResourceExt as _, api::PostParams, runtime::controller::Action};
+use railhead_crds::{
+    LedgerEntry, LedgerOwner, NetworkSlice, TrainingNetwork,
+    names::{self, NETWORK_FINALIZER},
+};
+use railhead_planner::{
+    ledger::Request,
+    network::{self as plan, Resolved},
+    slots::SlotSpace,
+};
+use thiserror::Error;
+
+use self::decide::{Reservation, Seen};
+pub(crate) use self::decide::{is_wired, listed, still_attached};
+use crate::{
+    announce::Announcer,
+    controller::{Category, RESYNC},
+    reservations::{LedgerError, Reservations},
+    world::World,
+    write,
+};
+
+const MANAGER: &str = "railhead/network";
+
+/// What the controller works with.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) world: World,
+    pub(crate) reservations: Reservations,
+    pub(crate) announcer: Arc<Announcer>,
+}
+
+/// Why a network could not be brought to what its spec says. Tried again.
+#[derive(Debug, Error)]
+pub(crate) enum NetworkError {
+    #[error("cannot set the finalizer of TrainingNetwork {name}")]
+    Finalizer { name: String, source: Box<kube::Error> },
+    #[error("cannot read ResourceClaimTemplate {name}")]
+    ReadTemplate { name: String, source: Box<kube::Error> },
+    #[error("cannot write ResourceClaimTemplate {name}")]
+    WriteTemplate { name: String, source: Box<kube::Error> },
+    #[error("cannot make Kubernetes look again at waiting pod {pod}")]
+    RequeuePod { pod: String, source: Box<kube::Error> },
+    #[error("cannot change the reservation of TrainingNetwork {name}")]
+    Ledger { name: String, source: LedgerError },
+    #[error("cannot write NetworkSlice {name}")]
+    WriteSlice { name: String, source: Box<kube::Error> },
+    #[error("cannot write the status of TrainingNetwork {name}")]
+    WriteStatus { name: String, source: Box<kube::Error> },
+}
+
+impl Category for NetworkError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Finalizer { .. } => "finalizer",
+            Self::ReadTemplate { .. } | Self::WriteTemplate { .. } => "template",
+            Self::RequeuePod { .. } => "requeue",
+            Self::Ledger { .. } => "ledger",
+            Self::WriteSlice { .. } => "slice",
+            Self::WriteStatus { .. } => "status",
+        }
+    }
+
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Finalizer { source, .. }
+            | Self::ReadTemplate { source, .. }
+            | Self::WriteTemplate { source, .. }
+            | Self::RequeuePod { source, .. }
+            | Self::WriteSlice { source, .. }
+            | Self::WriteStatus { source, .. } => write::is_conflict(source) || write::is_not_found(source),
+            Self::Ledger { source, .. } => source.is_conflict(),
+        }
+    }
+}
+
+/// One network on its way through a reconciliation.
+struct Subject<'a> {
+    context: &'a Context,
+    network: &'a TrainingNetwork,
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+/// What came of the attempt to reserve.
+enum Outcome {
+    Held(Arc<NetworkSlice>),
+    Refused { reason: &'static str, message: String },
+}
+
+pub(crate) async fn reconcile(network: Arc<TrainingNetwork>, context: Arc<Context>) -> Result<Action, NetworkError> {
+    let subject = Subject {
+        context: &context,
+        network: &network,
+        namespace: network.namespace().unwrap_or_default(),
+        name: network.name_any(),
+        uid: network.uid().unwrap_or_default(),
+    };
+    if network.metadata.deletion_timestamp.is_some() {
+        return subject.delete().await;
+    }
+    if !write::has_finalizer(&*network, NETWORK_FINALIZER) {
+        let api: Api<TrainingNetwork> = Api::namespaced(context.client.clone(), &subject.namespace);
+        return match write::add_finalizer(&api, &*network, NETWORK_FINALIZER).await {
+            Ok(()) => Ok(Action::await_change()),
+            Err(source) => Err(NetworkError::Finalizer {
+                name: subject.name,
+                source: Box::new(source),
+            }),
+        };
+    }
+    subject.apply().await
+}
+
+impl Subject<'_> {
+    async fn apply(&self) -> Result<Action, NetworkError> {
+        let slice_name = names::slice(&self.name, &self.uid);
+        let slice = self
+            .context
+            .world
+            .slice(&self.namespace, &slice_name)
+            .filter(|slice| slice.spec.network.uid == self.uid);
+        let (resolved, outcome) = match self.resolve(slice.as_deref()) {
+            Ok(resolved) => {
+                let outcome = self.bring_about(&resolved, slice).await?;
+                (Some(resolved), outcome)
+            }
+            Err(refused) => (None, refused),
+        };
+        self.report(resolved.as_ref(), &outcome).await?;
+        Ok(Action::requeue(RESYNC))
+    }
+
+    /// What the spec refers to; for a network that has its slice, what the slice says: an edited class or fabric never
+    /// alters it.
+    fn resolve(&self, slice: Option<&NetworkSlice>) -> Result<Resolved, Outcome> {
+        let world = &self.context.world;
+        if let Some(slice) = slice {
+            let fabric = world.fabric(&slice.spec.fabric.name);
+            return Ok(settled::from_slice(slice, fabric.as_deref()));
+        }
+        let resolved = plan::resolve(
+            self.network,
+            &World::copies(&world.fabrics),
+            &World::copies(&world.classes),
+            &World::copies(&world.node_networks),
+        )
+        .map_err(|unresolved| Outcome::Refused {
+            reason: unresolved.reason(),
+            message: unresolved.to_string(),
+        })?;
+        if resolved.fabric.metadata.deletion_timestamp.is_some() {
+            return Err(Outcome::Refused {
+                reason: "FabricNotFound",
+                message: format!(
+                    "Fabric {:?} is being deleted: wait for it to be applied anew, or name another in spec.fabricName",
+                    resolved.fabric.name_any()
+                ),
+            });
+        }
+        Ok(resolved)
+    }
+
+    async fn bring_about(
+        &self,
+        resolved: &Resolved,
+        slice: Option<Arc<NetworkSlice>>,
+    ) -> Result<Outcome, NetworkError> {
+        match self.ensure_template(resolved).await? {
+            template::Ensured::Ours(template) => self.requeue_pods(&template).await?,
+            template::Ensured::Foreign { message } => {
+                return Ok(Outcome::Refused {
+                    reason: "TemplateConflict",
+                    message,
+                });
+            }
+        }
+        let space = match SlotSpace::new(&resolved.fabric.spec.rails) {
+            Ok(space) => Arc::new(space),
+            Err(invalid) => {
+                return Ok(slice.map_or_else(
+                    || Outcome::Refused {
+                        reason: "FabricInvalid",
+                        message: format!("Fabric {}: {invalid}", resolved.fabric.name_any()),
+                    },
+                    Outcome::Held,
+                ));
+            }
+        };
+        let entry = match self.reserve(resolved, &space).await? {
+            Ok(entry) => entry,
+            Err(refused) => return Ok(refused),
+        };
+        let Some(slice) = slice else {
+            return self.create_slice(resolved, &space, &entry).await;
+        };
+        Ok(if slice.metadata.deletion_timestamp.is_some() {
+            Outcome::Refused {
+                reason: "SliceDeleted",
+                message: format!(
+                    "NetworkSlice {} was deleted: attached pods keep it, new ones wait; it is made again when the last pod is gone",
+                    slice.name_any()
+                ),
+            }
+        } else if slice.spec.base != entry.base || slice.spec.rails.iter().any(|rail| rail.vlan != entry.vlan) {
+            Outcome::Refused {
+                reason: "LedgerMismatch",
+                message: format!(
+                    "NetworkSlice {} has slots from {} but the ledger of {} says {}: delete this network when its pods are gone and apply it anew",
+                    slice.name_any(),
+                    slice.spec.base,
+                    slice.spec.fabric.name,
+                    entry.base
+                ),
+            }
+        } else {
+            Outcome::Held(slice)
+        })
+    }
+
+    async fn reserve(
+        &self,
+        resolved: &Resolved,
+        space: &Arc<SlotSpace>,
+    ) -> Result<Result<LedgerEntry, Outcome>, NetworkError> {
+        let fabric = resolved.fabric.name_any();
+        if let Some(entry) = self.known_entry(&fabric) {
+            return Ok(Ok(entry));
+        }
+        let request = Request {
+            owner: LedgerOwner {
+                namespace: self.namespace.clone(),
+                name: self.name.clone(),
+                uid: self.uid.clone(),
+            },
+            pods: self.network.spec.pods,
+        };
+        let vlans = resolved.fabric.spec.vlan.range;
+        let answer = self
+            .context
+            .reservations
+            .reserve(&fabric, Arc::clone(space), vlans, request)
+            .await
+            .map_err(|source| NetworkError::Ledger {
+                name: self.name.clone(),
+                source,
+            })?;
+        Ok(answer.map_err(|refusal| Outcome::Refused {
+            reason: refusal.reason(),
+            message: format!("Fabric {fabric}: {refusal}"),
+        }))
+    }
+
+    fn known_entry(&self, fabric: &str) -> Option<LedgerEntry> {
+        let ledgers = &self.context.world.ledgers;
+        let ledger = ledgers.get(&kube::runtime::reflector::ObjectRef::new(fabric))?;
+        ledger
+            .spec
+            .entries
+            .iter()
+            .find(|entry| entry.owner.uid == self.uid)
+            .cloned()
+    }
+
+    async fn create_slice(
+        &self,
+        resolved: &Resolved,
+        space: &SlotSpace,
+        entry: &LedgerEntry,
+    ) -> Result<Outcome, NetworkError> {
+        let slice = match plan::slice(self.network, resolved, space, entry) {
+            Ok(slice) => slice,
+            Err(outside) => {
+                return Ok(Outcome::Refused {
+                    reason: "FabricInvalid",
+                    message: format!("Fabric {}: {outside}", resolved.fabric.name_any()),
+                });
+            }
+        };
+        let name = slice.name_any();
+        let api: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let created = match api.create(&parameters, &slice).await {
+            // Made a moment ago; the watch has not told us yet.
+            Err(error) if write::already_exists(&error) => api.get(&name).await,
+            result => result,
+        };
+        match created {
+            Ok(slice) => Ok(Outcome::Held(Arc::new(slice))),
+            Err(source) => Err(NetworkError::WriteSlice {
+                name,
+                source: Box::new(source),
+            }),
+        }
+    }
+
+    async fn report(&self, resolved: Option<&Resolved>, outcome: &Outcome) -> Result<(), NetworkError> {
+        let world = &self.context.world;
+        let slice_name = names::slice(&self.name, &self.uid);
+        let attachments = world.attachments_of(&self.namespace, &slice_name);
+        let pods = world.pods_of(&self.namespace, &self.name);
+        let status = decide::status(
+            &Seen {
+                network: self.network,
+                resolved,
+                reservation: match outcome {
+                    Outcome::Held(slice) => Reservation::Held(slice),
+                    Outcome::Refused { reason, message } => Reservation::Refused { reason, message },
+                },
+                attachments: &attachments,
+                pods: &pods,
+            },
+            Timestamp::now(),
+        );
+        self.write_status(&status).await
+    }
+
+    async fn write_status(&self, status: &railhead_crds::TrainingNetworkStatus) -> Result<(), NetworkError> {
+        if self.network.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let api: Api<TrainingNetwork> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        write::status(&api, &self.name, MANAGER, status)
+            .await
+            .map_err(|source| NetworkError::WriteStatus {
+                name: self.name.clone(),
+                source: Box::new(source),
+            })?;
+        for news in decide::news(self.network.status.as_ref(), status) {
+            self.context.announcer.say(self.network, &news).await;
+        }
+        Ok(())
+    }
+}

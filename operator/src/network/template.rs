@@ -1,0 +1,191 @@
+//! The ResourceClaimTemplate of a network, and the pods that were there before it.
+
+use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaimTemplate};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use railhead_crds::names::{self, POD_CLAIM, REQUEUE_ANNOTATION};
+use railhead_planner::{claim, network::Resolved};
+use serde_json::json;
+use tracing::info;
+
+use super::{MANAGER, NetworkError, Subject};
+use crate::{pod::is_waiting, write};
+
+/// Whose template there is now.
+pub(super) enum Ensured {
+    Ours(Box<ResourceClaimTemplate>),
+    Foreign { message: String },
+}
+
+enum Owner {
+    This,
+    /// An earlier network of that name, already gone: the garbage collector is on its way.
+    Earlier,
+    SomebodyElse,
+}
+
+impl Subject<'_> {
+    fn templates(&self) -> Api<ResourceClaimTemplate> {
+        Api::namespaced(self.context.client.clone(), &self.namespace)
+    }
+
+    /// Makes the template that the network wants. The spec of a template cannot be changed, so a different one is replaced.
+    pub(super) async fn ensure_template(&self, resolved: &Resolved) -> Result<Ensured, NetworkError> {
+        let wanted = claim::template(self.network, resolved);
+        let name = wanted.name_any();
+        if let Some(found) = self.read_template(&name).await? {
+            match self.owner_of(&found) {
+                Owner::SomebodyElse => {
+                    return Ok(Ensured::Foreign {
+                        message: format!(
+                            "ResourceClaimTemplate {name} exists and belongs to somebody else: delete it, or give this network another name"
+                        ),
+                    });
+                }
+                Owner::This if claim::same_template(&found, &wanted) && found.metadata.deletion_timestamp.is_none() => {
+                    return Ok(Ensured::Ours(Box::new(found)));
+                }
+                Owner::This | Owner::Earlier => self.delete_template(&found).await?,
+            }
+        }
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let created = self.templates().create(&parameters, &wanted).await;
+        created
+            .map(|template| Ensured::Ours(Box::new(template)))
+            .map_err(|source| NetworkError::WriteTemplate {
+                name,
+                source: Box::new(source),
+            })
+    }
+
+    /// Takes the template away, if it is this network's.
+    pub(super) async fn remove_template(&self) -> Result<(), NetworkError> {
+        let name = names::claim_template(&self.name);
+        match self.read_template(&name).await? {
+            Some(found) if matches!(self.owner_of(&found), Owner::This) => self.delete_template(&found).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn read_template(&self, name: &str) -> Result<Option<ResourceClaimTemplate>, NetworkError> {
+        self.templates()
+            .get_opt(name)
+            .await
+            .map_err(|source| NetworkError::ReadTemplate {
+                name: name.to_owned(),
+                source: Box::new(source),
+            })
+    }
+
+    async fn delete_template(&self, template: &ResourceClaimTemplate) -> Result<(), NetworkError> {
+        let name = template.name_any();
+        let only_this_one = DeleteParams::default().preconditions(Preconditions {
+            uid: template.uid(),
+            resource_version: None,
+        });
+        match self.templates().delete(&name, &only_this_one).await {
+            Err(source) if !write::is_not_found(&source) => Err(NetworkError::WriteTemplate {
+                name,
+                source: Box::new(source),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn owner_of(&self, template: &ResourceClaimTemplate) -> Owner {
+        let owners = template.owner_references();
+        if owners.iter().any(|owner| owner.uid == self.uid) {
+            Owner::This
+        } else if owners
+            .iter()
+            .any(|owner| owner.kind == "TrainingNetwork" && owner.name == self.name)
+        {
+            Owner::Earlier
+        } else {
+            Owner::SomebodyElse
+        }
+    }
+
+    /// Kubernetes does not look again at a pod whose template was missing when the template appears; only a change of the
+    /// pod makes it do so.
+    pub(super) async fn requeue_pods(&self, template: &ResourceClaimTemplate) -> Result<(), NetworkError> {
+        let Some(mark) = template.uid() else {
+            return Ok(());
+        };
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        for pod in self.context.world.pods_of(&self.namespace, &self.name) {
+            if !waits_for_template(&pod, template, &mark) {
+                continue;
+            }
+            let name = pod.name_any();
+            info!(
+                pod = name,
+                namespace = self.namespace,
+                "requeued: its claim template came after it"
+            );
+            let patch = json!({ "metadata": { "annotations": { REQUEUE_ANNOTATION: mark } } });
+            match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Err(source) if !write::is_not_found(&source) => {
+                    return Err(NetworkError::RequeuePod {
+                        pod: name,
+                        source: Box::new(source),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the pod is older than the template, has no claim from it, and was not requeued for it before.
+fn waits_for_template(pod: &Pod, template: &ResourceClaimTemplate, mark: &str) -> bool {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.resource_claim_statuses.iter().flatten());
+    is_waiting(pod)
+        && pod.creation_timestamp() <= template.creation_timestamp()
+        && pod.annotations().get(REQUEUE_ANNOTATION).map(String::as_str) != Some(mark)
+        && !statuses
+            .into_iter()
+            .any(|claim| claim.name == POD_CLAIM && claim.resource_claim_name.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+    use super::*;
+    use crate::network::fixtures;
+
+    fn at(second: i64) -> Time {
+        Time(Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn only_pods_older_than_the_template_and_without_a_claim_are_requeued_and_once() {
+        let network = fixtures::network(2);
+        let mut template = claim::template(&network, &fixtures::resolved(&network));
+        template.metadata.creation_timestamp = Some(at(100));
+        let mut older = fixtures::pod(0);
+        older.metadata.creation_timestamp = Some(at(90));
+        assert!(waits_for_template(&older, &template, "t-1"));
+        let mut marked = older.clone();
+        marked.annotations_mut().insert(REQUEUE_ANNOTATION.into(), "t-1".into());
+        assert!(!waits_for_template(&marked, &template, "t-1"));
+        assert!(waits_for_template(&marked, &template, "t-2"), "a template made anew");
+        let mut newer = older.clone();
+        newer.metadata.creation_timestamp = Some(at(101));
+        assert!(!waits_for_template(&newer, &template, "t-1"));
+        let mut claimed = older;
+        claimed.status.as_mut().unwrap().resource_claim_statuses =
+            serde_json::from_value(json!([{"name": "railhead", "resourceClaimName": "llama-0-railhead-x"}])).unwrap();
+        assert!(!waits_for_template(&claimed, &template, "t-1"));
+    }
+}

@@ -1,0 +1,310 @@
+//! What there is to say about a pod that has not started. Pure.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL};
+use railhead_planner::{
+    bandwidth::PortBandwidth,
+    index::{self, IndexChoice},
+};
+
+use super::is_unschedulable;
+use crate::{announce::News, conditions, network::listed, world::label};
+
+/// What was observed.
+pub(super) struct Seen<'a> {
+    pub(super) pod: &'a Pod,
+    /// The network that the label names.
+    pub(super) network: Option<&'a TrainingNetwork>,
+    /// All networks of the namespace.
+    pub(super) others: &'a [Arc<TrainingNetwork>],
+    pub(super) slice: Option<&'a NetworkSlice>,
+    /// What is free, if the pod could not be scheduled.
+    pub(super) ports: &'a [PortBandwidth],
+}
+
+pub(super) fn news(seen: &Seen<'_>) -> Vec<News> {
+    let Some(network) = seen.network else {
+        return vec![not_found(seen)];
+    };
+    if network.metadata.deletion_timestamp.is_some() {
+        let note = format!(
+            "TrainingNetwork {} is being deleted and takes no new pods: apply it anew when it is gone",
+            network.name_any()
+        );
+        return vec![News::warning("Attach", "NetworkDeleting", note)];
+    }
+    let Some(slice) = seen.slice else {
+        return not_reserved(network).into_iter().collect();
+    };
+    let choice = match index::of(seen.pod, network.spec.pods) {
+        Ok(choice) => choice,
+        Err(error) => {
+            return vec![News::warning("Attach", "IndexOutOfRange", error.to_string())];
+        }
+    };
+    let mut news = vec![reserved(slice, choice)];
+    news.extend(not_indexed(seen.pod, choice));
+    news.extend(no_room(seen, slice));
+    news
+}
+
+fn not_found(seen: &Seen<'_>) -> News {
+    let wanted = label(seen.pod, NETWORK_LABEL).unwrap_or_default();
+    let namespace = seen.pod.namespace().unwrap_or_default();
+    let mut names: Vec<String> = seen.others.iter().map(|network| network.name_any()).collect();
+    names.sort_unstable();
+    let closest = names
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(2));
+    let hint = match closest {
+        Some((_, name)) => format!("did you mean {name:?}?"),
+        None if names.is_empty() => {
+            format!("namespace {namespace} has none yet: apply one, or correct the label {NETWORK_LABEL}")
+        }
+        None => format!("there is {}: correct the label {NETWORK_LABEL}", listed(&names)),
+    };
+    let note = format!("no TrainingNetwork {wanted:?} in {namespace}; {hint}");
+    News::warning("Attach", "NetworkNotFound", note)
+}
+
+fn not_reserved(network: &TrainingNetwork) -> Option<News> {
+    let status = network.status.as_ref()?;
+    let reserved = conditions::find(&status.conditions, "Reserved")?;
+    (reserved.status == "False").then(|| {
+        let note = format!(
+            "TrainingNetwork {} has nothing to give: {}: {}",
+            network.name_any(),
+            reserved.reason,
+            reserved.message
+        );
+        News::warning("Attach", "NetworkNotReserved", note)
+    })
+}
+
+fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> News {
+    let rails = &slice.spec.rails;
+    let vlan = rails.first().map_or(0, |rail| rail.vlan);
+    let names = rail_names(rails);
+    let note = match choice {
+        IndexChoice::Fixed(index) => {
+            let address = rails.first().and_then(|rail| address(rail, index));
+            let address = address.map_or_else(String::new, |address| format!("{address}, "));
+            format!("index {index}, {names}, {address}VLAN {vlan}")
+        }
+        IndexChoice::Any => format!("any free index, {names}, VLAN {vlan}"),
+    };
+    News::normal("Attach", "NetworkReserved", note)
+}
+
+fn rail_names(rails: &[SliceRail]) -> String {
+    let consecutive = rails.windows(2).all(|pair| pair[0].id + 1 == pair[1].id);
+    match rails {
+        [] => "no rail".to_owned(),
+        [one] => format!("rail {}", one.name),
+        [first, .., last] if consecutive => format!("rails {}-{}", first.name, last.name),
+        _ => {
+            let names: Vec<&str> = rails.iter().map(|rail| rail.name.as_str()).collect();
+            format!("rails {}", names.join(", "))
+        }
+    }
+}
+
+fn address(rail: &SliceRail, index: u32) -> Option<Ipv4Addr> {
+    let prefix: Ipv4Net = rail.prefix.parse().ok()?;
+    let address = Ipv4Addr::from(u32::from(prefix.network()).checked_add(index)?);
+    prefix.contains(&address).then_some(address)
+}
+
+fn not_indexed(pod: &Pod, choice: IndexChoice) -> Option<News> {
+    let job = pod.owner_references().iter().find(|owner| owner.kind == "Job")?;
+    (choice == IndexChoice::Any).then(|| {
+        let note = format!(
+            "Job {} does not number its pods: a pod that is replaced may get another index and address; set completionMode: Indexed",
+            job.name
+        );
+        News::warning("Attach", "NonIndexedJob", note)
+    })
+}
+
+/// Why the scheduler found no node, as far as it is the network's doing: some rail has not enough left on any node.
+fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<News> {
+    if !is_unschedulable(seen.pod) {
+        return None;
+    }
+    let asked = slice.spec.qos.guaranteed;
+    let fits = |port: &PortBandwidth| port.vfs_free > 0 && port.free() >= asked;
+    let of_rail = |id: u32| {
+        seen.ports
+            .iter()
+            .filter(move |port| port.rail == id && port.fabric == slice.spec.fabric.name)
+    };
+    let rails = &slice.spec.rails;
+    let some_node_has_all = of_rail(rails.first()?.id).any(|first| {
+        rails
+            .iter()
+            .all(|rail| of_rail(rail.id).any(|port| port.node == first.node && fits(port)))
+    });
+    if some_node_has_all {
+        return None;
+    }
+    let tightest = rails
+        .iter()
+        .min_by_key(|rail| of_rail(rail.id).filter(|port| fits(port)).count())?;
+    let mut ports: Vec<&PortBandwidth> = of_rail(tightest.id).collect();
+    if ports.is_empty() {
+        let note = format!(
+            "no node offers {} of Fabric {}: see `kubectl get nodenet` for what the agents found",
+            tightest.name, slice.spec.fabric.name
+        );
+        return Some(News::warning("Schedule", "BandwidthUnavailable", note));
+    }
+    ports.sort_by(|a, b| (b.free(), &a.node).cmp(&(a.free(), &b.node)));
+    let free: Vec<String> = ports
+        .iter()
+        .map(|port| {
+            let functions = if port.vfs_free == 0 {
+                ", no virtual function left"
+            } else {
+                ""
+            };
+            format!("{} {} of {}{functions}", port.node, port.free(), port.capacity)
+        })
+        .collect();
+    let note = format!(
+        "{} asks {asked}; free: {}; wait for another network's pods to end, or ask for less",
+        tightest.name,
+        listed(&free)
+    );
+    Some(News::warning("Schedule", "BandwidthUnavailable", note))
+}
+
+#[cfg(test)]
+mod tests {
+    use railhead_crds::Bandwidth;
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::fixtures;
+
+    fn unschedulable() -> Pod {
+        let mut pod = fixtures::pod(1);
+        pod.status = serde_json::from_value(json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}))
+        .unwrap();
+        pod
+    }
+
+    fn port(node: &str, rail: u32, used: u64, vfs_free: u32) -> PortBandwidth {
+        PortBandwidth {
+            node: node.into(),
+            rail,
+            fabric: "backend".into(),
+            capacity: Bandwidth::from_mbps(1000),
+            used: Bandwidth::from_mbps(used),
+            vfs_free,
+        }
+    }
+
+    fn said(pod: &Pod, ports: &[PortBandwidth]) -> Vec<(&'static str, String)> {
+        let network = fixtures::network(2);
+        let slice = fixtures::slice(2);
+        let seen = Seen {
+            pod,
+            network: Some(&network),
+            others: &[],
+            slice: Some(&slice),
+            ports,
+        };
+        news(&seen).into_iter().map(|news| (news.reason, news.note)).collect()
+    }
+
+    #[test]
+    fn a_pod_is_told_its_index_rails_address_and_vlan() {
+        assert_eq!(
+            said(&fixtures::pod(1), &[]),
+            [(
+                "NetworkReserved",
+                "index 1, rails rail0-rail1, 10.0.0.3, VLAN 1000".to_owned()
+            )]
+        );
+    }
+
+    #[test]
+    fn a_label_that_names_no_network_gets_the_closest_name() {
+        let mut pod = fixtures::pod(0);
+        pod.labels_mut().insert(NETWORK_LABEL.into(), "lama".into());
+        let others = [Arc::new(fixtures::network(2))];
+        let mut seen = Seen {
+            pod: &pod,
+            network: None,
+            others: &others,
+            slice: None,
+            ports: &[],
+        };
+        assert_eq!(
+            news(&seen)[0].note,
+            "no TrainingNetwork \"lama\" in team-a; did you mean \"llama\"?"
+        );
+        seen.others = &[];
+        assert!(news(&seen)[0].note.contains("team-a has none yet: apply one"));
+    }
+
+    #[test]
+    fn an_unschedulable_pod_is_told_rail_asked_and_free_of_every_node() {
+        let full = [
+            port("node1", 0, 900, 3),
+            port("node2", 0, 850, 3),
+            port("node1", 1, 0, 3),
+            port("node2", 1, 0, 3),
+        ];
+        let said_ = said(&unschedulable(), &full);
+        assert_eq!(said_[1].0, "BandwidthUnavailable");
+        assert!(
+            said_[1]
+                .1
+                .starts_with("rail0 asks 200M; free: node2 150M of 1G, node1 100M of 1G;"),
+            "{}",
+            said_[1].1
+        );
+        let room = [port("node1", 0, 800, 3), port("node1", 1, 0, 3)];
+        assert_eq!(
+            said(&unschedulable(), &room).len(),
+            1,
+            "the scheduler has another reason"
+        );
+        let split = [
+            port("node1", 0, 0, 1),
+            port("node1", 1, 900, 1),
+            port("node2", 0, 900, 1),
+            port("node2", 1, 0, 1),
+        ];
+        assert_eq!(said(&unschedulable(), &split).len(), 2, "no single node has both rails");
+    }
+
+    #[test]
+    fn used_up_functions_are_told_too() {
+        let said = said(&unschedulable(), &[port("node1", 0, 0, 0), port("node1", 1, 0, 2)]);
+        assert!(
+            said[1].1.contains("node1 1G of 1G, no virtual function left"),
+            "{}",
+            said[1].1
+        );
+    }
+
+    #[test]
+    fn pods_beyond_the_network_and_of_unnumbered_jobs_are_warned() {
+        assert_eq!(said(&fixtures::pod(2), &[])[0].0, "IndexOutOfRange");
+        let mut unnumbered = fixtures::pod(0);
+        unnumbered
+            .labels_mut()
+            .remove(railhead_crds::names::JOB_COMPLETION_INDEX);
+        let reasons: Vec<&str> = said(&unnumbered, &[]).iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons, ["NetworkReserved", "NonIndexedJob"]);
+    }
+}

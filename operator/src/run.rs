@@ -1,0 +1,178 @@
+//! `railhead-operator run`: every replica watches, one writes.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+use kube::Client;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tracing::info;
+
+use crate::{
+    announce::Announcer,
+    class, controller, fabric,
+    http::{self, Shown},
+    leader,
+    metrics::Metrics,
+    network, observe,
+    observe::Change,
+    pod, reservations, route, slice,
+    world::World,
+};
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "RAILHEAD_HTTP", default_value = "0.0.0.0:8080")]
+    http: SocketAddr,
+    /// Namespace of the lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "railhead-system")]
+    namespace: String,
+    /// Who holds the lease; different for every replica. Default: the host's name.
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
+    /// Name of the lease.
+    #[arg(long, env = "RAILHEAD_LEASE", default_value = "railhead-operator")]
+    lease: String,
+}
+
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let client = Client::try_default()
+        .await
+        .context("no way to the API server: run in a pod or set KUBECONFIG")?;
+    let identity = match options.identity {
+        Some(identity) => identity,
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .context("this host has no name: set --identity")?
+            .trim()
+            .to_owned(),
+    };
+    let metrics = Arc::new(Metrics::new());
+    let synced = Arc::new(AtomicBool::new(false));
+    let (changes_in, changes) = unbounded();
+    // Ends with the process: a watch never ends by itself.
+    let mut watches = JoinSet::new();
+    let world = observe::start(&client, &mut watches, &changes_in);
+    let shown = Shown {
+        metrics: Arc::clone(&metrics),
+        world: world.clone(),
+        synced: Arc::clone(&synced),
+    };
+    let mut lease = leader::apply(client.clone(), &options.namespace, &options.lease, &identity).await?;
+    let lead = async {
+        world.synced().await;
+        synced.store(true, Ordering::Release);
+        info!("knows the cluster; applies for the lease");
+        lease.gained().await?;
+        info!(identity, "leads");
+        metrics.leads();
+        tokio::select! {
+            () = reconcile_all(&client, &world, &metrics, &identity, changes) => {
+                anyhow::bail!("the controllers have ended, which they never should")
+            }
+            lost = lease.lost() => anyhow::bail!(lost),
+        }
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = http::serve(options.http, shown) => result.map_err(Into::into),
+        result = lead => result,
+        _ = watches.join_next() => anyhow::bail!("a watch has ended, which it never should"),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+    // The lease is not handed back: it runs out, so that nothing which this replica still has on the wire can meet a successor.
+}
+
+async fn reconcile_all(
+    client: &Client,
+    world: &World,
+    metrics: &Arc<Metrics>,
+    identity: &str,
+    changes: UnboundedReceiver<Change>,
+) {
+    let announcer = Arc::new(Announcer::new(client.clone(), identity.to_owned()));
+    let (reservations, ledger_worker) = reservations::start(client.clone(), Arc::clone(metrics));
+    let (queues, inboxes) = route::queues();
+    let fabrics = controller::run(
+        "Fabric",
+        world.fabrics.clone(),
+        inboxes.fabrics,
+        Arc::new(fabric::Context {
+            client: client.clone(),
+            world: world.clone(),
+            reservations: reservations.clone(),
+            announcer: Arc::clone(&announcer),
+        }),
+        Arc::clone(metrics),
+        fabric::reconcile,
+    );
+    let networks = controller::run(
+        "TrainingNetwork",
+        world.networks.clone(),
+        inboxes.networks,
+        Arc::new(network::Context {
+            client: client.clone(),
+            world: world.clone(),
+            reservations,
+            announcer: Arc::clone(&announcer),
+        }),
+        Arc::clone(metrics),
+        network::reconcile,
+    );
+    let slices = controller::run(
+        "NetworkSlice",
+        world.slices.clone(),
+        inboxes.slices,
+        Arc::new(slice::Context {
+            client: client.clone(),
+            world: world.clone(),
+        }),
+        Arc::clone(metrics),
+        slice::reconcile,
+    );
+    let classes = controller::run(
+        "QosClass",
+        world.classes.clone(),
+        inboxes.classes,
+        Arc::new(class::Context {
+            world: world.clone(),
+            announcer: Arc::clone(&announcer),
+        }),
+        Arc::clone(metrics),
+        class::reconcile,
+    );
+    let pods = controller::run(
+        "Pod",
+        world.pods.clone(),
+        inboxes.pods,
+        Arc::new(pod::Context {
+            world: world.clone(),
+            announcer,
+        }),
+        Arc::clone(metrics),
+        pod::reconcile,
+    );
+    let router = route::route(world.clone(), queues, changes);
+    tokio::select! {
+        () = fabrics => {}
+        () = networks => {}
+        () = slices => {}
+        () = classes => {}
+        () = pods => {}
+        () = router => {}
+        () = ledger_worker => {}
+    }
+}
