@@ -1,0 +1,64 @@
+//! What all parts of the running agent share.
+
+use std::{path::PathBuf, sync::Arc};
+
+use kube::Client;
+use railhead_host::Sysfs;
+use railhead_plan::Layout;
+use tokio::sync::{Notify, watch};
+
+use crate::{events::Events, functions::Originals, inventory::Inventory, kubelet::Registered, metrics::Metrics};
+
+/// The agent of one node.
+pub struct Agent {
+    /// Name of the node.
+    pub node: String,
+    /// API client.
+    pub client: Client,
+    /// Writes events.
+    pub events: Events,
+    /// Folders of the node.
+    pub layout: Layout,
+    /// Id of this boot.
+    pub boot_id: String,
+    /// The installed CNI binary, run for sandboxes that the runtime has forgotten.
+    pub cni_binary: PathBuf,
+    /// Counters.
+    pub metrics: Metrics,
+    /// The ports, as last seen; `None` until the node's spec is known.
+    pub inventory: watch::Sender<Option<Arc<Inventory>>>,
+    /// What the node does with new claims.
+    pub phase: watch::Sender<Phase>,
+    /// kubelet's last word on the plugin.
+    pub registered: watch::Sender<Registered>,
+    /// Rung when ports, their use or their publication may have changed.
+    pub node_changed: Notify,
+    /// Rung when plans or attachments may have changed.
+    pub attachments_changed: Notify,
+}
+
+/// What the node does with new claims.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// No fabric selects the node, or its ports have not been looked at yet.
+    #[default]
+    Idle,
+    /// Ports are served.
+    Serving,
+    /// Everything is being given back.
+    TearingDown,
+    /// Everything was given back; kubelet is no longer served.
+    TornDown,
+}
+
+impl Agent {
+    /// The records of original states.
+    pub fn originals(&self) -> Originals {
+        Originals::new(&self.layout, &self.boot_id)
+    }
+
+    /// The node's sysfs.
+    pub fn sysfs(&self) -> Sysfs {
+        Sysfs::new(self.layout.sysfs())
+    }
+}

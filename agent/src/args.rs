@@ -1,0 +1,46 @@
+//! Command line and environment. Every flag has an environment variable, so that the DaemonSet needs no arguments.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+
+/// The node agent of Railhead.
+#[derive(Clone, Debug, Parser)]
+#[command(version, about)]
+pub struct Args {
+    /// Name of the node that the agent runs on (downward API: spec.nodeName).
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+
+    /// UID of the agent's pod (downward API: metadata.uid). Two agents of a rolling update then have sockets of their own.
+    #[arg(long, env = "POD_UID")]
+    pub pod_uid: Option<String>,
+
+    /// Name of the agent's pod, shown as the reporting instance of events.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// The CNI binary to install, a path inside the agent's image.
+    #[arg(long, env = "RAILHEAD_CNI_SOURCE", default_value = "/railhead")]
+    pub cni_source: PathBuf,
+
+    /// Where the container runtime looks for CNI binaries.
+    #[arg(long, env = "RAILHEAD_CNI_BIN_DIR", default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+
+    /// Where the container runtime looks for CNI configurations.
+    #[arg(long, env = "RAILHEAD_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+
+    /// Socket of the container runtime (CRI v1), asked whether it has loaded the chain entry.
+    #[arg(long, env = "RAILHEAD_CRI_SOCKET", default_value = "/run/containerd/containerd.sock")]
+    pub cri_socket: PathBuf,
+
+    /// kubelet's root folder.
+    #[arg(long, env = "RAILHEAD_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
+
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env = "RAILHEAD_HTTP", default_value = "0.0.0.0:9809")]
+    pub http: SocketAddr,
+}

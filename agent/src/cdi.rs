@@ -1,0 +1,139 @@
+//! The CDI spec of a claim: what the container runtime adds to the pod's containers.
+//!
+//! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
+
+use railhead_host::{DurableError, remove_durably, replace};
+use railhead_plan::{AttachmentPlan, Layout};
+use serde_json::{Value, json};
+use std::{fs, io, path::PathBuf};
+use thiserror::Error;
+
+/// Kind of all CDI devices.
+const KIND: &str = "railhead.dev/rail";
+/// The oldest CDI version that has everything used here.
+const VERSION: &str = "0.6.0";
+/// The connection manager's device, needed by every RDMA program beside its uverbs device.
+const RDMA_CM: &str = "/dev/infiniband/rdma_cm";
+
+/// Why a spec could not be written or removed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CdiError {
+    /// The folder could not be made.
+    #[error("make the CDI folder {path}: {source}")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file could not be written or removed.
+    #[error("CDI spec: {0}")]
+    File(#[from] DurableError),
+}
+
+/// The fully qualified name of a claim's CDI device.
+pub fn device_id(claim_uid: &str) -> String {
+    format!("{KIND}={claim_uid}")
+}
+
+/// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices.
+pub fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) -> Value {
+    let mut mounts = vec![mount(layout.attachment(&plan.pod.uid), "/run/railhead")];
+    if plan.nccl_file {
+        mounts.push(mount(layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
+    }
+    let mut edits = json!({
+        "env": [
+            format!("RAILHEAD_NETWORK={}", plan.network.name),
+            format!("RAILHEAD_INDEX={}", plan.index),
+            format!("RAILHEAD_PODS={}", plan.pods),
+        ],
+        "mounts": mounts,
+    });
+    if !uverbs.is_empty() {
+        let nodes: Vec<Value> = uverbs
+            .iter()
+            .map(String::as_str)
+            .chain([RDMA_CM])
+            .map(|path| json!({ "path": path }))
+            .collect();
+        edits["deviceNodes"] = Value::Array(nodes);
+    }
+    json!({
+        "cdiVersion": VERSION,
+        "kind": KIND,
+        "devices": [{ "name": plan.claim_uid, "containerEdits": edits }],
+    })
+}
+
+fn mount(source: PathBuf, target: &str) -> Value {
+    json!({
+        "hostPath": source,
+        "containerPath": target,
+        "options": ["ro", "nosuid", "nodev", "bind"],
+    })
+}
+
+/// Writes a claim's spec by rename, so that the runtime never reads half of it.
+pub fn write(layout: &Layout, claim_uid: &str, spec: &Value) -> Result<(), CdiError> {
+    let folder = layout.cdi();
+    fs::create_dir_all(&folder).map_err(|source| CdiError::Folder { path: folder, source })?;
+    // Not secret, and read by tools that run as other users.
+    Ok(replace(
+        &layout.cdi_spec(claim_uid),
+        spec.to_string().as_bytes(),
+        0o644,
+    )?)
+}
+
+/// Removes a claim's spec; an absent one is fine.
+pub fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
+    match remove_durably(&layout.cdi_spec(claim_uid)) {
+        // The folder itself is absent.
+        Err(DurableError::Remove { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => Ok(removed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::tests::plan;
+
+    #[test]
+    fn a_pod_gets_its_place_and_sources_that_only_add_makes() {
+        let layout = Layout::default();
+        let plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
+        let spec = spec(&layout, &plan, &[]);
+        let edits = &spec["devices"][0]["containerEdits"];
+        assert_eq!(spec["devices"][0]["name"], "claim-uid-1");
+        assert_eq!(device_id("claim-uid-1"), "railhead.dev/rail=claim-uid-1");
+        assert_eq!(edits["env"][1], "RAILHEAD_INDEX=5");
+        assert_eq!(edits["mounts"][0]["hostPath"], "/run/railhead/attachments/uid-1");
+        assert_eq!(edits["mounts"][1]["containerPath"], "/etc/nccl.conf");
+        assert!(edits.get("deviceNodes").is_none(), "ADD adds them for software RoCE");
+    }
+
+    #[test]
+    fn hardware_rdma_is_in_the_spec_from_the_start_and_nccl_conf_only_on_request() {
+        let mut plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
+        plan.nccl_file = false;
+        let spec = spec(&Layout::default(), &plan, &["/dev/infiniband/uverbs3".to_owned()]);
+        let edits = &spec["devices"][0]["containerEdits"];
+        assert_eq!(edits["deviceNodes"][0]["path"], "/dev/infiniband/uverbs3");
+        assert_eq!(edits["deviceNodes"][1]["path"], "/dev/infiniband/rdma_cm");
+        assert_eq!(edits["mounts"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn removing_is_fine_without_a_spec_and_without_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        remove(&layout, "claim").unwrap();
+        write(&layout, "claim", &json!({})).unwrap();
+        remove(&layout, "claim").unwrap();
+        assert!(!layout.cdi_spec("claim").exists());
+    }
+}

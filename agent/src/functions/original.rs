@@ -1,0 +1,349 @@
+//! How ports and functions were before Railhead touched them, in files that outlive the agent.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use railhead_host::{DurableError, MacAddress, PciAddress, VfSettings, remove_durably, write_durably};
+use railhead_plan::Layout;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use super::{Host, HostError};
+
+/// The version that this release writes. Others are read as if absent: a record is only worth its own boot.
+const VERSION: u32 = 1;
+
+/// How a function was. MAC addresses of functions are often random at creation, so nobody else remembers them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionOriginal {
+    /// Format version.
+    pub version: u32,
+    /// The boot in which it was seen; a reboot makes functions anew.
+    pub boot_id: String,
+    /// PCI address of the VF.
+    pub pci_address: PciAddress,
+    /// PCI address of its PF.
+    pub pf_pci_address: PciAddress,
+    /// Number on the PF.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// The function's own MAC address.
+    pub mac: Option<MacAddress>,
+    /// MTU.
+    pub mtu: u32,
+    /// Whether the interface was up.
+    pub up: bool,
+    /// Alternative names.
+    pub altnames: Vec<String>,
+    /// Interface alias.
+    pub alias: Option<String>,
+    /// What the PF enforced; its `mac` is the administrative one.
+    pub enforced: VfSettings,
+}
+
+/// How a port was before Railhead made functions on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortOriginal {
+    /// Format version.
+    pub version: u32,
+    /// The boot in which it was seen; a reboot undoes all of it.
+    pub boot_id: String,
+    /// PCI address of the PF.
+    pub pci_address: PciAddress,
+    /// Number of functions.
+    pub functions: u32,
+    /// MTU.
+    pub mtu: u32,
+    /// Whether the interface was up.
+    pub up: bool,
+}
+
+/// Why a record was not written or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OriginalsError {
+    /// The function could not be read.
+    #[error("record the original state of function {function}: {source}")]
+    Observe {
+        /// PCI address.
+        function: PciAddress,
+        /// What happened.
+        #[source]
+        source: HostError,
+    },
+    /// The folder or a file could not be read.
+    #[error("read {path}: {source}")]
+    Read {
+        /// Which path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A record could not be written.
+    #[error(transparent)]
+    Write(#[from] DurableError),
+    /// A record could not be encoded.
+    #[error("encode the record of {pci_address}: {source}")]
+    Encode {
+        /// PCI address.
+        pci_address: PciAddress,
+        /// What happened.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// There is no record of a function that is to be restored.
+    #[error(
+        "there is no record of how function {function} was; restore its name, MAC, MTU and VLAN by hand and delete the plan {plan}"
+    )]
+    Missing {
+        /// PCI address.
+        function: PciAddress,
+        /// The plan that holds the function.
+        plan: PathBuf,
+    },
+}
+
+/// The folder of records.
+#[derive(Clone, Debug)]
+pub struct Originals {
+    folder: PathBuf,
+    boot_id: String,
+}
+
+impl Originals {
+    /// The records of this boot.
+    pub fn new(layout: &Layout, boot_id: &str) -> Self {
+        Self {
+            folder: layout.originals(),
+            boot_id: boot_id.to_owned(),
+        }
+    }
+
+    /// Records a free function as it is now. A record that differs is replaced and the difference logged: Railhead reads
+    /// back what it gives back, so somebody else has changed the function since.
+    pub fn record_function(
+        &self,
+        host: &mut Host,
+        function: &PciAddress,
+        pf: &PciAddress,
+        index: u32,
+        patience: Duration,
+    ) -> Result<FunctionOriginal, OriginalsError> {
+        let observe = |source| OriginalsError::Observe {
+            function: function.clone(),
+            source,
+        };
+        let link = host.function(function, patience).map_err(observe)?;
+        let enforced = host.enforced(pf, index).map_err(observe)?.settings();
+        let original = FunctionOriginal {
+            version: VERSION,
+            boot_id: self.boot_id.clone(),
+            pci_address: function.clone(),
+            pf_pci_address: pf.clone(),
+            index,
+            name: link.name,
+            mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+            altnames: link.altnames,
+            alias: link.alias,
+            enforced,
+        };
+        match self.function(function)? {
+            Some(known) if known == original => return Ok(original),
+            Some(known) => tracing::warn!(
+                function = %function, ?known, now = ?original,
+                "a free function is not as Railhead left it; its present state is what will be given back"
+            ),
+            None => {}
+        }
+        self.write(&Self::function_file(function), function, &original)?;
+        Ok(original)
+    }
+
+    /// The record of a function, if there is one of this boot.
+    pub fn function(&self, function: &PciAddress) -> Result<Option<FunctionOriginal>, OriginalsError> {
+        let record: Option<FunctionOriginal> = self.read(&Self::function_file(function))?;
+        Ok(record.filter(|record| record.version == VERSION && record.boot_id == self.boot_id))
+    }
+
+    /// Records a port before it is changed. The first record of a boot counts.
+    pub fn record_port(&self, original: PortOriginal) -> Result<(), OriginalsError> {
+        if self.port(&original.pci_address)?.is_some() {
+            return Ok(());
+        }
+        let original = PortOriginal {
+            version: VERSION,
+            boot_id: self.boot_id.clone(),
+            ..original
+        };
+        let pci_address = original.pci_address.clone();
+        self.write(&Self::port_file(&pci_address), &pci_address, &original)
+    }
+
+    /// The record of a port, if there is one of this boot.
+    pub fn port(&self, port: &PciAddress) -> Result<Option<PortOriginal>, OriginalsError> {
+        let record: Option<PortOriginal> = self.read(&Self::port_file(port))?;
+        Ok(record.filter(|record| record.version == VERSION && record.boot_id == self.boot_id))
+    }
+
+    /// All ports that were changed in this boot.
+    pub fn ports(&self) -> Result<Vec<PortOriginal>, OriginalsError> {
+        let mut ports = Vec::new();
+        for name in self.names()? {
+            if let Some(pci) = name.strip_prefix("port-").and_then(|n| n.strip_suffix(".json"))
+                && let Ok(pci) = pci.parse()
+                && let Some(port) = self.port(&pci)?
+            {
+                ports.push(port);
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Forgets a function, for example because it no longer exists.
+    pub fn forget_function(&self, function: &PciAddress) -> Result<(), OriginalsError> {
+        Ok(remove_durably(&self.folder.join(Self::function_file(function)))?)
+    }
+
+    /// Forgets a port that was given back.
+    pub fn forget_port(&self, port: &PciAddress) -> Result<(), OriginalsError> {
+        Ok(remove_durably(&self.folder.join(Self::port_file(port)))?)
+    }
+
+    /// Forgets every function: nothing of Railhead is left on the node.
+    pub fn forget_all_functions(&self) -> Result<(), OriginalsError> {
+        for name in self.names()? {
+            if name.starts_with("function-") {
+                remove_durably(&self.folder.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes records of earlier boots.
+    pub fn forget_earlier_boots(&self) -> Result<(), OriginalsError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Boot {
+            boot_id: String,
+        }
+        for name in self.names()? {
+            let boot: Option<Boot> = self.read(&name)?;
+            if boot.is_some_and(|boot| boot.boot_id != self.boot_id) {
+                remove_durably(&self.folder.join(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn function_file(function: &PciAddress) -> String {
+        format!("function-{function}.json")
+    }
+
+    fn port_file(port: &PciAddress) -> String {
+        format!("port-{port}.json")
+    }
+
+    fn names(&self) -> Result<Vec<String>, OriginalsError> {
+        let error = |source| OriginalsError::Read {
+            path: self.folder.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(error(source)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(error)?.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".json") && !name.starts_with('.') {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// A record that cannot be decoded counts as absent: it was written whole, so it is of a release too far away.
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, OriginalsError> {
+        let path = self.folder.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(OriginalsError::Read { path, source }),
+        }
+    }
+
+    fn write<T: Serialize>(&self, name: &str, pci_address: &PciAddress, record: &T) -> Result<(), OriginalsError> {
+        let bytes = serde_json::to_vec_pretty(record).map_err(|source| OriginalsError::Encode {
+            pci_address: pci_address.clone(),
+            source,
+        })?;
+        create_private(&self.folder)?;
+        Ok(write_durably(&self.folder.join(name), &bytes, 0o600)?)
+    }
+}
+
+/// Makes a folder that only root may enter.
+fn create_private(folder: &Path) -> Result<(), OriginalsError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| OriginalsError::Read {
+            path: folder.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(functions: u32) -> PortOriginal {
+        PortOriginal {
+            version: 0,
+            boot_id: String::new(),
+            pci_address: "0000:18:00.0".parse().unwrap(),
+            functions,
+            mtu: 1500,
+            up: false,
+        }
+    }
+
+    #[test]
+    fn the_first_record_of_a_port_counts_and_another_boot_voids_it() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        let originals = Originals::new(&layout, "boot-1");
+        originals.record_port(port(0)).unwrap();
+        originals.record_port(port(4)).unwrap();
+        assert_eq!(originals.ports().unwrap()[0].functions, 0);
+
+        let rebooted = Originals::new(&layout, "boot-2");
+        assert!(rebooted.ports().unwrap().is_empty());
+        rebooted.forget_earlier_boots().unwrap();
+        assert!(originals.ports().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_counts_as_absent() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        fs::create_dir_all(layout.originals()).unwrap();
+        fs::write(layout.originals().join("port-0000:18:00.0.json"), "{").unwrap();
+        let originals = Originals::new(&layout, "boot-1");
+        originals.record_port(port(2)).unwrap();
+        assert_eq!(originals.ports().unwrap()[0].functions, 2);
+    }
+}

@@ -1,0 +1,157 @@
+//! Makes functions where the fabric says that Railhead manages them and a port has none.
+
+use std::time::{Duration, Instant};
+
+use railhead_host::{NetlinkError, PciAddress, SysfsError};
+use thiserror::Error;
+
+use super::FoundPort;
+use crate::functions::{Host, HostError, Originals, OriginalsError, PortOriginal};
+
+/// How long a driver may take to bring up the interfaces of new functions.
+const APPEAR: Duration = Duration::from_secs(20);
+
+/// Why a port's functions could not be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The port could not be changed over netlink.
+    #[error("port {port}: {source}")]
+    Link {
+        /// PCI address.
+        port: PciAddress,
+        /// What happened.
+        #[source]
+        source: NetlinkError,
+    },
+    /// The port or a function could not be read.
+    #[error("port {port}: {source}")]
+    Host {
+        /// PCI address.
+        port: PciAddress,
+        /// What happened.
+        #[source]
+        source: HostError,
+    },
+    /// The kernel refused the functions.
+    #[error("port {port}: make {count} functions: {source}; is SR-IOV enabled in the firmware (pci=realloc, IOMMU)?")]
+    Refused {
+        /// PCI address.
+        port: PciAddress,
+        /// How many.
+        count: u32,
+        /// What happened.
+        #[source]
+        source: SysfsError,
+    },
+    /// The record of the original state failed; nothing was changed.
+    #[error("port {port}: {source}")]
+    Record {
+        /// PCI address.
+        port: PciAddress,
+        /// What happened.
+        #[source]
+        source: OriginalsError,
+    },
+    /// Functions exist but have no interface.
+    #[error(
+        "port {port}: function {function} has no interface {} s after it was made; is its driver installed?", APPEAR.as_secs()
+    )]
+    NoInterface {
+        /// PCI address.
+        port: PciAddress,
+        /// PCI address of the function.
+        function: PciAddress,
+    },
+}
+
+/// Brings `port` up with at least `mtu` and makes its functions if it has none. Returns whether functions were made.
+///
+/// The port goes up before its functions exist: one that came up while its port was down may stay without a signal for
+/// ever (igbvf).
+pub fn create_functions(
+    host: &mut Host,
+    originals: &Originals,
+    port: &FoundPort,
+    mtu: u32,
+) -> Result<bool, CreateError> {
+    let address = &port.pci_address;
+    let host_error = |source| CreateError::Host {
+        port: address.clone(),
+        source,
+    };
+    let link_error = |source| CreateError::Link {
+        port: address.clone(),
+        source,
+    };
+    let record_error = |source| CreateError::Record {
+        port: address.clone(),
+        source,
+    };
+    let Some(link) = host.route.link_of(address).map_err(link_error)? else {
+        return Err(host_error(HostError::NoPortLink { port: address.clone() }));
+    };
+    let count = port.rail.vfs.min(port.total_functions);
+    let make = port.functions.is_empty() && count > 0;
+    if make || !link.up || link.mtu < mtu {
+        let original = PortOriginal {
+            version: 0,
+            boot_id: String::new(),
+            pci_address: address.clone(),
+            functions: u32::try_from(port.functions.len()).unwrap_or(u32::MAX),
+            mtu: link.mtu,
+            up: link.up,
+        };
+        originals.record_port(original).map_err(record_error)?;
+    }
+    if link.mtu < mtu {
+        host.route.set_mtu(link.index, mtu).map_err(link_error)?;
+    }
+    if !link.up {
+        host.route.set_up(link.index, true).map_err(link_error)?;
+    }
+    if !make {
+        return Ok(false);
+    }
+    host.sysfs
+        .set_num_vfs(address, count)
+        .map_err(|source| CreateError::Refused {
+            port: address.clone(),
+            count,
+            source,
+        })?;
+    record_new(host, originals, address, record_error)?;
+    tracing::info!(port = %address, count, "made virtual functions");
+    Ok(true)
+}
+
+/// Waits for every new function's interface and records its state.
+fn record_new(
+    host: &mut Host,
+    originals: &Originals,
+    port: &PciAddress,
+    record_error: impl Fn(OriginalsError) -> CreateError,
+) -> Result<(), CreateError> {
+    let start = Instant::now();
+    let functions = host.sysfs.virtual_functions(port).map_err(|source| CreateError::Host {
+        port: port.clone(),
+        source: source.into(),
+    })?;
+    for function in functions {
+        let patience = APPEAR.saturating_sub(start.elapsed());
+        originals.forget_function(&function.address).map_err(&record_error)?;
+        originals
+            .record_function(host, &function.address, port, function.index, patience)
+            .map_err(|source| match source {
+                OriginalsError::Observe {
+                    source: HostError::NotHome { function, .. },
+                    ..
+                } => CreateError::NoInterface {
+                    port: port.clone(),
+                    function,
+                },
+                source => record_error(source),
+            })?;
+    }
+    Ok(())
+}

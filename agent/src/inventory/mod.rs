@@ -1,0 +1,79 @@
+//! The node's ports and functions, as the kernel shows them now.
+
+mod create;
+mod observe;
+
+use railhead_crds::{Bandwidth, NodeRail};
+use railhead_host::PciAddress;
+
+pub use create::{CreateError, create_functions};
+pub use observe::{ObserveError, observe};
+
+/// What was found for the rails that the node should have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Fabric that the node belongs to.
+    pub fabric: String,
+    /// Ports by rail id.
+    pub ports: Vec<FoundPort>,
+    /// Rails without a port.
+    pub missing: Vec<MissingPort>,
+}
+
+impl Inventory {
+    /// The port of a rail.
+    pub fn port(&self, rail: u32) -> Option<&FoundPort> {
+        self.ports.iter().find(|port| port.rail.id == rail)
+    }
+}
+
+/// A rail's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundPort {
+    /// What the fabric says about it.
+    pub rail: NodeRail,
+    /// PCI address of the PF.
+    pub pci_address: PciAddress,
+    /// Interface name.
+    pub netdev: String,
+    /// Kernel driver.
+    pub driver: String,
+    /// Speed of the link: now, or while it is down the last one seen.
+    pub speed: Option<Bandwidth>,
+    /// Whether the link has a signal.
+    pub carrier: bool,
+    /// MTU.
+    pub mtu: Option<u32>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// PCIe root complex.
+    pub pcie_root: Option<String>,
+    /// RDMA device of the port.
+    pub rdma_device: Option<String>,
+    /// How many functions the hardware can have.
+    pub total_functions: u32,
+    /// Functions by number.
+    pub functions: Vec<FoundFunction>,
+}
+
+/// A function of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundFunction {
+    /// PCI address.
+    pub pci_address: PciAddress,
+    /// Number on the PF.
+    pub index: u32,
+    /// Whether its interface is in the host's namespace.
+    pub home: bool,
+    /// Its own RDMA device.
+    pub rdma_device: Option<String>,
+}
+
+/// A rail for which the node has no port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingPort {
+    /// What the fabric says about it.
+    pub rail: NodeRail,
+    /// Why.
+    pub message: String,
+}

@@ -1,0 +1,167 @@
+//! The NodeNetwork's status: pure.
+
+use std::collections::BTreeSet;
+
+use railhead_crds::{NodeNetworkStatus, NodePort, NodeSummary, PortHealth, PortVfs};
+
+use crate::{
+    conditions::Finding,
+    inventory::{FoundPort, Inventory},
+};
+
+/// Ports and summary.
+pub(super) fn ports(inventory: &Inventory, taken: &BTreeSet<String>) -> NodeNetworkStatus {
+    let ports: Vec<NodePort> = inventory.ports.iter().map(|port| node_port(port, taken)).collect();
+    let healthy = ports.iter().filter(|port| port.state == PortHealth::Healthy).count();
+    let (used, total) = ports.iter().fold((0, 0), |(used, total), port| {
+        (used + port.vfs.used, total + port.vfs.total)
+    });
+    NodeNetworkStatus {
+        summary: Some(NodeSummary {
+            rails: format!("{healthy}/{}", ports.len() + inventory.missing.len()),
+            vfs: format!("{used}/{total}"),
+        }),
+        ports,
+        ..NodeNetworkStatus::default()
+    }
+}
+
+fn node_port(port: &FoundPort, taken: &BTreeSet<String>) -> NodePort {
+    let used = port
+        .functions
+        .iter()
+        .filter(|function| taken.contains(function.pci_address.as_str()))
+        .count();
+    let (state, message) = health(port);
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    NodePort {
+        rail: port.rail.id,
+        pci_address: port.pci_address.to_string(),
+        netdev: port.netdev.clone(),
+        driver: port.driver.clone(),
+        speed: port.speed,
+        rdma_device: port.rdma_device.clone(),
+        numa_node: port.numa_node,
+        vfs: PortVfs {
+            used: number(used),
+            total: number(port.functions.len()),
+        },
+        state,
+        message,
+    }
+}
+
+fn health(port: &FoundPort) -> (PortHealth, Option<String>) {
+    let name = format!("{} ({})", port.pci_address, port.netdev);
+    let wanted = port.rail.vfs.min(port.total_functions);
+    let found = port.functions.len();
+    if !port.carrier {
+        let message = format!("port {name} has no link; look at cable and switch port");
+        return (PortHealth::Down, Some(message));
+    }
+    if found == 0 || u32::try_from(found).is_ok_and(|found| found < wanted) {
+        let message = format!(
+            "port {name} has {found} of {wanted} functions; make them (sriov_numvfs) or set management.vfs: Managed on the Fabric"
+        );
+        return (PortHealth::NoVfs, Some(message));
+    }
+    match (port.speed, port.rail.speed) {
+        (Some(speed), Some(expected)) if speed < expected => {
+            let message = format!("port {name} runs at {speed}, the fabric expects {expected}");
+            (PortHealth::Slow, Some(message))
+        }
+        _ => (PortHealth::Healthy, None),
+    }
+}
+
+/// The Ready condition: the first thing that somebody has to look at.
+pub(super) fn ready(
+    inventory: &Inventory,
+    status: &NodeNetworkStatus,
+    problems: &[String],
+    chained: &Finding,
+    registered: bool,
+) -> Finding {
+    let no = |reason, message: String| Finding::no("Ready", reason, message);
+    if !inventory.missing.is_empty() {
+        let messages: Vec<&str> = inventory.missing.iter().map(|port| port.message.as_str()).collect();
+        return no("PortMissing", messages.join("; "));
+    }
+    if !problems.is_empty() {
+        return no("FunctionsMissing", problems.join("; "));
+    }
+    for (state, reason) in [
+        (PortHealth::NoVfs, "FunctionsMissing"),
+        (PortHealth::Down, "PortDown"),
+        (PortHealth::Slow, "PortSlow"),
+    ] {
+        let messages: Vec<String> = status
+            .ports
+            .iter()
+            .filter(|port| port.state == state)
+            .filter_map(|port| port.message.clone())
+            .collect();
+        if !messages.is_empty() {
+            return no(reason, messages.join("; "));
+        }
+    }
+    if !chained.holds {
+        return no(chained.reason, chained.message.clone());
+    }
+    if !registered {
+        return no("NotRegistered", "kubelet has not registered the plugin yet".to_owned());
+    }
+    Finding::yes("Ready", "Ready", format!("{} rails", status.ports.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inventory::MissingPort, publish::slice::tests::port};
+    use railhead_crds::Bandwidth;
+
+    fn inventory(ports: Vec<FoundPort>) -> Inventory {
+        Inventory {
+            fabric: "backend".to_owned(),
+            ports,
+            missing: Vec::new(),
+        }
+    }
+
+    fn reason(inventory: &Inventory, chained: &Finding, registered: bool) -> (bool, &'static str) {
+        let status = ports(inventory, &BTreeSet::new());
+        let ready = ready(inventory, &status, &[], chained, registered);
+        (ready.holds, ready.reason)
+    }
+
+    #[test]
+    fn ready_names_the_first_thing_to_look_at() {
+        let chained = Finding::yes("ChainReady", "Loaded", "");
+        let unchained = Finding::no("ChainReady", "ChainOverwritten", "");
+        let good = inventory(vec![port(true, Some(1000), 7)]);
+        assert_eq!(reason(&good, &chained, true), (true, "Ready"));
+        assert_eq!(reason(&good, &chained, false), (false, "NotRegistered"));
+        assert_eq!(reason(&good, &unchained, true), (false, "ChainOverwritten"));
+        let down = inventory(vec![port(false, Some(1000), 7)]);
+        assert_eq!(reason(&down, &chained, true), (false, "PortDown"));
+        let few = inventory(vec![port(true, Some(1000), 3)]);
+        assert_eq!(reason(&few, &chained, true), (false, "FunctionsMissing"));
+        let mut slow = port(true, Some(1000), 7);
+        slow.rail.speed = Some(Bandwidth::from_mbps(10_000));
+        assert_eq!(reason(&inventory(vec![slow]), &chained, true), (false, "PortSlow"));
+        let mut missing = good;
+        missing.missing.push(MissingPort {
+            rail: missing.ports[0].rail.clone(),
+            message: "rail1: no port".to_owned(),
+        });
+        assert_eq!(reason(&missing, &chained, true), (false, "PortMissing"));
+    }
+
+    #[test]
+    fn the_summary_counts_rails_and_functions() {
+        let inventory = inventory(vec![port(true, Some(1000), 7)]);
+        let taken = BTreeSet::from(["0000:02:10.0".to_owned(), "0000:09:10.0".to_owned()]);
+        let summary = ports(&inventory, &taken).summary.unwrap();
+        assert_eq!((summary.rails.as_str(), summary.vfs.as_str()), ("1/1", "1/7"));
+    }
+}

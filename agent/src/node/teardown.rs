@@ -1,0 +1,190 @@
+//! Gives back everything that Railhead changed on the node, when the Fabric is being uninstalled.
+//!
+//! Order: no claim may come any more (kubelet, scheduler), the entry, the functions, the binary. Refused while a plan exists.
+
+use std::sync::Arc;
+
+use railhead_crds::{NodeNetwork, NodeNetworkStatus};
+use railhead_host::{FunctionLock, NetlinkError, PciAddress, SysfsError};
+use railhead_plan::AttachmentPlan;
+use thiserror::Error;
+
+use crate::{
+    agent::{Agent, Phase},
+    chain::{Chain, ChainError},
+    conditions::Finding,
+    functions::{Host, HostError, OriginalsError, PortOriginal},
+    plans::{self, PlansError},
+    publish::{self, PublishError},
+};
+
+/// Type of the condition that the uninstall hook waits for.
+const TORN_DOWN: &str = "TornDown";
+
+/// Why the node is not as before yet. It is tried again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+enum TeardownError {
+    #[error("{count} pods are attached on this node ({pods}); end them first")]
+    Attached { count: usize, pods: String },
+    #[error(transparent)]
+    Plans(#[from] PlansError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error("give back port {port}: {source}")]
+    Sysfs {
+        port: PciAddress,
+        #[source]
+        source: SysfsError,
+    },
+    #[error("give back port {port}: {source}")]
+    Link {
+        port: PciAddress,
+        #[source]
+        source: NetlinkError,
+    },
+    #[error(
+        "port {port}: function {function} is not on the host; end what uses it, its interface would vanish without an error"
+    )]
+    InUse { port: PciAddress, function: PciAddress },
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Originals(#[from] OriginalsError),
+    #[error("take the node's lock: {0}")]
+    Lock(#[from] railhead_host::LockError),
+    #[error("the agent's work on the node panicked; see its log")]
+    Panicked,
+}
+
+/// One pass. Returns whether nothing is left to do.
+pub(super) async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> bool {
+    if *agent.phase.borrow() == Phase::TornDown {
+        return true;
+    }
+    agent.phase.send_replace(Phase::TearingDown);
+    let (findings, done) = match teardown(agent, chain).await {
+        Ok(()) => {
+            tracing::info!("gave back everything that Railhead changed on this node");
+            let torn_down = Finding::yes(TORN_DOWN, "TornDown", "the node is as before");
+            (vec![not_ready(), torn_down], true)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the node is not as before yet");
+            let reason = match &error {
+                TeardownError::Attached { .. } => "AttachmentsLeft",
+                _ => "Failed",
+            };
+            let torn_down = Finding::no(TORN_DOWN, reason, error.to_string());
+            (vec![not_ready(), torn_down], false)
+        }
+    };
+    if done {
+        agent.inventory.send_replace(None);
+        agent.phase.send_replace(Phase::TornDown);
+    }
+    super::report(agent, network, NodeNetworkStatus::default(), findings).await;
+    done
+}
+
+fn not_ready() -> Finding {
+    Finding::no("Ready", "TearingDown", "the Fabric says teardown: true")
+}
+
+async fn teardown(agent: &Arc<Agent>, chain: &mut Chain) -> Result<(), TeardownError> {
+    publish::withdraw(&agent.client, &agent.node).await?;
+    refuse_while_attached(&plans::all(&agent.layout)?)?;
+    chain.remove_entry().await?;
+    let worker = agent.clone();
+    tokio::task::spawn_blocking(move || give_back_ports(&worker))
+        .await
+        .map_err(|_| TeardownError::Panicked)??;
+    chain.remove_binary().await?;
+    Ok(())
+}
+
+fn refuse_while_attached(plans: &[AttachmentPlan]) -> Result<(), TeardownError> {
+    if plans.is_empty() {
+        return Ok(());
+    }
+    let pods: Vec<String> = plans
+        .iter()
+        .take(5)
+        .map(|plan| format!("{}/{}", plan.pod.namespace, plan.pod.name))
+        .collect();
+    Err(TeardownError::Attached {
+        count: plans.len(),
+        pods: pods.join(", "),
+    })
+}
+
+fn give_back_ports(agent: &Agent) -> Result<(), TeardownError> {
+    let path = agent.layout.locks().join("node.lock");
+    let _lock = FunctionLock::take(&path, std::time::Duration::from_secs(10))?;
+    // Again under the lock under which Prepare writes plans.
+    refuse_while_attached(&plans::all(&agent.layout)?)?;
+    let originals = agent.originals();
+    let mut host = Host::open(agent.sysfs())?;
+    for port in originals.ports()? {
+        if host.sysfs.exists(&port.pci_address) {
+            give_back_port(agent, &mut host, &port)?;
+        }
+        originals.forget_port(&port.pci_address)?;
+    }
+    originals.forget_all_functions()?;
+    Ok(())
+}
+
+fn give_back_port(agent: &Agent, host: &mut Host, original: &PortOriginal) -> Result<(), TeardownError> {
+    let port = &original.pci_address;
+    let sysfs_error = |source| TeardownError::Sysfs {
+        port: port.clone(),
+        source,
+    };
+    let link_error = |source| TeardownError::Link {
+        port: port.clone(),
+        source,
+    };
+    let functions = host.sysfs.virtual_functions(port).map_err(sysfs_error)?;
+    let ours = u32::try_from(functions.len()).is_ok_and(|count| count != original.functions);
+    if ours {
+        for function in functions {
+            // A function that somebody else took into a namespace would vanish from there.
+            if function.driver.is_some() && function.link.is_none() {
+                return Err(TeardownError::InUse {
+                    port: port.clone(),
+                    function: function.address,
+                });
+            }
+            agent.originals().forget_function(&function.address)?;
+        }
+        host.sysfs.set_num_vfs(port, original.functions).map_err(sysfs_error)?;
+    }
+    if let Some(link) = host.route.link_of(port).map_err(link_error)? {
+        if link.mtu != original.mtu {
+            host.route.set_mtu(link.index, original.mtu).map_err(link_error)?;
+        }
+        if link.up && !original.up {
+            host.route.set_up(link.index, false).map_err(link_error)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_with_pods_is_not_torn_down_and_the_pods_are_named() {
+        assert!(refuse_while_attached(&[]).is_ok());
+        let plan = plans::tests::plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let error = refuse_while_attached(&[plan]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "1 pods are attached on this node (team-a/llama-5); end them first"
+        );
+    }
+}

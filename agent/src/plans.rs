@@ -1,0 +1,214 @@
+//! The plans on this node: the agent's only memory of which pod holds which function.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use railhead_host::{DurableError, remove_durably, write_durably};
+use railhead_plan::{AttachmentPlan, Layout};
+use thiserror::Error;
+
+/// Why plans could not be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PlansError {
+    /// The folder or a file could not be read or made.
+    #[error("read {path}: {source}")]
+    Read {
+        /// Which path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A plan could not be written or removed.
+    #[error(transparent)]
+    Write(#[from] DurableError),
+    /// A plan could not be encoded.
+    #[error("encode the plan of pod {pod}: {source}")]
+    Encode {
+        /// Namespace and name.
+        pod: String,
+        /// What happened.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// All plans of this node, of this boot and of earlier ones. A file that cannot be read as a plan is logged and left out:
+/// ADD refuses it too, and the pod has to be made again.
+pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
+    let folder = layout.plans();
+    let error = |source| PlansError::Read {
+        path: folder.clone(),
+        source,
+    };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(error(source)),
+    };
+    let mut plans = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(error)?.path();
+        if let Some(plan) = read(&path)? {
+            plans.push(plan);
+        }
+    }
+    plans.sort_by(|a, b| a.pod.uid.cmp(&b.pod.uid));
+    Ok(plans)
+}
+
+fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with('.') || !name.ends_with(".json") {
+        return Ok(None);
+    }
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(PlansError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    match AttachmentPlan::parse(&bytes) {
+        Ok(plan) => Ok(Some(plan)),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "a plan cannot be read");
+            Ok(None)
+        }
+    }
+}
+
+/// The plan of a claim.
+pub fn of_claim(layout: &Layout, claim_uid: &str) -> Result<Option<AttachmentPlan>, PlansError> {
+    Ok(all(layout)?.into_iter().find(|plan| plan.claim_uid == claim_uid))
+}
+
+/// The PCI addresses of all functions that a plan of this boot names.
+pub fn functions_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<String> {
+    plans
+        .iter()
+        .filter(|plan| plan.boot_id == boot_id)
+        .flat_map(|plan| plan.rails.iter().map(|rail| rail.vf.pci_address.clone()))
+        .collect()
+}
+
+/// Writes a pod's plan.
+pub fn write(layout: &Layout, plan: &AttachmentPlan) -> Result<(), PlansError> {
+    let bytes = serde_json::to_vec_pretty(plan).map_err(|source| PlansError::Encode {
+        pod: format!("{}/{}", plan.pod.namespace, plan.pod.name),
+        source,
+    })?;
+    make_folders(layout)?;
+    Ok(write_durably(&layout.plan(&plan.pod.uid), &bytes, 0o600)?)
+}
+
+/// Removes a pod's plan; an absent one is fine.
+pub fn remove(layout: &Layout, pod_uid: &str) -> Result<(), PlansError> {
+    Ok(remove_durably(&layout.plan(pod_uid))?)
+}
+
+/// Makes the folders that agent and CNI binary share, for root only. Pods reach their own attachment folder by a bind
+/// mount, which asks for no permission on the way.
+pub fn make_folders(layout: &Layout) -> Result<(), PlansError> {
+    for path in [
+        layout.plans(),
+        layout.locks(),
+        layout.attachments(),
+        layout.journals(),
+        layout.originals(),
+    ] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|source| PlansError::Read { path, source })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use railhead_plan::{NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan};
+
+    use super::*;
+
+    /// A plan on rails 0 and 1.
+    pub(crate) fn plan(pod_uid: &str, boot_id: &str, functions: [&str; 2]) -> AttachmentPlan {
+        let rail = |rail: u32, function: &str| RailPlan {
+            rail,
+            name: format!("rail{rail}"),
+            vf: VfPlan {
+                pci_address: function.to_owned(),
+                pf_pci_address: "0000:18:00.0".to_owned(),
+                index: 3,
+                vlan: Some(Vlan { id: 1012, pcp: 3 }),
+                max_rate_mbps: 400,
+                min_rate_mbps: 0,
+                spoof_check: true,
+                trust: false,
+            },
+            mac: "02:00:00:00:00:01".to_owned(),
+            mtu: 9000,
+            addresses: vec![format!("10.{rail}.64.5/16").parse().unwrap()],
+            on_link: Vec::new(),
+            gateway: None,
+            table: 1000 + rail,
+            rdma: RdmaPlan::Soft {
+                device: format!("rxe{pod_uid}r{rail}"),
+            },
+        };
+        AttachmentPlan {
+            version: PLAN_VERSION,
+            boot_id: boot_id.to_owned(),
+            pod: PodRef {
+                namespace: "team-a".to_owned(),
+                name: "llama-5".to_owned(),
+                uid: pod_uid.to_owned(),
+            },
+            claim_uid: format!("claim-{pod_uid}"),
+            network: NetworkRef {
+                name: "llama".to_owned(),
+                uid: "7f3a9c21".to_owned(),
+            },
+            slice_name: "llama-7f3a9c21".to_owned(),
+            index: 5,
+            pods: 32,
+            rails: vec![rail(0, functions[0]), rail(1, functions[1])],
+            nccl_file: true,
+            nccl: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_plan_is_found_by_its_claim_and_a_damaged_one_hides_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        assert!(all(&layout).unwrap().is_empty());
+        let written = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
+        write(&layout, &written).unwrap();
+        fs::write(layout.plan("half"), "{\"version\":1,").unwrap();
+        assert_eq!(of_claim(&layout, "claim-uid-1").unwrap(), Some(written));
+        assert_eq!(all(&layout).unwrap().len(), 1);
+        remove(&layout, "uid-1").unwrap();
+        remove(&layout, "uid-1").unwrap();
+        assert!(of_claim(&layout, "claim-uid-1").unwrap().is_none());
+    }
+
+    #[test]
+    fn plans_of_an_earlier_boot_hold_no_function() {
+        let plans = [
+            plan("a", "now", ["0000:18:00.3", "0000:19:00.3"]),
+            plan("b", "before", ["0000:18:00.4", "0000:19:00.4"]),
+        ];
+        let taken = functions_taken(&plans, "now");
+        assert!(taken.contains("0000:18:00.3") && !taken.contains("0000:18:00.4"));
+    }
+}

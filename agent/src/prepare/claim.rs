@@ -1,0 +1,188 @@
+//! Which pod a claim is for, which network it joins, and whether it may. All of it is read from the API server now: what
+//! a cache says may be of an earlier pod.
+
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{core::v1::Pod, resource::v1::ResourceClaim},
+};
+use kube::{Api, Client, Resource, ResourceExt};
+use railhead_crds::{NetworkSlice, TrainingNetwork, names};
+use railhead_planner::claim::{self, ClaimRefused, RailAllocation};
+use serde::de::DeserializeOwned;
+
+use super::PrepareError;
+use crate::{agent::Agent, kubelet::ClaimRef};
+
+/// How often a slice that is being reserved is looked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// A pod with a checked claim.
+#[derive(Debug)]
+pub(super) struct Entitled {
+    pub(super) pod: Pod,
+    pub(super) network: TrainingNetwork,
+    pub(super) slice: NetworkSlice,
+    pub(super) rails: Vec<RailAllocation>,
+}
+
+/// Reads everything about a claim and checks it.
+pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Instant) -> Result<Entitled, PrepareError> {
+    let client = &agent.client;
+    let namespace = &reference.namespace;
+    let claim: ResourceClaim = get(client, "ResourceClaim", namespace, &reference.name).await?;
+    if claim.metadata.uid.as_deref() != Some(&reference.uid) {
+        return Err(gone("ResourceClaim", namespace, &reference.name, &reference.uid));
+    }
+    let (pod_name, pod_uid) = consumer(&claim)?;
+    let pod: Pod = get(client, "Pod", namespace, &pod_name).await?;
+    check_pod(&pod, &pod_uid, &agent.node)?;
+    let (network_name, network_uid) = claim::network_of(&claim)?;
+    let network: TrainingNetwork = get(client, "TrainingNetwork", namespace, &network_name).await?;
+    let slice = slice(client, namespace, &network_name, &network_uid, deadline).await?;
+    let rails = claim::check(&claim, &pod, &network, &slice, &agent.node)?;
+    Ok(Entitled {
+        pod,
+        network,
+        slice,
+        rails,
+    })
+}
+
+/// The one pod that the claim is reserved for. That it is exactly one is for [`claim::check`] to say.
+fn consumer(claim: &ResourceClaim) -> Result<(String, String), ClaimRefused> {
+    claim
+        .status
+        .iter()
+        .flat_map(|status| status.reserved_for.iter().flatten())
+        .find(|consumer| consumer.resource == "pods")
+        .map(|consumer| (consumer.name.clone(), consumer.uid.clone()))
+        .ok_or_else(|| ClaimRefused::Shared {
+            claim: format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any()),
+            consumers: "no pod".to_owned(),
+        })
+}
+
+fn check_pod(pod: &Pod, uid: &str, node: &str) -> Result<(), PrepareError> {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    if pod.metadata.uid.as_deref() != Some(uid) {
+        return Err(gone("Pod", &namespace, &name, uid));
+    }
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")) {
+        return Err(PrepareError::PodEnded { namespace, name });
+    }
+    let found = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.clone())
+        .unwrap_or_default();
+    if found != node {
+        return Err(PrepareError::OtherNode {
+            namespace,
+            name,
+            found,
+            node: node.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The network's slice. The claim's template exists before the reservation, so a quick scheduler can be here first.
+async fn slice(
+    client: &Client,
+    namespace: &str,
+    network: &str,
+    uid: &str,
+    deadline: Instant,
+) -> Result<NetworkSlice, PrepareError> {
+    let name = names::slice(network, uid);
+    let slices: Api<NetworkSlice> = Api::namespaced(client.clone(), namespace);
+    loop {
+        let found = slices.get_opt(&name).await;
+        if let Some(slice) = found.map_err(|source| read("NetworkSlice", namespace, &name, source))? {
+            return Ok(slice);
+        }
+        if Instant::now() + POLL >= deadline {
+            return Err(PrepareError::NoSlice {
+                namespace: namespace.to_owned(),
+                network: network.to_owned(),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn get<K>(client: &Client, kind: &'static str, namespace: &str, name: &str) -> Result<K, PrepareError>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(name).await;
+    found
+        .map_err(|source| read(kind, namespace, name, source))?
+        .ok_or_else(|| gone(kind, namespace, name, "any"))
+}
+
+fn read(kind: &'static str, namespace: &str, name: &str, source: kube::Error) -> PrepareError {
+    PrepareError::Read {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+fn gone(kind: &'static str, namespace: &str, name: &str, uid: &str) -> PrepareError {
+    PrepareError::Gone {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn only_a_living_pod_of_this_node_with_the_reserved_uid_is_prepared() {
+        let good = json!({
+            "metadata": {"name": "llama-5", "namespace": "team-a", "uid": "u1"},
+            "spec": {"nodeName": "gpu-1", "containers": []},
+        });
+        assert!(check_pod(&pod(good.clone()), "u1", "gpu-1").is_ok());
+        let other = check_pod(&pod(good.clone()), "u2", "gpu-1").unwrap_err();
+        assert!(matches!(other, PrepareError::Gone { .. }), "{other}");
+        let elsewhere = check_pod(&pod(good.clone()), "u1", "gpu-2").unwrap_err();
+        assert!(elsewhere.to_string().contains("gpu-1"), "{elsewhere}");
+        let mut ending = good;
+        ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert!(check_pod(&pod(ending), "u1", "gpu-1").is_err());
+    }
+
+    #[test]
+    fn a_claim_that_no_pod_holds_is_refused() {
+        let claim: ResourceClaim = serde_json::from_value(json!({
+            "metadata": {"name": "c", "namespace": "team-a"},
+            "spec": {},
+            "status": {"reservedFor": [
+                {"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": "g", "uid": "1"},
+            ]},
+        }))
+        .unwrap();
+        assert!(consumer(&claim).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! Chooses a free function per rail, writes the plan and programs the functions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use railhead_host::FunctionLock;
+use railhead_plan::{AttachmentPlan, RailPlan};
+use railhead_planner::attachment::{self, FunctionChoice};
+
+use super::{PrepareError, claim::Entitled};
+use crate::{
+    agent::Agent,
+    functions::{self, Host},
+    inventory::{FoundFunction, FoundPort, Inventory},
+    plans,
+};
+
+/// How long the node's lock is waited for: choosing takes milliseconds.
+const NODE_LOCK: Duration = Duration::from_secs(10);
+/// How long a function's lock is waited for: a CNI operation of another sandbox may hold it for seconds.
+const FUNCTION_LOCK: Duration = Duration::from_secs(15);
+
+/// Chooses functions and writes the plan that names them, all under the node's lock: two agents of a rolling update, or
+/// two claims at once, never choose the same one.
+pub(super) async fn choose(
+    agent: &Arc<Agent>,
+    entitled: &Entitled,
+    claim_uid: &str,
+    index: u32,
+) -> Result<AttachmentPlan, PrepareError> {
+    let inventory = agent.inventory.borrow().clone();
+    let inventory = inventory.ok_or_else(|| PrepareError::NoInventory {
+        node: agent.node.clone(),
+    })?;
+    let (agent, claim_uid) = (agent.clone(), claim_uid.to_owned());
+    let (slice, pod) = (entitled.slice.clone(), entitled.pod.clone());
+    let nccl = entitled.network.spec.nccl.clone();
+    let chosen = tokio::task::spawn_blocking(move || {
+        plans::make_folders(&agent.layout).map_err(PrepareError::Plans)?;
+        let path = agent.layout.locks().join("node.lock");
+        let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(PrepareError::Lock)?;
+        let plans = plans::all(&agent.layout).map_err(PrepareError::Plans)?;
+        let taken = plans::functions_taken(&plans, &agent.boot_id);
+        let mut host = Host::open(agent.sysfs()).map_err(PrepareError::Host)?;
+        let mut choices = Vec::new();
+        for rail in &slice.spec.rails {
+            let port = port(&agent, &inventory, rail.id, &rail.name)?;
+            let function = free(&agent, &mut host, port, &taken)?;
+            choices.push(FunctionChoice {
+                rail: rail.id,
+                vf_pci: function.pci_address.to_string(),
+                pf_pci: port.pci_address.to_string(),
+                vf_index: function.index,
+                rdma_device: function.rdma_device.clone(),
+                // Tried when it is programmed: drivers do not say it beforehand.
+                min_rate: true,
+            });
+            agent.originals().record_function(
+                &mut host,
+                &function.pci_address,
+                &port.pci_address,
+                function.index,
+                Duration::from_secs(2),
+            )?;
+        }
+        let plan = attachment::plan(&slice, &pod, &claim_uid, &nccl, index, &agent.boot_id, &choices)?;
+        plans::write(&agent.layout, &plan).map_err(PrepareError::Plans)?;
+        Ok(plan)
+    });
+    chosen.await.map_err(|_| PrepareError::Panicked)?
+}
+
+fn port<'a>(agent: &Agent, inventory: &'a Inventory, rail: u32, name: &str) -> Result<&'a FoundPort, PrepareError> {
+    inventory.port(rail).ok_or_else(|| PrepareError::NoPort {
+        node: agent.node.clone(),
+        rail: name.to_owned(),
+    })
+}
+
+/// A function of the port that no plan names and that is in the host's namespace now.
+fn free(
+    agent: &Agent,
+    host: &mut Host,
+    port: &FoundPort,
+    taken: &BTreeSet<String>,
+) -> Result<FoundFunction, PrepareError> {
+    let functions = host
+        .sysfs
+        .virtual_functions(&port.pci_address)
+        .map_err(PrepareError::Sysfs)?;
+    let functions: Vec<FoundFunction> = functions
+        .into_iter()
+        .map(|function| FoundFunction {
+            home: function.link.is_some(),
+            rdma_device: function.rdma_devices.into_iter().next(),
+            index: function.index,
+            pci_address: function.address,
+        })
+        .collect();
+    first_free(&functions, taken).ok_or_else(|| {
+        let planned = functions
+            .iter()
+            .filter(|function| taken.contains(function.pci_address.as_str()))
+            .count();
+        let away = functions.len() - planned;
+        PrepareError::NoFreeFunction {
+            rail: port.rail.name.clone(),
+            port: port.pci_address.to_string(),
+            total: functions.len(),
+            busy: format!("{planned} held by pods, {away} without interface on the host"),
+            node: agent.node.clone(),
+        }
+    })
+}
+
+fn first_free(functions: &[FoundFunction], taken: &BTreeSet<String>) -> Option<FoundFunction> {
+    functions
+        .iter()
+        .find(|function| function.home && !taken.contains(function.pci_address.as_str()))
+        .cloned()
+}
+
+/// Programs all functions of a plan and writes the plan again where a port cannot enforce a minimum rate. Rails in
+/// parallel: each driver answers in its own time.
+///
+/// The functions of a wired pod are left alone: they are not in this namespace, and ADD has read them back.
+pub(super) async fn program(agent: &Arc<Agent>, mut plan: AttachmentPlan) -> Result<AttachmentPlan, PrepareError> {
+    if agent.layout.record(&plan.pod.uid).exists() {
+        return Ok(plan);
+    }
+    let tasks: Vec<_> = plan
+        .rails
+        .iter()
+        .cloned()
+        .map(|rail| {
+            let agent = agent.clone();
+            tokio::task::spawn_blocking(move || Ok((rail.rail, program_rail(&agent, &rail)?)))
+        })
+        .collect();
+    let mut enforced = BTreeMap::new();
+    let mut failed = None;
+    // All of them end before anything is said: a failure is undone by the caller, and nothing may still be running then.
+    for task in tasks {
+        match task.await.map_err(|_| PrepareError::Panicked) {
+            Ok(Ok((rail, minimum))) => {
+                enforced.insert(rail, minimum);
+            }
+            Ok(Err(error)) | Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if say_what_is_enforced(&mut plan.rails, &enforced) {
+        let (agent, changed) = (agent.clone(), plan.clone());
+        tokio::task::spawn_blocking(move || plans::write(&agent.layout, &changed))
+            .await
+            .map_err(|_| PrepareError::Panicked)?
+            .map_err(PrepareError::Plans)?;
+    }
+    Ok(plan)
+}
+
+fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<bool, PrepareError> {
+    let path = agent.layout.function_lock(&rail.vf.pci_address);
+    let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
+    let mut host = Host::open(agent.sysfs()).map_err(PrepareError::Host)?;
+    Ok(functions::program(&mut host, rail)?)
+}
+
+/// Sets the minimum rate to 0 where the port refused it. Returns whether the plan changed.
+fn say_what_is_enforced(rails: &mut [RailPlan], enforced: &BTreeMap<u32, bool>) -> bool {
+    let mut changed = false;
+    for rail in rails {
+        if rail.vf.min_rate_mbps > 0 && enforced.get(&rail.rail) == Some(&false) {
+            rail.vf.min_rate_mbps = 0;
+            changed = true;
+        }
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(address: &str, home: bool) -> FoundFunction {
+        FoundFunction {
+            pci_address: address.parse().unwrap(),
+            index: 0,
+            home,
+            rdma_device: None,
+        }
+    }
+
+    #[test]
+    fn a_free_function_is_at_home_and_in_no_plan() {
+        let functions = [
+            function("0000:01:10.0", false),
+            function("0000:01:10.2", true),
+            function("0000:01:10.4", true),
+        ];
+        let taken = BTreeSet::from(["0000:01:10.2".to_owned()]);
+        let free = first_free(&functions, &taken).unwrap();
+        assert_eq!(free.pci_address.as_str(), "0000:01:10.4");
+        let all = functions.iter().map(|f| f.pci_address.to_string()).collect();
+        assert_eq!(first_free(&functions, &all), None);
+    }
+
+    #[test]
+    fn a_minimum_rate_that_the_port_refused_is_not_claimed_in_the_plan() {
+        let mut rails = plans::tests::plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]).rails;
+        rails[0].vf.min_rate_mbps = 200;
+        rails[1].vf.min_rate_mbps = 200;
+        let enforced = BTreeMap::from([(0, false), (1, true)]);
+        assert!(say_what_is_enforced(&mut rails, &enforced));
+        assert_eq!((rails[0].vf.min_rate_mbps, rails[1].vf.min_rate_mbps), (0, 200));
+        assert!(!say_what_is_enforced(&mut rails, &enforced));
+    }
+}

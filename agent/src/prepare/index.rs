@@ -1,0 +1,276 @@
+//! Takes a pod's index: the NetworkAttachment `<slice>-<index>` is its lock, and creating it takes it.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    Api, Resource,
+    api::{ListParams, PostParams},
+};
+use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
+use railhead_planner::index::{self, IndexChoice};
+
+use super::{PrepareError, claim::Entitled};
+use crate::agent::Agent;
+
+/// How often a held index is looked at.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Takes the pod's index, waiting for a holder that is on its way out.
+pub(super) async fn take(
+    agent: &Agent,
+    entitled: &Entitled,
+    claim_uid: &str,
+    deadline: Instant,
+) -> Result<u32, PrepareError> {
+    let taker = Taker::new(agent, entitled, claim_uid);
+    match index::of(&entitled.pod, entitled.slice.spec.pods)? {
+        IndexChoice::Fixed(index) => taker.fixed(index, deadline).await,
+        IndexChoice::Any => taker.any(deadline).await,
+    }
+}
+
+/// Makes sure that the pod of an existing plan still has its index.
+pub(super) async fn hold(
+    agent: &Agent,
+    entitled: &Entitled,
+    claim_uid: &str,
+    index: u32,
+    deadline: Instant,
+) -> Result<(), PrepareError> {
+    let taker = Taker::new(agent, entitled, claim_uid);
+    taker.fixed(index, deadline).await.map(|_| ())
+}
+
+struct Taker<'a> {
+    agent: &'a Agent,
+    entitled: &'a Entitled,
+    claim_uid: &'a str,
+    api: Api<NetworkAttachment>,
+}
+
+impl<'a> Taker<'a> {
+    fn new(agent: &'a Agent, entitled: &'a Entitled, claim_uid: &'a str) -> Self {
+        let namespace = entitled.pod.metadata.namespace.as_deref();
+        Self {
+            agent,
+            entitled,
+            claim_uid,
+            api: Api::namespaced(agent.client.clone(), namespace.unwrap_or_default()),
+        }
+    }
+
+    async fn fixed(&self, index: u32, deadline: Instant) -> Result<u32, PrepareError> {
+        let mut told = false;
+        loop {
+            let Some(held) = self.create(index).await? else {
+                return Ok(index);
+            };
+            let holder = self.describe(&held).await;
+            if Instant::now() + POLL >= deadline {
+                return Err(PrepareError::IndexHeld { index, holder });
+            }
+            if !told {
+                told = true;
+                let error = PrepareError::IndexHeld { index, holder };
+                let pod = self.entitled.pod_ref();
+                self.agent.events.warning(&pod, error.reason(), error.to_string()).await;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The lowest index that nobody has; the pod's own one if it has one already.
+    async fn any(&self, deadline: Instant) -> Result<u32, PrepareError> {
+        let spec = &self.entitled.slice.spec;
+        let slice = self.entitled.slice_name();
+        let uid = self.entitled.pod.metadata.uid.as_deref();
+        loop {
+            let ours = ListParams::default().labels(&format!("{}={slice}", names::SLICE_LABEL));
+            let list = self
+                .api
+                .list(&ours)
+                .await
+                .map_err(|source| self.take_error("*", source))?;
+            if let Some(own) = list.iter().find(|a| Some(a.spec.pod_uid.as_str()) == uid) {
+                return Ok(own.spec.index);
+            }
+            let held = list.iter().map(|attachment| attachment.spec.index).collect();
+            match lowest_free(&held, spec.pods) {
+                Some(index) => {
+                    if self.create(index).await?.is_none() {
+                        return Ok(index);
+                    }
+                    // Somebody was faster; the next list shows it.
+                }
+                None if Instant::now() + POLL >= deadline => {
+                    return Err(PrepareError::NetworkFull {
+                        network: spec.network.name.clone(),
+                        pods: spec.pods,
+                    });
+                }
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Creates the attachment; returns the one that is there instead, if it is another pod's.
+    async fn create(&self, index: u32) -> Result<Option<NetworkAttachment>, PrepareError> {
+        let wanted = attachment(self.entitled, index, self.claim_uid, &self.agent.node);
+        let name = wanted.metadata.name.clone().unwrap_or_default();
+        loop {
+            match self.api.create(&PostParams::default(), &wanted).await {
+                Ok(_) => return Ok(None),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(source) => return Err(self.take_error(&name, source)),
+            }
+            let found = self.api.get_opt(&name).await;
+            match found.map_err(|source| self.take_error(&name, source))? {
+                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid => return Ok(None),
+                Some(found) => return Ok(Some(found)),
+                // It went between the two requests.
+                None => {}
+            }
+        }
+    }
+
+    async fn describe(&self, held: &NetworkAttachment) -> String {
+        let namespace = held.metadata.namespace.as_deref().unwrap_or_default();
+        let pods: Api<Pod> = Api::namespaced(self.agent.client.clone(), namespace);
+        let pod = pods.get_opt(&held.spec.pod_name).await.ok().flatten();
+        let pod = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&held.spec.pod_uid));
+        holder(held, pod.as_ref(), Timestamp::now())
+    }
+
+    fn take_error(&self, name: &str, source: kube::Error) -> PrepareError {
+        PrepareError::TakeIndex {
+            namespace: self.entitled.pod_ref().namespace,
+            name: name.to_owned(),
+            source: Box::new(source),
+        }
+    }
+}
+
+fn lowest_free(held: &BTreeSet<u32>, pods: u32) -> Option<u32> {
+    (0..pods).find(|index| !held.contains(index))
+}
+
+/// Who holds an index and for how long still: `llama-7-x (Terminating 40s)`.
+fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp) -> String {
+    let name = &held.spec.pod_name;
+    let node = &held.spec.node_name;
+    let Some(pod) = pod else {
+        return format!("{name} (pod is gone, node {node} has not released it yet)");
+    };
+    match &pod.metadata.deletion_timestamp {
+        Some(deadline) => {
+            // The timestamp is when the grace period ends, people ask when it began.
+            let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+            let since = deadline.0 - SignedDuration::from_secs(grace);
+            let seconds = now.duration_since(since).as_secs().max(0);
+            format!("{name} (Terminating {seconds}s)")
+        }
+        None => {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+            let phase = phase.unwrap_or_else(|| "Pending".to_owned());
+            format!("{name} ({phase} on node {node})")
+        }
+    }
+}
+
+fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> NetworkAttachment {
+    let pod = entitled.pod_ref();
+    let slice = entitled.slice_name();
+    let labels = [
+        (names::NETWORK_LABEL, entitled.slice.spec.network.name.as_str()),
+        (names::SLICE_LABEL, slice),
+        (names::NODE_LABEL, node),
+    ];
+    NetworkAttachment {
+        metadata: ObjectMeta {
+            name: Some(names::attachment(slice, index)),
+            namespace: Some(pod.namespace),
+            labels: Some(
+                labels
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+            ),
+            owner_references: Some(vec![owner(&entitled.slice)]),
+            ..ObjectMeta::default()
+        },
+        spec: NetworkAttachmentSpec {
+            slice_name: slice.to_owned(),
+            index,
+            pod_name: pod.name,
+            pod_uid: pod.uid,
+            claim_uid: claim_uid.to_owned(),
+            node_name: node.to_owned(),
+        },
+        status: None,
+    }
+}
+
+/// Without blockOwnerDeletion: the slice has a finalizer for that, and the agent no right to set it.
+fn owner(slice: &NetworkSlice) -> OwnerReference {
+    OwnerReference {
+        api_version: NetworkSlice::api_version(&()).into_owned(),
+        kind: NetworkSlice::kind(&()).into_owned(),
+        name: slice.metadata.name.clone().unwrap_or_default(),
+        uid: slice.metadata.uid.clone().unwrap_or_default(),
+        controller: None,
+        block_owner_deletion: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn held() -> NetworkAttachment {
+        serde_json::from_value(json!({
+            "metadata": {"name": "llama-7f3a9c21-7", "namespace": "team-a"},
+            "spec": {"sliceName": "llama-7f3a9c21", "index": 7, "podName": "llama-7-x", "podUID": "u1",
+                "claimUID": "c1", "nodeName": "gpu-3"},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_event_says_for_whom_a_pod_waits_and_how_long_already() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30},
+        }))
+        .unwrap();
+        let now: Timestamp = "2026-01-01T00:00:40Z".parse().unwrap();
+        assert_eq!(holder(&held(), Some(&pod), now), "llama-7-x (Terminating 40s)");
+        assert_eq!(
+            holder(&held(), None, now),
+            "llama-7-x (pod is gone, node gpu-3 has not released it yet)"
+        );
+        let error = PrepareError::IndexHeld {
+            index: 7,
+            holder: holder(&held(), Some(&pod), now),
+        };
+        assert!(
+            error
+                .to_string()
+                .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s)")
+        );
+    }
+
+    #[test]
+    fn a_pod_without_number_gets_the_lowest_free_index() {
+        assert_eq!(lowest_free(&BTreeSet::from([0, 1, 3]), 8), Some(2));
+        assert_eq!(lowest_free(&BTreeSet::from([0, 1]), 2), None);
+    }
+}

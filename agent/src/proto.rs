@@ -1,0 +1,15 @@
+//! Generated gRPC code: kubelet's DRA plugin and registration APIs, and the one CRI call that the agent makes.
+
+#![allow(missing_docs, unreachable_pub, clippy::pedantic)]
+
+pub mod dra {
+    tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1");
+}
+
+pub mod registration {
+    tonic::include_proto!("pluginregistration");
+}
+
+pub mod cri {
+    tonic::include_proto!("runtime.v1");
+}

@@ -1,0 +1,115 @@
+//! Puts the agent together and runs it.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use kube::Client;
+use railhead_crds::names;
+use railhead_plan::Layout;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    agent::{Agent, Phase},
+    args::Args,
+    chain::{Chain, ChainPaths},
+    claims::NodeClaims,
+    events::Events,
+    http,
+    kubelet::{Registered, SocketPaths, Sockets},
+    metrics::Metrics,
+    node, plans,
+};
+
+/// Runs the agent until `stop`. Nothing on the node is cleaned up then: pods stay wired, and the next agent goes on.
+pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+    let layout = Layout::default();
+    plans::make_folders(&layout)?;
+    let chain = ChainPaths {
+        source: args.cni_source,
+        bin_dir: args.cni_bin_dir,
+        conf_dir: args.cni_conf_dir,
+        cri_socket: args.cri_socket,
+    };
+    let agent = Arc::new(Agent {
+        events: Events::new(client.clone(), args.pod_name),
+        client,
+        boot_id: railhead_host::boot_id(Layout::boot_id())?,
+        cni_binary: chain.binary(),
+        metrics: Metrics::default(),
+        inventory: watch::Sender::new(None),
+        phase: watch::Sender::new(Phase::Idle),
+        registered: watch::Sender::new(Registered::default()),
+        node_changed: Notify::new(),
+        attachments_changed: Notify::new(),
+        node: args.node_name,
+        layout,
+    });
+    agent
+        .originals()
+        .forget_earlier_boots()
+        .context("clean up records of earlier boots")?;
+    tracing::info!(node = agent.node, version = env!("CARGO_PKG_VERSION"), "agent");
+
+    let (specs, latest) = watch::channel(None);
+    let sockets = SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref());
+    let tasks = TaskTracker::new();
+    tasks.spawn(http::serve(agent.clone(), args.http, stop.clone()));
+    tasks.spawn(node::run(agent.clone(), latest, Chain::new(chain), stop.clone()));
+    tasks.spawn(serve_kubelet(agent.clone(), sockets, stop.clone()));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // Watches end only with the process; when one does not, the agent would go blind.
+        () = node::watch_node_network(agent.clone(), specs) => anyhow::bail!("the watch of the NodeNetwork ended"),
+        () = node::watch_slices(agent.clone()) => anyhow::bail!("the watch of the ResourceSlice ended"),
+    }
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Serves kubelet from the moment at which the ports are known until everything was given back.
+async fn serve_kubelet(agent: Arc<Agent>, paths: SocketPaths, stop: CancellationToken) {
+    let claims = Arc::new(NodeClaims::new(agent.clone()));
+    let mut phase = agent.phase.subscribe();
+    loop {
+        let begin = phase.wait_for(|phase| *phase == Phase::Serving);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            begun = begin => if begun.is_err() { return },
+        }
+        let served = stop.child_token();
+        let running = match Sockets::open(paths.clone(), names::DRIVER) {
+            Ok(sockets) => sockets.serve(claims.clone(), agent.registered.clone(), served.clone()),
+            Err(error) => {
+                tracing::error!(%error, "kubelet cannot be served");
+                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                continue;
+            }
+        };
+        tracing::info!(registration = %paths.registration.display(), "waiting for kubelet");
+        let end = async {
+            let _ = phase.wait_for(|phase| *phase == Phase::TornDown).await;
+            served.cancel();
+        };
+        let (result, ()) = tokio::join!(
+            async {
+                let result = running.await;
+                served.cancel();
+                result
+            },
+            async {
+                tokio::select! {
+                    () = end => {}
+                    () = served.cancelled() => {}
+                }
+            }
+        );
+        if let Err(error) = result {
+            tracing::error!(%error, "kubelet is no longer served; starting again");
+        }
+        if stop.is_cancelled() {
+            return;
+        }
+    }
+}
