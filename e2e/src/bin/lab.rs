@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use railhead_e2e::lab::cache::Cache;
-use railhead_e2e::lab::images::{build_workspace_images, workspace_images};
+use railhead_e2e::lab::images::{build_workspace_images, present_workspace_images, workspace_images};
 use railhead_e2e::lab::prepare::{Half, prepare};
 use railhead_e2e::lab::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab};
 
@@ -101,10 +101,13 @@ fn run() -> Result<()> {
         Task::Load { archives } => {
             let lab = Lab::attach_to(&name)?;
             let archives = if archives.is_empty() {
-                images_of_workspace()?
+                present_workspace_images()
             } else {
                 archives
             };
+            if archives.is_empty() {
+                bail!("{} has no images: run `lab images` first", workspace_images().display());
+            }
             lab.load_images(&archives)
         }
         Task::Up { nodes, no_nodes } => {
@@ -144,17 +147,6 @@ fn run() -> Result<()> {
             print!("{}", how_to_use(&Lab::attach_to(&name)?));
             Ok(())
         }
-    }
-}
-
-fn images_of_workspace() -> Result<Vec<PathBuf>> {
-    let folder = workspace_images();
-    let archives: Vec<PathBuf> = ["operator", "agent"]
-        .map(|name| folder.join(format!("{name}.tar")))
-        .to_vec();
-    match archives.iter().find(|archive| !archive.is_file()) {
-        None => Ok(archives),
-        Some(missing) => bail!("{} is not there: run `lab images` first", missing.display()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The cache of everything that takes long to build. It lies outside the clone and survives runs and clones.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -55,6 +55,13 @@ impl Cache {
         }
         let parent = self.root.join("build");
         fs::create_dir_all(&parent)?;
+        let _lock = lock(
+            &parent.join(format!(".{name}.lock")),
+            &format!("another build of {name}"),
+        )?;
+        if slot.is_dir() {
+            return Ok(slot);
+        }
         Self::forget_unfinished(&parent, name)?;
         let unfinished = parent.join(format!(".{name}-{key}.unfinished.{}", std::process::id()));
         if unfinished.exists() {
@@ -83,6 +90,16 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Takes a lock that ends with its holder, and says for whom it waits.
+pub(super) fn lock(path: &Path, holder: &str) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    if file.try_lock().is_err() {
+        say(format!("waiting for {holder}"));
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -45,6 +45,12 @@ pub fn workspace_images() -> PathBuf {
     target_folder().join("images")
 }
 
+/// The image archives of this workspace that were built so far.
+pub fn present_workspace_images() -> Vec<PathBuf> {
+    let archives = ["operator", "agent"].map(|name| workspace_images().join(format!("{name}.tar")));
+    archives.into_iter().filter(|archive| archive.is_file()).collect()
+}
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
+use super::cache::lock;
+use super::images::present_workspace_images;
 use super::progress::{say, step};
 use super::run::Output;
 use super::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab, Node, RAILS, control_plane, machine};
@@ -71,6 +73,7 @@ impl Lab {
         if let Ok((running, complete)) = Self::running(name) {
             if complete && running.nodes == nodes && running.kubectl(&["get", "--raw=/readyz"])?.success() {
                 say(format!("the lab `{name}` is up already"));
+                running.load_images(&present_workspace_images())?;
                 return Ok(running);
             }
             say(format!(
@@ -196,12 +199,7 @@ impl Lab {
     fn lock(&self) -> Result<File> {
         fs::create_dir_all(self.cache.root().join("state"))?;
         let path = self.cache.root().join("state").join(format!("{}.lock", self.name));
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        if file.try_lock().is_err() {
-            say(format!("waiting for another start or stop of the lab `{}`", self.name));
-            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        }
-        Ok(file)
+        lock(&path, &format!("another start or stop of the lab `{}`", self.name))
     }
 }
 

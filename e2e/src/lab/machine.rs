@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::images::workspace_images;
+use super::images::present_workspace_images;
 use super::namespace::{
     Daemon, HOST_ADDRESS, Namespace, mgmt_tap, node_address, pod_prefix, rail_tap, wait_while_alive,
 };
@@ -75,16 +75,10 @@ impl Node {
                 link_or_copy(&from.join(program), &folder.join("bin").join(program))?;
             }
         }
-        for images in [&parts.images, &workspace_images()] {
-            if !images.is_dir() {
-                continue;
-            }
-            for entry in fs::read_dir(images)? {
-                let entry = entry?;
-                if entry.path().extension().is_some_and(|extension| extension == "tar") {
-                    link_or_copy(&entry.path(), &folder.join("images").join(entry.file_name()))?;
-                }
-            }
+        let base = ["pause", "tools"].map(|image| parts.images.join(format!("{image}.tar")));
+        for archive in base.into_iter().chain(present_workspace_images()) {
+            let name = archive.file_name().context("an image archive has no name")?;
+            link_or_copy(&archive, &folder.join("images").join(name))?;
         }
         let others = (1..=self.lab.node_count()).filter(|other| *other != self.number);
         let routes: Vec<String> = others

@@ -30,7 +30,6 @@ use namespace::Namespace;
 pub use node::Node;
 use pins::Pins;
 use prepare::Parts;
-use progress::step;
 use run::{Output, capture, capture_with_input, tail};
 
 /// Rails of every lab: one igb port per node and rail.
@@ -107,26 +106,19 @@ impl Lab {
         (1..=self.nodes).map(|number| Node::of(self, number)).collect()
     }
 
-    /// Replaces images on all nodes.
+    /// Puts images into all nodes, where they are not there yet.
     pub fn load_images(&self, archives: &[PathBuf]) -> Result<()> {
         thread::scope(|scope| {
+            let load = |node: Node| archives.iter().try_for_each(|archive| node.load_image(archive));
             let loads: Vec<_> = self
                 .nodes()
                 .into_iter()
-                .map(|node| {
-                    scope.spawn(move || {
-                        archives.iter().try_for_each(|archive| {
-                            step(&format!("loading {} on {}", archive.display(), node.name()), || {
-                                node.load_image(archive)
-                            })
-                        })
-                    })
-                })
+                .map(|node| scope.spawn(move || load(node)))
                 .collect();
-            loads.into_iter().try_for_each(|load| {
-                load.join()
-                    .map_err(|_| anyhow!("the thread that loads images panicked"))?
-            })
+            let panicked = || anyhow!("the thread that loads images panicked");
+            loads
+                .into_iter()
+                .try_for_each(|load| load.join().map_err(|_| panicked())?)
         })
     }
 

@@ -9,7 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::Lab;
+use super::machine::link_or_copy;
 use super::namespace::node_address;
+use super::progress::{say, step};
 use super::qmp::Qmp;
 use super::run::{Output, capture, capture_with_input, tail};
 
@@ -137,11 +139,23 @@ impl Node {
         )
     }
 
-    /// Replaces an image on the running node.
+    /// Puts an image into the running node, unless it is the one that the node has.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
+        let name = archive
+            .file_name()
+            .with_context(|| format!("{} is no file", archive.display()))?;
         let bytes = fs::read(archive).with_context(|| format!("cannot read {}", archive.display()))?;
-        let import = "cat > /var/lib/lab-image.tar && ctr -n k8s.io images import --snapshotter overlayfs /var/lib/lab-image.tar; \
-                      code=$?; rm -f /var/lib/lab-image.tar; exit $code";
-        self.exec_with_input(import, bytes, IMPORT_LIMIT)?.ok().map(|_| ())
+        let present = self.folder().join("images").join(name);
+        let what = format!("{} on {}", name.to_string_lossy(), self.name());
+        if fs::read(&present).is_ok_and(|loaded| loaded == bytes) {
+            say(format!("{what} is this one already"));
+            return Ok(());
+        }
+        step(&format!("loading {what}"), || {
+            let import = "cat > /var/lib/lab-image.tar && ctr -n k8s.io images import --snapshotter overlayfs \
+                          /var/lib/lab-image.tar; code=$?; rm -f /var/lib/lab-image.tar; exit $code";
+            self.exec_with_input(import, bytes, IMPORT_LIMIT)?.ok()
+        })?;
+        link_or_copy(archive, &present)
     }
 }
