@@ -1,10 +1,12 @@
 //! ADD, CHECK, DEL and GC on the real kernel, with veth pairs in the place of virtual functions.
 
+#![allow(clippy::unwrap_used)] // Also in the functions that tests share.
+
 mod node;
 
 use std::{fs, io::ErrorKind, net::UdpSocket, time::Duration};
 
-use node::{Sandbox, answer, ip, ip_json, on_a_node, pf_address, plan, succeeded};
+use node::{Sandbox, answer, call, call_with, ip, ip_json, on_a_node, pf_address, plan, succeeded};
 use railhead_cni::{Journal, Step};
 use railhead_plan::AttachmentRecord;
 use serde_json::{Value, json};
@@ -31,7 +33,7 @@ fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
         let functions = [node.add_function(0), node.add_function(1)];
         node.write_plan(&plan(&[0, 1]));
         let sandbox = Sandbox::new("c1");
-        let added = node.call(&node.context(), "ADD", &sandbox);
+        let added = call(&node.context(), "ADD", &sandbox);
         succeeded(&added);
 
         let result = answer(&added);
@@ -77,16 +79,16 @@ fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
         assert_eq!(record.rails[1].vlan.map(|vlan| (vlan.id, vlan.pcp)), Some((100, 3)));
         let nccl = fs::read_to_string(node.layout().nccl_conf(node::POD_UID)).unwrap();
         assert!(nccl.contains("# dscp 26 of QosClass roce\nNCCL_IB_TC=104\n"), "{nccl}");
-        succeeded(&node.call(&node.context(), "CHECK", &sandbox));
+        succeeded(&call(&node.context(), "CHECK", &sandbox));
 
-        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        succeeded(&call(&node.context(), "DEL", &sandbox));
         for function in &functions {
             function.assert_at_home("after DEL");
         }
         assert!(!sandbox.ip("rule show").contains("lookup 100"));
         assert_eq!(node.leftovers(), Vec::<String>::new());
-        succeeded(&node.call(&node.context(), "DEL", &sandbox));
-        succeeded(&node.call(&node.context(), "DEL", &sandbox.without_netns()));
+        succeeded(&call(&node.context(), "DEL", &sandbox));
+        succeeded(&call(&node.context(), "DEL", &sandbox.without_netns()));
     });
 }
 
@@ -104,16 +106,10 @@ fn two_pods_reach_each_other_over_a_rail() {
             let mut plan = plan(&[rail]);
             plan.rails[0].addresses = vec![format!("10.9.0.{}/24", rail + 1).parse().unwrap()];
             plan.rails[0].gateway = None;
+            plan.pod.uid = format!("pod-{rail}");
             node.write_plan(&plan);
-            let sandbox = Sandbox::new(&format!("c{rail}"));
-            // Each pod has its own UID on a node; here the plan of the first is done with.
-            let mut context = node.context();
-            context.layout = node.layout();
-            succeeded(&node.call(&context, "ADD", &sandbox));
-            if rail == 0 {
-                let journal = node.layout().journal("c0");
-                fs::rename(&journal, journal.with_extension("kept")).unwrap();
-            }
+            let sandbox = Sandbox::new(&format!("c{rail}")).of_pod(&plan.pod.uid);
+            succeeded(&call(&node.context(), "ADD", &sandbox));
             sandbox
         });
         let receiver = sandboxes[0]
@@ -142,10 +138,10 @@ fn an_add_killed_after_any_step_is_undone_by_del() {
         node.write_plan(&plan(&[0, 1]));
         for step in STEPS {
             let sandbox = Sandbox::new("c1");
-            let killed = node.call(&node.context_killed_after(step), "ADD", &sandbox);
+            let killed = call(&node.context_killed_after(step), "ADD", &sandbox);
             assert!(!killed.success, "{step:?}");
             assert!(node.layout().journal("c1").exists(), "{step:?}");
-            succeeded(&node.call(&node.context(), "DEL", &sandbox));
+            succeeded(&call(&node.context(), "DEL", &sandbox));
             for function in &functions {
                 function.assert_at_home(&format!("killed after {step:?}"));
             }
@@ -161,15 +157,15 @@ fn a_new_sandbox_takes_over_from_one_that_was_killed_at_any_step() {
         node.write_plan(&plan(&[0]));
         for step in STEPS {
             let old = Sandbox::new("old");
-            node.call(&node.context_killed_after(step), "ADD", &old);
+            call(&node.context_killed_after(step), "ADD", &old);
             let new = Sandbox::new("new");
-            succeeded(&node.call(&node.context(), "ADD", &new));
+            succeeded(&call(&node.context(), "ADD", &new));
             assert!(!node.layout().journal("old").exists(), "{step:?}");
-            succeeded(&node.call(&node.context(), "CHECK", &new));
+            succeeded(&call(&node.context(), "CHECK", &new));
             // The DEL of the old sandbox comes late and must not take the new one's folder or function.
-            succeeded(&node.call(&node.context(), "DEL", &old));
-            succeeded(&node.call(&node.context(), "CHECK", &new));
-            succeeded(&node.call(&node.context(), "DEL", &new));
+            succeeded(&call(&node.context(), "DEL", &old));
+            succeeded(&call(&node.context(), "CHECK", &new));
+            succeeded(&call(&node.context(), "DEL", &new));
             function.assert_at_home(&format!("after {step:?}"));
         }
     });
@@ -181,13 +177,18 @@ fn a_del_that_was_killed_is_finished_by_the_next_one() {
         let function = node.add_function(0);
         node.write_plan(&plan(&[0]));
         let sandbox = Sandbox::new("c1");
-        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
         // As far as a DEL gets before it is killed: the folder is gone, the function half-way.
         fs::remove_dir_all(node.layout().attachment(node::POD_UID)).unwrap();
         sandbox.ip("link set rail0 down");
         sandbox.ip("link set rail0 name rh000018003");
         sandbox.ip("rule del priority 1000");
-        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        // Somebody in the pod may have been at it as well.
+        let altname = &function.altname;
+        sandbox.ip(&format!("link property del dev rh000018003 altname {altname}"));
+        sandbox.ip("link property add dev rh000018003 altname foreign");
+        sandbox.ip("link set rh000018003 alias foreign");
+        succeeded(&call(&node.context(), "DEL", &sandbox));
         function.assert_at_home("after the second DEL");
     });
 }
@@ -198,11 +199,11 @@ fn a_function_that_came_home_under_its_name_in_the_pod_gets_its_own_name_back() 
         let function = node.add_function(0);
         node.write_plan(&plan(&[0]));
         let sandbox = Sandbox::new("c1");
-        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
         // What the kernel does with a real function when its namespace ends; a veth would die with it.
         ip_home(&sandbox, "rail0");
         assert_eq!(ip_json("link show dev rail0")[0]["ifname"], "rail0");
-        succeeded(&node.call(&node.context(), "DEL", &sandbox.without_netns()));
+        succeeded(&call(&node.context(), "DEL", &sandbox.without_netns()));
         function.assert_at_home("after its namespace ended");
         assert_eq!(node.leftovers(), Vec::<String>::new());
     });
@@ -214,9 +215,9 @@ fn a_function_whose_name_was_taken_keeps_a_unique_one_and_says_so() {
         let function = node.add_function(0);
         node.write_plan(&plan(&[0]));
         let sandbox = Sandbox::new("c1");
-        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
         ip(&format!("link add {} type veth peer name other", function.name));
-        let deleted = node.call(&node.context(), "DEL", &sandbox);
+        let deleted = call(&node.context(), "DEL", &sandbox);
         succeeded(&deleted);
         assert_eq!(
             ip_json("link show dev rh000018003")[0]["address"],
@@ -238,7 +239,7 @@ fn an_add_without_carrier_fails_as_passing_and_leaves_nothing() {
         ip("link set leaf1 down");
         node.write_plan(&plan(&[0, 1]));
         let sandbox = Sandbox::new("c1");
-        let failed = node.call(&node.context(), "ADD", &sandbox);
+        let failed = call(&node.context(), "ADD", &sandbox);
         assert!(!failed.success);
         let error = answer(&failed);
         assert_eq!(error["code"], 11);
@@ -260,7 +261,7 @@ fn an_interface_of_another_plugin_is_left_alone() {
         node.write_plan(&plan(&[0]));
         let sandbox = Sandbox::new("c1");
         sandbox.ip("link add rail0 type veth peer name other");
-        let failed = node.call(&node.context(), "ADD", &sandbox);
+        let failed = call(&node.context(), "ADD", &sandbox);
         assert!(
             answer(&failed)["msg"]
                 .as_str()
@@ -287,8 +288,8 @@ fn check_names_whatever_was_changed() {
             ("link set rail0 address 02:00:00:00:00:55", "MAC"),
             ("link set rail0 down name railX", "interface rail0 is gone"),
         ] {
-            succeeded(&node.call(&node.context(), "ADD", &sandbox));
-            succeeded(&node.call(&node.context(), "CHECK", &sandbox));
+            succeeded(&call(&node.context(), "ADD", &sandbox));
+            succeeded(&call(&node.context(), "CHECK", &sandbox));
             sandbox.ip(&if change.contains(" name ") {
                 "link set rail0 down".to_owned()
             } else {
@@ -297,7 +298,7 @@ fn check_names_whatever_was_changed() {
             if change.contains(" name ") {
                 sandbox.ip("link set rail0 name railX");
             }
-            let checked = node.call(&node.context(), "CHECK", &sandbox);
+            let checked = call(&node.context(), "CHECK", &sandbox);
             assert!(!checked.success, "{change}");
             let error = answer(&checked);
             assert_eq!(error["code"], 101);
@@ -309,9 +310,9 @@ fn check_names_whatever_was_changed() {
             if change.contains("address 02") {
                 sandbox.ip("link set rail0 address 02:00:00:00:00:01");
             }
-            succeeded(&node.call(&node.context(), "DEL", &sandbox));
+            succeeded(&call(&node.context(), "DEL", &sandbox));
         }
-        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
         node.pf()
             .0
             .lock()
@@ -319,7 +320,7 @@ fn check_names_whatever_was_changed() {
             .get_mut(&(pf_address(0), 2))
             .unwrap()
             .spoof_check = false;
-        let error = answer(&node.call(&node.context(), "CHECK", &sandbox));
+        let error = answer(&call(&node.context(), "CHECK", &sandbox));
         assert!(error["msg"].as_str().unwrap().contains("SpoofCheck"), "{error}");
     });
 }
@@ -330,7 +331,7 @@ fn settings_of_the_pf_that_were_lost_are_set_again() {
         node.add_function(0);
         node.write_plan(&plan(&[0]));
         node.pf().0.lock().unwrap().get_mut(&(pf_address(0), 2)).unwrap().vlan = None;
-        let added = node.call(&node.context(), "ADD", &Sandbox::new("c1"));
+        let added = call(&node.context(), "ADD", &Sandbox::new("c1"));
         succeeded(&added);
         assert!(added.log.iter().any(|line| line.contains("Vlan")), "{:?}", added.log);
         let table = node.pf().0.lock().unwrap();
@@ -344,18 +345,18 @@ fn gc_frees_what_is_not_listed_and_nothing_without_a_list() {
         let function = node.add_function(0);
         node.write_plan(&plan(&[0]));
         let sandbox = Sandbox::new("c1");
-        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
         let kept: [Value; 3] = [
             json!({}),
             json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}),
             json!({"cni.dev/valid-attachments": [], "name": "another-network"}),
         ];
         for extra in &kept {
-            succeeded(&node.call_with(&node.context(), "GC", &sandbox, extra));
+            succeeded(&call_with(&node.context(), "GC", &sandbox, extra));
             assert!(node.layout().journal("c1").exists(), "{extra}");
         }
         let none = json!({"cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]});
-        succeeded(&node.call_with(&node.context(), "GC", &sandbox, &none));
+        succeeded(&call_with(&node.context(), "GC", &sandbox, &none));
         function.assert_at_home("after GC");
         assert_eq!(node.leftovers(), Vec::<String>::new());
     });
@@ -367,11 +368,11 @@ fn a_journal_of_an_earlier_boot_undoes_nothing() {
         node.add_function(0);
         node.write_plan(&plan(&[0]));
         let sandbox = Sandbox::new("c1");
-        succeeded(&node.call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
         let mut journal = Journal::read(&node.layout(), "c1").unwrap().unwrap();
         journal.boot_id = "an-earlier-boot".to_owned();
         journal.write(&node.layout()).unwrap();
-        succeeded(&node.call(&node.context(), "DEL", &sandbox));
+        succeeded(&call(&node.context(), "DEL", &sandbox));
         assert!(!node.layout().journal("c1").exists());
         sandbox.ip("link show dev rail0");
     });
@@ -383,7 +384,7 @@ fn a_damaged_journal_does_not_keep_the_pod() {
         let sandbox = Sandbox::new("c1");
         fs::create_dir_all(node.layout().journals()).unwrap();
         fs::write(node.layout().journal("c1"), b"{\"version\":1,").unwrap();
-        let deleted = node.call(&node.context(), "DEL", &sandbox);
+        let deleted = call(&node.context(), "DEL", &sandbox);
         succeeded(&deleted);
         assert!(
             deleted.log.iter().any(|line| line.contains("c1.json")),
@@ -401,7 +402,7 @@ fn a_damaged_journal_does_not_keep_the_pod() {
 fn a_function_that_is_not_on_the_host_is_named() {
     on_a_node(|node| {
         node.write_plan(&plan(&[0]));
-        let failed = node.call(&node.context(), "ADD", &Sandbox::new("c1"));
+        let failed = call(&node.context(), "ADD", &Sandbox::new("c1"));
         let error = answer(&failed);
         assert_eq!(error["code"], 11);
         assert!(error["msg"].as_str().unwrap().contains("0000:18:00.3"), "{error}");

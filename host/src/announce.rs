@@ -63,21 +63,11 @@ pub fn announce(
                     address,
                     interface: interface.clone(),
                 })?;
-            let raw: OwnedFd = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )
-            .map_err(send_error)?;
-            sendto(
-                raw.as_raw_fd(),
-                &frame(mac, address),
-                &link,
-                MsgFlags::empty(),
-            )
-            .map(drop)
-            .map_err(send_error)
+            let raw: OwnedFd =
+                socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).map_err(send_error)?;
+            sendto(raw.as_raw_fd(), &frame(mac, address), &link, MsgFlags::empty())
+                .map(drop)
+                .map_err(send_error)
         })
         .map_err(AnnounceError::Netns)?
 }
@@ -114,15 +104,12 @@ mod tests {
 
     #[test]
     fn the_frame_is_a_gratuitous_arp_request() {
-        let frame = frame(
-            "02:00:00:00:00:01".parse().unwrap(),
-            Ipv4Addr::new(10, 0, 0, 1),
-        );
+        let frame = frame("02:00:00:00:00:01".parse().unwrap(), Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(
             frame,
             [
-                255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0,
-                0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1
+                255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0,
+                0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1
             ]
         );
     }

@@ -77,12 +77,7 @@ pub fn remove_durably(path: &Path) -> Result<(), DurableError> {
     }
 }
 
-fn write_and_rename(
-    path: &Path,
-    content: &[u8],
-    mode: u32,
-    sync: bool,
-) -> Result<(), DurableError> {
+fn write_and_rename(path: &Path, content: &[u8], mode: u32, sync: bool) -> Result<(), DurableError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // A leading dot keeps it from readers that list the folder; the process id keeps two writers apart.
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
@@ -145,8 +140,7 @@ mod tests {
     #[test]
     fn a_missing_folder_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error =
-            write_durably(&folder.path().join("absent/plan.json"), b"x", 0o600).unwrap_err();
+        let error = write_durably(&folder.path().join("absent/plan.json"), b"x", 0o600).unwrap_err();
         assert!(error.to_string().contains("absent/.plan.json"), "{error}");
     }
 }

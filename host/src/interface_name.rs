@@ -30,11 +30,7 @@ impl FromStr for InterfaceName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let printable = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
-        if (1..=MAX_BYTES).contains(&text.len())
-            && text != "."
-            && text != ".."
-            && text.bytes().all(printable)
-        {
+        if (1..=MAX_BYTES).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(printable) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidInterfaceName(text.chars().take(64).collect()))
@@ -69,25 +65,10 @@ mod tests {
     #[test]
     fn names_of_the_kernel_are_accepted_and_paths_are_not() {
         for name in ["rail0", "enp1s0f0v3", "eth0.100", "abcdefghijklmno"] {
-            assert!(
-                name.parse::<InterfaceName>().is_ok(),
-                "{name:?} was refused"
-            );
+            assert!(name.parse::<InterfaceName>().is_ok(), "{name:?} was refused");
         }
-        for name in [
-            "",
-            ".",
-            "..",
-            "a/b",
-            "a:1",
-            "a b",
-            "abcdefghijklmnop",
-            "rail\u{e9}",
-        ] {
-            assert!(
-                name.parse::<InterfaceName>().is_err(),
-                "{name:?} was accepted"
-            );
+        for name in ["", ".", "..", "a/b", "a:1", "a b", "abcdefghijklmnop", "rail\u{e9}"] {
+            assert!(name.parse::<InterfaceName>().is_err(), "{name:?} was accepted");
         }
     }
 }

@@ -32,8 +32,6 @@ pub use netns::{Netns, NetnsError, NetnsId};
 pub use nix::errno::Errno;
 pub use pci_address::{InvalidPciAddress, PciAddress};
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
-pub use route_socket::{
-    Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState, VfVlan,
-};
+pub use route_socket::{Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState, VfVlan};
 pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
 pub use sysfs::{Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};

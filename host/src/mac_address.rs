@@ -47,8 +47,7 @@ impl FromStr for MacAddress {
     type Err = InvalidMacAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid =
-            || InvalidMacAddress(format!("{:?}", text.chars().take(64).collect::<String>()));
+        let invalid = || InvalidMacAddress(format!("{:?}", text.chars().take(64).collect::<String>()));
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {

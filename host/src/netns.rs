@@ -106,9 +106,7 @@ impl Netns {
                 file,
                 path,
             }),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                Err(NetnsError::Gone { path })
-            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(NetnsError::Gone { path }),
             Err(source) => Err(NetnsError::Open { path, source }),
         }
     }
@@ -136,9 +134,7 @@ impl Netns {
         thread::scope(|scope| {
             let visit = thread::Builder::new()
                 .name("netns".to_owned())
-                .spawn_scoped(scope, || {
-                    setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work())
-                })
+                .spawn_scoped(scope, || setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))
                 .map_err(|source| NetnsError::Thread {
                     path: self.path.clone(),
                     source,

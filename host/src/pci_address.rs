@@ -32,8 +32,7 @@ impl FromStr for PciAddress {
         };
         let (rest, function) = text.rsplit_once('.').ok_or_else(invalid)?;
         let mut parts = rest.split(':');
-        let (Some(domain), Some(bus), Some(device), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(domain), Some(bus), Some(device), None) = (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(invalid());
         };
@@ -79,16 +78,8 @@ mod tests {
 
     #[test]
     fn addresses_as_sysfs_writes_them_are_accepted() {
-        for text in [
-            "0000:18:00.3",
-            "0000:01:10.2",
-            "10000:e1:00.0",
-            "0000:FF:1f.7",
-        ] {
-            assert_eq!(
-                text.parse::<PciAddress>().unwrap().as_str(),
-                text.to_ascii_lowercase()
-            );
+        for text in ["0000:18:00.3", "0000:01:10.2", "10000:e1:00.0", "0000:FF:1f.7"] {
+            assert_eq!(text.parse::<PciAddress>().unwrap().as_str(), text.to_ascii_lowercase());
         }
     }
 

@@ -53,11 +53,7 @@ pub fn write_interface_sysctl(
 }
 
 /// Reads `/proc/sys/net/ipv4/conf/<interface>/<name>`.
-pub fn read_interface_sysctl(
-    netns: &Netns,
-    interface: &InterfaceName,
-    name: &str,
-) -> Result<String, SysctlError> {
+pub fn read_interface_sysctl(netns: &Netns, interface: &InterfaceName, name: &str) -> Result<String, SysctlError> {
     let path = file(interface, name)?;
     netns
         .run(|| match fs::read_to_string(&path) {
@@ -72,14 +68,8 @@ pub fn read_interface_sysctl(
 }
 
 fn file(interface: &InterfaceName, name: &str) -> Result<PathBuf, SysctlError> {
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    {
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
         return Err(SysctlError::Name(name.to_owned()));
     }
-    Ok(PathBuf::from(format!(
-        "/proc/sys/net/ipv4/conf/{interface}/{name}"
-    )))
+    Ok(PathBuf::from(format!("/proc/sys/net/ipv4/conf/{interface}/{name}")))
 }

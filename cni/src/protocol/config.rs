@@ -87,12 +87,17 @@ impl Config {
                 "standard input is empty; a runtime sends the network configuration as JSON there",
             ));
         }
-        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| {
+        let invalid = |error: &dyn std::fmt::Display| {
             CniError::new(
                 Code::Decode,
                 format!("the network configuration on standard input is not valid: {error}"),
             )
-        })?;
+        };
+        // serde would take a list for a struct, field by field.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(invalid(&"it is a list and not an object"));
+        }
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
         let attach = raw
             .runtime_config
             .as_ref()

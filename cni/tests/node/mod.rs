@@ -119,35 +119,6 @@ impl Node {
         fs::write(path, serde_json::to_vec(plan).unwrap()).unwrap();
     }
 
-    pub(crate) fn call(&self, context: &Context, verb: &str, sandbox: &Sandbox) -> Outcome {
-        self.call_with(context, verb, sandbox, &json!({}))
-    }
-
-    pub(crate) fn call_with(&self, context: &Context, verb: &str, sandbox: &Sandbox, extra: &Value) -> Outcome {
-        let mut config = json!({
-            "cniVersion": "1.1.0", "name": "pod", "type": "railhead",
-            "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"railhead.dev/attach": "train"}},
-            "prevResult": {
-                "cniVersion": "1.1.0",
-                "interfaces": [{"name": "eth0", "sandbox": "/run/netns/x"}],
-                "ips": [{"address": "10.244.0.5/24", "interface": 0}]
-            }
-        });
-        for (key, value) in extra.as_object().unwrap() {
-            config[key] = value.clone();
-        }
-        let environment = Environment {
-            command: Some(verb.to_owned()),
-            container_id: Some(sandbox.container_id.clone()),
-            netns: sandbox.path(),
-            if_name: Some("eth0".to_owned()),
-            arguments: Some(format!(
-                "K8S_POD_NAMESPACE=ml;K8S_POD_NAME=train-0;K8S_POD_UID={POD_UID}"
-            )),
-        };
-        run(context, &environment, &mut config.to_string().as_bytes())
-    }
-
     /// Everything that an attachment leaves on the host while it lives.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         [self.layout().journals(), self.layout().attachments()]
@@ -157,6 +128,38 @@ impl Node {
             .map(|entry| entry.unwrap().path().display().to_string())
             .collect()
     }
+}
+
+/// One call of the library as the runtime would make it.
+pub(crate) fn call(context: &Context, verb: &str, sandbox: &Sandbox) -> Outcome {
+    call_with(context, verb, sandbox, &json!({}))
+}
+
+/// As [`call`], with other keys in the configuration.
+pub(crate) fn call_with(context: &Context, verb: &str, sandbox: &Sandbox, extra: &Value) -> Outcome {
+    let mut config = json!({
+        "cniVersion": "1.1.0", "name": "pod", "type": "railhead",
+        "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"railhead.dev/attach": "train"}},
+        "prevResult": {
+            "cniVersion": "1.1.0",
+            "interfaces": [{"name": "eth0", "sandbox": "/run/netns/x"}],
+            "ips": [{"address": "10.244.0.5/24", "interface": 0}]
+        }
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    let environment = Environment {
+        command: Some(verb.to_owned()),
+        container_id: Some(sandbox.container_id.clone()),
+        netns: sandbox.path(),
+        if_name: Some("eth0".to_owned()),
+        arguments: Some(format!(
+            "K8S_POD_NAMESPACE=ml;K8S_POD_NAME=train-0;K8S_POD_UID={}",
+            sandbox.pod_uid
+        )),
+    };
+    run(context, &environment, &mut config.to_string().as_bytes())
 }
 
 /// A stand-in for a VF as it is on the host before anybody uses it.
@@ -189,6 +192,7 @@ impl Function {
 /// A sandbox: a namespace and an id.
 pub(crate) struct Sandbox {
     pub(crate) container_id: String,
+    pub(crate) pod_uid: String,
     netns: Option<Netns>,
 }
 
@@ -203,7 +207,22 @@ impl Sandbox {
         .unwrap();
         Self {
             container_id: container_id.to_owned(),
+            pod_uid: POD_UID.to_owned(),
             netns: Some(netns),
+        }
+    }
+
+    /// The sandbox of another pod.
+    pub(crate) fn of_pod(mut self, uid: &str) -> Self {
+        uid.clone_into(&mut self.pod_uid);
+        self
+    }
+
+    /// A sandbox that shares the host's namespace.
+    pub(crate) fn of_the_host(container_id: &str) -> Self {
+        Self {
+            netns: Some(Netns::current().unwrap()),
+            ..Self::new(container_id)
         }
     }
 
@@ -211,6 +230,7 @@ impl Sandbox {
     pub(crate) fn without_netns(&self) -> Self {
         Self {
             container_id: self.container_id.clone(),
+            pod_uid: self.pod_uid.clone(),
             netns: None,
         }
     }

@@ -71,9 +71,7 @@ impl NetlinkError {
     pub fn is_gone(&self) -> bool {
         matches!(
             self.errno(),
-            Some(
-                Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL | Errno::ENXIO
-            )
+            Some(Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL | Errno::ENXIO)
         )
     }
 

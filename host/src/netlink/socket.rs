@@ -8,9 +8,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR,
-    NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, NlasIterator,
+    ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
 use netlink_sys::SocketAddr;
 use nix::{
@@ -51,11 +50,7 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
             let mut socket = netlink_sys::Socket::new(family)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
-            setsockopt(
-                &socket.as_fd(),
-                ReceiveTimeout,
-                &TimeVal::seconds(ANSWER_SECONDS),
-            )?;
+            setsockopt(&socket.as_fd(), ReceiveTimeout, &TimeVal::seconds(ANSWER_SECONDS))?;
             // Both only make errors better; kernels before 4.12 lack them.
             let _ = socket.set_ext_ack(true);
             let _ = socket.set_cap_ack(true);
@@ -73,12 +68,7 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
     }
 
     /// Sends a request that changes something and waits for the acknowledgement.
-    pub(crate) fn change(
-        &mut self,
-        request: &str,
-        message: M,
-        flags: u16,
-    ) -> Result<(), NetlinkError> {
+    pub(crate) fn change(&mut self, request: &str, message: M, flags: u16) -> Result<(), NetlinkError> {
         self.send(request, message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
         self.answers(request).map(drop)
     }
@@ -131,8 +121,7 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
             let datagram = self.receive(request)?;
             let mut rest = datagram.as_slice();
             while rest.len() >= HEADER {
-                let length = message_length(rest)
-                    .ok_or_else(|| malformed(request, "a length that is not there"))?;
+                let length = message_length(rest).ok_or_else(|| malformed(request, "a length that is not there"))?;
                 let (message, header) = parse::<M>(request, &rest[..length], self.sequence)?;
                 rest = &rest[rest.len().min(length.next_multiple_of(4))..];
                 let Some(message) = message else { continue };

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use netlink_packet_core::{
-    DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Nla,
-    NlasIterator, parse_string, parse_u8, parse_u32,
+    DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Nla, NlasIterator, parse_string,
+    parse_u8, parse_u32,
 };
 
 /// `RDMA_NL_NLDEV` (rdma/rdma_netlink.h): the client whose commands these are; it is the upper part of the type.
@@ -79,10 +79,7 @@ impl RdmaMessage {
     }
 
     fn value(&self, kind: u16) -> Option<Vec<u8>> {
-        let attribute = self
-            .attributes
-            .iter()
-            .find(|attribute| attribute.kind() == kind)?;
+        let attribute = self.attributes.iter().find(|attribute| attribute.kind() == kind)?;
         let mut value = vec![0; attribute.value_len()];
         attribute.emit_value(&mut value);
         Some(value)
@@ -126,10 +123,7 @@ mod tests {
     use super::*;
 
     fn bytes(message: RdmaMessage) -> Vec<u8> {
-        let mut packet = NetlinkMessage::new(
-            NetlinkHeader::default(),
-            NetlinkPayload::InnerMessage(message),
-        );
+        let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         packet.finalize();
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);

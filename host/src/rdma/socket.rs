@@ -79,9 +79,7 @@ impl RdmaSocket {
     pub fn open() -> Result<Self, RdmaError> {
         match Socket::open(NETLINK_RDMA) {
             Ok(socket) => Ok(Self { socket }),
-            Err(NetlinkError::Open { source })
-                if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
-            {
+            Err(NetlinkError::Open { source }) if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) => {
                 Err(RdmaError::NoSubsystem)
             }
             Err(error) => Err(RdmaError::Netlink(error)),
@@ -99,10 +97,7 @@ impl RdmaSocket {
     pub fn netns_mode(&mut self) -> Result<NetnsMode, RdmaError> {
         let answer = self
             .socket
-            .get(
-                "read the RDMA netns mode",
-                RdmaMessage::new(Command::SYS_GET),
-            )
+            .get("read the RDMA netns mode", RdmaMessage::new(Command::SYS_GET))
             .map_err(RdmaError::Netlink)?;
         // RDMA_NLDEV_SYS_ATTR_NETNS_MODE: 1 is shared, 0 exclusive (ib_devices_shared_netns).
         Ok(match answer.u8(attribute::NETNS_MODE) {
@@ -130,22 +125,15 @@ impl RdmaSocket {
 
     /// The device with this name, if the namespace sees one.
     pub fn device_named(&mut self, name: &str) -> Result<Option<RdmaDevice>, RdmaError> {
-        Ok(self
-            .devices()?
-            .into_iter()
-            .find(|device| device.name == name))
+        Ok(self.devices()?.into_iter().find(|device| device.name == name))
     }
 
     /// The ports of a device.
     pub fn ports(&mut self, device: &RdmaDevice) -> Result<Vec<RdmaPort>, RdmaError> {
-        let request =
-            RdmaMessage::new(Command::PORT_GET).with_u32(attribute::DEV_INDEX, device.index);
+        let request = RdmaMessage::new(Command::PORT_GET).with_u32(attribute::DEV_INDEX, device.index);
         let answers = self
             .socket
-            .dump(
-                &format!("list the ports of RDMA device {}", device.name),
-                &request,
-            )
+            .dump(&format!("list the ports of RDMA device {}", device.name), &request)
             .map_err(RdmaError::Netlink)?;
         Ok(answers
             .iter()
@@ -167,18 +155,13 @@ impl RdmaSocket {
             .with_text(attribute::LINK_TYPE, "rxe")
             .with_text(attribute::NDEV_NAME, link.as_str());
         self.socket
-            .change(
-                &format!("make soft-RoCE device {name} on {link}"),
-                message,
-                0,
-            )
+            .change(&format!("make soft-RoCE device {name} on {link}"), message, 0)
             .map_err(RdmaError::Netlink)
     }
 
     /// Removes a soft device. A device of hardware is refused by the kernel.
     pub fn remove_soft(&mut self, device: &RdmaDevice) -> Result<(), RdmaError> {
-        let message =
-            RdmaMessage::new(Command::DELLINK).with_u32(attribute::DEV_INDEX, device.index);
+        let message = RdmaMessage::new(Command::DELLINK).with_u32(attribute::DEV_INDEX, device.index);
         self.socket
             .change(&format!("remove RDMA device {}", device.name), message, 0)
             .map_err(RdmaError::Netlink)
@@ -186,18 +169,12 @@ impl RdmaSocket {
 
     /// Moves a device to another namespace; only in exclusive mode, and not for soft devices.
     pub fn move_to(&mut self, device: &RdmaDevice, target: &Netns) -> Result<(), RdmaError> {
-        let request = format!(
-            "move RDMA device {} to {}",
-            device.name,
-            target.path().display()
-        );
+        let request = format!("move RDMA device {} to {}", device.name, target.path().display());
         // The attribute is a u32 that holds a file descriptor, which is never negative.
         let fd = target.as_fd().as_raw_fd().unsigned_abs();
         let message = RdmaMessage::new(Command::SET)
             .with_u32(attribute::DEV_INDEX, device.index)
             .with_u32(attribute::NET_NS_FD, fd);
-        self.socket
-            .change(&request, message, 0)
-            .map_err(RdmaError::Netlink)
+        self.socket.change(&request, message, 0).map_err(RdmaError::Netlink)
     }
 }

@@ -46,9 +46,7 @@ impl RouteSocket {
         let mut message = to_message(link, net);
         if net.addr().is_ipv6() {
             message.header.flags = AddressHeaderFlags::Nodad;
-            message
-                .attributes
-                .push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         self.socket.change(
             &format!("add {net} to link {link}"),
@@ -76,15 +74,11 @@ fn to_message(link: u32, net: IpNet) -> AddressMessage {
         IpNet::V6(_) => AddressFamily::Inet6,
     };
     message.attributes.push(AddressAttribute::Local(net.addr()));
-    message
-        .attributes
-        .push(AddressAttribute::Address(net.addr()));
+    message.attributes.push(AddressAttribute::Address(net.addr()));
     if let IpNet::V4(net) = net
         && net.prefix_len() < 31
     {
-        message
-            .attributes
-            .push(AddressAttribute::Broadcast(net.broadcast()));
+        message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
     }
     message
 }

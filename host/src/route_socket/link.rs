@@ -70,12 +70,11 @@ impl Link {
                 LinkAttribute::ParentDevName(name) => link.parent = Some(name),
                 LinkAttribute::ParentDevBusName(bus) => link.parent_bus = Some(bus),
                 LinkAttribute::PropList(properties) => {
-                    link.altnames.extend(properties.into_iter().filter_map(
-                        |property| match property {
+                    link.altnames
+                        .extend(properties.into_iter().filter_map(|property| match property {
                             Prop::AltIfName(name) => Some(name),
                             _ => None,
-                        },
-                    ));
+                        }));
                 }
                 _ => {}
             }
@@ -107,9 +106,7 @@ impl RouteSocket {
     /// The link with this name, if there is one. Alternative names do not count.
     pub fn link_named(&mut self, name: &InterfaceName) -> Result<Option<Link>, NetlinkError> {
         let mut message = query();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_string()));
+        message.attributes.push(LinkAttribute::IfName(name.to_string()));
         let found = self.one_link(&format!("read link {name}"), message)?;
         Ok(found.filter(|link| link.name == name.as_str()))
     }
@@ -179,10 +176,7 @@ impl RouteSocket {
     pub fn move_to(&mut self, index: u32, target: &Netns) -> Result<(), NetlinkError> {
         use std::os::fd::AsFd;
         self.set_attribute(
-            &format!(
-                "move link {index} to the network namespace {}",
-                target.path().display()
-            ),
+            &format!("move link {index} to the network namespace {}", target.path().display()),
             index,
             LinkAttribute::NetNsFd(target.as_fd().as_raw_fd()),
         )
@@ -193,9 +187,7 @@ impl RouteSocket {
         self.socket.change(
             &format!("add the alternative name {name} to link {index}"),
             RouteNetlinkMessage::NewLinkProp(altname(index, name)),
-            netlink_packet_core::NLM_F_EXCL
-                | netlink_packet_core::NLM_F_CREATE
-                | netlink_packet_core::NLM_F_APPEND,
+            netlink_packet_core::NLM_F_EXCL | netlink_packet_core::NLM_F_CREATE | netlink_packet_core::NLM_F_APPEND,
         )
     }
 
@@ -217,19 +209,11 @@ impl RouteSocket {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(attribute);
-        self.socket
-            .change(request, RouteNetlinkMessage::SetLink(message), 0)
+        self.socket.change(request, RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    fn one_link(
-        &mut self,
-        request: &str,
-        message: LinkMessage,
-    ) -> Result<Option<Link>, NetlinkError> {
-        match self
-            .socket
-            .get(request, RouteNetlinkMessage::GetLink(message))
-        {
+    fn one_link(&mut self, request: &str, message: LinkMessage) -> Result<Option<Link>, NetlinkError> {
+        match self.socket.get(request, RouteNetlinkMessage::GetLink(message)) {
             Ok(answer) => Ok(link_message(answer).map(Link::from_message)),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
@@ -258,8 +242,6 @@ fn altname(index: u32, name: &str) -> LinkMessage {
     message.header.index = index;
     message
         .attributes
-        .push(LinkAttribute::PropList(vec![Prop::AltIfName(
-            name.to_owned(),
-        )]));
+        .push(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_owned())]));
     message
 }

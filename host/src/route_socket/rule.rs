@@ -43,10 +43,7 @@ impl RouteSocket {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RuleMessage::default();
             message.header.family = family;
-            let answers = match self
-                .socket
-                .dump("list rules", &RouteNetlinkMessage::GetRule(message))
-            {
+            let answers = match self.socket.dump("list rules", &RouteNetlinkMessage::GetRule(message)) {
                 Ok(answers) => answers,
                 // A kernel without IPv6 has no rules of that family.
                 Err(error) if error.errno() == Some(nix::errno::Errno::EAFNOSUPPORT) => continue,

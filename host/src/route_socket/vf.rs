@@ -3,8 +3,8 @@
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoMac, VfInfoRate,
-        VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan,
+        LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoMac, VfInfoRate, VfInfoSpoofCheck,
+        VfInfoTrust, VfInfoVlan,
     },
 };
 use nix::errno::Errno;
@@ -124,10 +124,7 @@ impl VfState {
         [
             (wanted.mac.is_some_and(|mac| mac != self.mac), VfKnob::Mac),
             (wanted.vlan != self.vlan, VfKnob::Vlan),
-            (
-                rate != (wanted.min_rate_mbps, wanted.max_rate_mbps),
-                VfKnob::Rate,
-            ),
+            (rate != (wanted.min_rate_mbps, wanted.max_rate_mbps), VfKnob::Rate),
             (wanted.spoof_check != self.spoof_check, VfKnob::SpoofCheck),
             (wanted.trust != self.trust, VfKnob::Trust),
         ]
@@ -223,20 +220,11 @@ impl RouteSocket {
             })?
             .into_iter()
             .find(|state| state.index == vf)
-            .ok_or_else(|| VfError::NoSuchVf {
-                pf: pf.to_owned(),
-                vf,
-            })
+            .ok_or_else(|| VfError::NoSuchVf { pf: pf.to_owned(), vf })
     }
 
     /// Reads a VF and sets what differs from `wanted`, one request per setting. Returns what was set.
-    pub fn apply_vf(
-        &mut self,
-        pf: &str,
-        pf_index: u32,
-        vf: u32,
-        wanted: &VfSettings,
-    ) -> Result<Vec<VfKnob>, VfError> {
+    pub fn apply_vf(&mut self, pf: &str, pf_index: u32, vf: u32, wanted: &VfSettings) -> Result<Vec<VfKnob>, VfError> {
         let differences = self.vf(pf, pf_index, vf)?.differences(wanted);
         for knob in &differences {
             self.set_vf(pf, pf_index, vf, *knob, wanted)?;
@@ -262,11 +250,7 @@ impl RouteSocket {
                 let (id, pcp) = wanted.vlan.map_or((0, 0), |vlan| (vlan.id, vlan.pcp));
                 VfInfo::Vlan(VfInfoVlan::new(vf, id.into(), pcp.into()))
             }
-            VfKnob::Rate => VfInfo::Rate(VfInfoRate::new(
-                vf,
-                wanted.min_rate_mbps,
-                wanted.max_rate_mbps,
-            )),
+            VfKnob::Rate => VfInfo::Rate(VfInfoRate::new(vf, wanted.min_rate_mbps, wanted.max_rate_mbps)),
             VfKnob::SpoofCheck => VfInfo::SpoofCheck(VfInfoSpoofCheck::new(vf, wanted.spoof_check)),
             VfKnob::Trust => VfInfo::Trust(VfInfoTrust::new(vf, wanted.trust)),
         };
@@ -278,14 +262,9 @@ impl RouteSocket {
         .map_err(|source| {
             let pf = pf.to_owned();
             match source.errno() {
-                Some(
-                    Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPROTONOSUPPORT | Errno::ERANGE,
-                ) => VfError::Unsupported {
-                    pf,
-                    vf,
-                    knob,
-                    source,
-                },
+                Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPROTONOSUPPORT | Errno::ERANGE) => {
+                    VfError::Unsupported { pf, vf, knob, source }
+                }
                 _ => VfError::Netlink { pf, vf, source },
             }
         })
@@ -320,12 +299,7 @@ mod tests {
         wanted.spoof_check = false;
         assert_eq!(
             state().differences(&wanted),
-            [
-                VfKnob::Vlan,
-                VfKnob::Rate,
-                VfKnob::SpoofCheck,
-                VfKnob::Trust
-            ]
+            [VfKnob::Vlan, VfKnob::Rate, VfKnob::SpoofCheck, VfKnob::Trust]
         );
     }
 }

@@ -30,9 +30,7 @@ impl Sysfs {
 
     /// The PF of a VF.
     pub fn physical_function_of(&self, function: &PciAddress) -> Option<PciAddress> {
-        link_target(&self.pci_device(function).join("physfn"))?
-            .parse()
-            .ok()
+        link_target(&self.pci_device(function).join("physfn"))?.parse().ok()
     }
 
     /// Takes the function from its driver. Its link disappears.

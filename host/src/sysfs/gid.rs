@@ -78,11 +78,7 @@ impl Sysfs {
 
     /// Whether the host sees this RDMA device.
     pub fn rdma_device_exists(&self, device: &str) -> Result<bool, SysfsError> {
-        Ok(self
-            .root
-            .join("class/infiniband")
-            .join(plain_name(device)?)
-            .exists())
+        Ok(self.root.join("class/infiniband").join(plain_name(device)?).exists())
     }
 
     /// The character device of an RDMA device, for example `/dev/infiniband/uverbs3`.

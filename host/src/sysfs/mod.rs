@@ -55,13 +55,7 @@ fn has_no_value(error: &io::Error) -> bool {
     use nix::errno::Errno;
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error().is_some_and(|code| {
-            [
-                Errno::EINVAL,
-                Errno::EOPNOTSUPP,
-                Errno::ENODEV,
-                Errno::ENOTDIR,
-            ]
-            .contains(&Errno::from_raw(code))
+            [Errno::EINVAL, Errno::EOPNOTSUPP, Errno::ENODEV, Errno::ENOTDIR].contains(&Errno::from_raw(code))
         })
 }
 

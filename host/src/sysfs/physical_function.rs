@@ -63,8 +63,7 @@ impl Sysfs {
             };
             let device = self.pci_device(&address);
             // A disk or a GPU can have VFs too; a port without driver has no net folder but its class says network.
-            let network =
-                read(&device.join("class"))?.is_none_or(|class| class.starts_with("0x02"));
+            let network = read(&device.join("class"))?.is_none_or(|class| class.starts_with("0x02"));
             if network && device.join("sriov_totalvfs").exists() {
                 functions.push(self.physical_function(&address)?);
             }
@@ -81,9 +80,7 @@ impl Sysfs {
         }
         let device = self.pci_device(address);
         let link = self.links(address)?.into_iter().next();
-        let net = link
-            .as_ref()
-            .map(|link| device.join("net").join(link.as_str()));
+        let net = link.as_ref().map(|link| device.join("net").join(link.as_str()));
         let of_link = |file: &str| match &net {
             Some(net) => read(&net.join(file)),
             None => Ok(None),
@@ -104,8 +101,7 @@ impl Sysfs {
             total_vfs: read_number(&device.join("sriov_totalvfs"))?.unwrap_or(0),
             num_vfs: read_number(&device.join("sriov_numvfs"))?.unwrap_or(0),
             // -1 when the platform does not say.
-            numa_node: read_number::<i64>(&device.join("numa_node"))?
-                .and_then(|node| u32::try_from(node).ok()),
+            numa_node: read_number::<i64>(&device.join("numa_node"))?.and_then(|node| u32::try_from(node).ok()),
             pcie_root: self.pcie_root(address),
             vendor: read(&device.join("vendor"))?,
             device: read(&device.join("device"))?,
@@ -124,8 +120,7 @@ impl Sysfs {
             else {
                 continue;
             };
-            let Some(address) = link_target(&device.join(&name)).and_then(|name| name.parse().ok())
-            else {
+            let Some(address) = link_target(&device.join(&name)).and_then(|name| name.parse().ok()) else {
                 continue;
             };
             functions.push(VirtualFunction {
@@ -161,10 +156,7 @@ impl Sysfs {
             .map(|part| part.as_os_str().to_string_lossy().into_owned())
             .find(|part| {
                 part.strip_prefix("pci").is_some_and(|rest| {
-                    rest.contains(':')
-                        && rest
-                            .bytes()
-                            .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
+                    rest.contains(':') && rest.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
                 })
             })
     }

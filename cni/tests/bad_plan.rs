@@ -1,0 +1,112 @@
+//! Plans that cannot be carried out: the error names the file or the rail, and nothing is changed.
+
+#![allow(clippy::unwrap_used)] // Also in the functions that tests share.
+
+mod node;
+
+use std::fs;
+
+use node::{Node, Sandbox, answer, call, on_a_node, plan};
+use railhead_plan::{AttachmentPlan, RdmaPlan};
+use serde_json::Value;
+
+fn add(node: &Node) -> Value {
+    let outcome = call(&node.context(), "ADD", &Sandbox::new("c1"));
+    assert!(!outcome.success);
+    assert_eq!(node.leftovers(), Vec::<String>::new());
+    answer(&outcome)
+}
+
+#[test]
+fn a_plan_cut_in_half_is_named_with_the_next_step() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        let bytes = serde_json::to_vec(&plan(&[0])).unwrap();
+        fs::write(node.layout().plan(node::POD_UID), &bytes[..bytes.len() / 2]).unwrap();
+        let error = add(node);
+        assert_eq!(error["code"], 6);
+        let text = error["msg"].as_str().unwrap();
+        assert!(text.contains(&format!("{}.json", node::POD_UID)), "{text}");
+        assert!(text.contains("delete the pod"), "{text}");
+        function.assert_at_home("after a refused ADD");
+    });
+}
+
+#[test]
+fn plans_that_do_not_fit_are_refused_before_anything_is_touched() {
+    type Case = (&'static str, i32, fn(&mut AttachmentPlan));
+    let cases: [Case; 7] = [
+        ("format version", 6, |plan| plan.version = 9),
+        ("before the last boot", 11, |plan| plan.boot_id = "b".to_owned()),
+        ("is for pod UID", 6, |plan| plan.pod.uid = "another".to_owned()),
+        ("interface name", 6, |plan| plan.rails[0].name = "a/b".to_owned()),
+        ("same interface name", 6, |plan| {
+            let name = plan.rails[0].name.clone();
+            plan.rails[1].name = name;
+        }),
+        ("reserved", 6, |plan| plan.rails[0].table = 254),
+        ("CDI spec", 6, |plan| {
+            plan.rails[0].rdma = RdmaPlan::Soft {
+                device: "rxe6f1c0a52r0".to_owned(),
+            };
+        }),
+    ];
+    on_a_node(move |node| {
+        let functions = [node.add_function(0), node.add_function(1)];
+        for (words, code, change) in cases {
+            let mut plan = plan(&[0, 1]);
+            change(&mut plan);
+            let bytes = serde_json::to_vec(&plan).unwrap();
+            fs::write(node.layout().plan(node::POD_UID), bytes).unwrap();
+            let error = add(node);
+            assert_eq!(error["code"], code, "{error}");
+            assert!(error["msg"].as_str().unwrap().contains(words), "{error}");
+            for function in &functions {
+                function.assert_at_home(words);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_soft_device_that_cannot_be_made_is_rolled_back() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        let mut plan = plan(&[0]);
+        // 64 bytes are more than any kernel takes; without an RDMA subsystem the request fails before that.
+        plan.rails[0].rdma = RdmaPlan::Soft { device: "x".repeat(63) };
+        node.write_plan(&plan);
+        let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
+        fs::create_dir_all(node.layout().cdi()).unwrap();
+        fs::write(node.layout().cdi_spec(node::CLAIM_UID), spec).unwrap();
+        let error = add(node);
+        // A kernel without RDMA refuses the device; with RDMA its GID is missed, because this node's sysfs has no such device.
+        assert!(error["code"] == 5 || error["code"] == 11, "{error}");
+        function.assert_at_home("after a failed ADD");
+        let after = fs::read_to_string(node.layout().cdi_spec(node::CLAIM_UID)).unwrap();
+        assert_eq!(after, spec);
+    });
+}
+
+#[test]
+fn the_hosts_own_namespace_is_refused() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let outcome = call(&node.context(), "ADD", &Sandbox::of_the_host("c1"));
+        assert_eq!(answer(&outcome)["code"], 8);
+        function.assert_at_home("after a refused ADD");
+    });
+}
+
+#[test]
+fn status_says_whether_the_agent_was_here() {
+    on_a_node(|node| {
+        let sandbox = Sandbox::new("c1");
+        assert!(call(&node.context(), "STATUS", &sandbox).success);
+        fs::remove_dir_all(node.layout().plans()).unwrap();
+        let error = answer(&call(&node.context(), "STATUS", &sandbox));
+        assert_eq!(error["code"], 50);
+        assert!(error["msg"].as_str().unwrap().contains("railhead-agent"), "{error}");
+    });
+}

@@ -1,0 +1,179 @@
+//! The built binary against what a runtime may send: good, bad and absurd. Nothing here has a plan, so nothing is changed.
+
+#![allow(clippy::unwrap_used)] // Also in the functions that tests share.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+/// A UID that no pod has.
+const POD: &str = "K8S_POD_NAMESPACE=ml;K8S_POD_NAME=train-0;K8S_POD_UID=00000000-0000-0000-0000-000000000000";
+const ALL: [(&str, &str); 4] = [
+    ("CNI_CONTAINERID", "c1"),
+    ("CNI_NETNS", "/proc/self/ns/net"),
+    ("CNI_IFNAME", "eth0"),
+    ("CNI_ARGS", POD),
+];
+
+fn call(command: Option<&str>, environment: &[(&str, &str)], stdin: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_railhead"))
+        .env_clear()
+        .envs(environment.iter().copied())
+        .envs(command.map(|command| ("CNI_COMMAND", command)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The binary reads no more than its limit and may close the pipe before all is written.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// The error that was printed; also that it is well-formed and that the exit code tells.
+fn error(output: &Output) -> Value {
+    assert!(!output.status.success());
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(error["cniVersion"].is_string(), "{error}");
+    assert!(error["msg"].as_str().is_some_and(|text| text.len() > 20), "{error}");
+    error
+}
+
+fn config(version: &str) -> Value {
+    json!({"cniVersion": version, "name": "pod", "type": "railhead", "prevResult": {
+        "cniVersion": version,
+        "interfaces": [{"name": "eth0", "sandbox": "/run/netns/x"}],
+        "ips": [{"address": "10.244.0.5/24", "interface": 0}],
+        "dns": {}
+    }})
+}
+
+#[test]
+fn a_pod_without_plan_gets_the_previous_result_unchanged() {
+    for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let config = config(version);
+        let output = call(Some("ADD"), &ALL, config.to_string().as_bytes());
+        assert!(output.status.success(), "{version}");
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result, config["prevResult"], "{version}");
+        assert!(output.stderr.is_empty(), "{version}");
+    }
+}
+
+#[test]
+fn a_pod_that_asks_for_a_network_and_has_no_plan_does_not_start() {
+    let mut config = config("1.1.0");
+    config["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": {"railhead.dev/attach": "train"}});
+    let error = error(&call(Some("ADD"), &ALL, config.to_string().as_bytes()));
+    assert_eq!(error["code"], 100);
+    let text = error["msg"].as_str().unwrap();
+    assert!(text.contains("pod ml/train-0 asks for network train"), "{text}");
+    assert!(text.contains("railhead-agent"), "{text}");
+}
+
+#[test]
+fn bad_standard_input_is_refused_with_its_code() {
+    let ten_megabytes = format!("{{\"cniVersion\":\"1.1.0\",\"name\":\"{}\"}}", "x".repeat(10_000_000));
+    for (what, stdin, code) in [
+        ("empty", "", 6),
+        ("white space", " \n", 6),
+        ("not JSON", "not json", 6),
+        ("cut off", "{\"cniVersion\": \"1.1.0\", \"na", 6),
+        ("a list", "[]", 6),
+        ("a wrong type", "{\"cniVersion\": 1}", 6),
+        ("10 MB", ten_megabytes.as_str(), 6),
+        (
+            "a previous result that is text",
+            "{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"prevResult\":\"x\"}",
+            6,
+        ),
+        ("no version", "{\"name\":\"n\"}", 1),
+        (
+            "a version of the future",
+            "{\"cniVersion\":\"1.2.0\",\"name\":\"n\"}",
+            1,
+        ),
+        (
+            "a version that is nearly ours",
+            "{\"cniVersion\":\"1.0\",\"name\":\"n\"}",
+            1,
+        ),
+        ("no name", "{\"cniVersion\":\"1.1.0\"}", 7),
+    ] {
+        for verb in ["ADD", "DEL"] {
+            let error = error(&call(Some(verb), &ALL, stdin.as_bytes()));
+            assert_eq!(error["code"], code, "{verb}, {what}: {error}");
+        }
+    }
+}
+
+#[test]
+fn verbs_are_refused_in_versions_that_lack_them() {
+    for (verb, version, fits) in [
+        ("CHECK", "0.3.1", false),
+        ("CHECK", "0.4.0", true),
+        ("GC", "1.0.0", false),
+        ("GC", "1.1.0", true),
+        ("STATUS", "1.0.0", false),
+    ] {
+        let output = call(Some(verb), &ALL, config(version).to_string().as_bytes());
+        if fits {
+            assert!(output.status.success(), "{verb} {version}");
+        } else {
+            assert_eq!(error(&output)["code"], 1, "{verb} {version}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_or_wrong_environment_is_code_4() {
+    let config = config("1.1.0").to_string();
+    for (verb, missing) in [
+        ("ADD", "CNI_CONTAINERID"),
+        ("ADD", "CNI_NETNS"),
+        ("ADD", "CNI_IFNAME"),
+        ("DEL", "CNI_CONTAINERID"),
+        ("CHECK", "CNI_NETNS"),
+    ] {
+        let rest: Vec<_> = ALL.into_iter().filter(|(name, _)| *name != missing).collect();
+        let error = error(&call(Some(verb), &rest, config.as_bytes()));
+        assert_eq!(error["code"], 4);
+        assert!(error["msg"].as_str().unwrap().contains(missing), "{error}");
+    }
+    let unknown = error(&call(Some("FROBNICATE"), &ALL, config.as_bytes()));
+    assert_eq!(unknown["code"], 4);
+    let mut escaping = ALL;
+    escaping[3].1 = "K8S_POD_UID=../../../etc/shadow";
+    assert_eq!(error(&call(Some("ADD"), &escaping, config.as_bytes()))["code"], 4);
+}
+
+#[test]
+fn del_succeeds_for_sandboxes_that_nobody_knows() {
+    let bare = r#"{"cniVersion":"1.0.0","name":"railhead","type":"railhead"}"#;
+    for environment in [&ALL[..], &ALL[..1]] {
+        let output = call(Some("DEL"), environment, bare.as_bytes());
+        assert!(output.status.success());
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn version_lists_what_is_spoken_whatever_is_sent() {
+    for stdin in ["", "{}", "x", r#"{"cniVersion":"0.4.0"}"#] {
+        let output = call(Some("VERSION"), &[], stdin.as_bytes());
+        assert!(output.status.success(), "{stdin}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["supportedVersions"], json!(["0.3.1", "0.4.0", "1.0.0", "1.1.0"]));
+    }
+}
+
+#[test]
+fn without_a_command_the_binary_says_what_it_is() {
+    let output = call(None, &[], b"");
+    assert!(output.status.success());
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("CNI_COMMAND"));
+}
