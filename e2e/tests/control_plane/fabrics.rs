@@ -55,10 +55,8 @@ pub(crate) fn a_fabric_in_use_is_not_deleted(world: &World) -> Result<()> {
     cluster.create(&cluster.admin(), &[samples::fabric(name), samples::network(&namespace, "llama", name, 2)])?;
     reserved(world, &namespace, "llama")?;
     cluster.ok(&["delete", "fabric", name, "--wait=false"])?;
-    eventually("the Fabric says who uses it", || {
-        let fabric = cluster.get("default", "fabric", name)?;
-        contains(&fabric["status"]["conditions"].to_string(), &[&format!("{namespace}/llama")])
-    })?;
+    let message = cluster.event("default", name, "DeletingWaitingForNetworks")?;
+    contains(&message, &[&format!("{namespace}/llama"), "delete them first"])?;
     cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace])?;
     cluster.gone("default", "fabric", name)
 }

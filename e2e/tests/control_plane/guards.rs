@@ -1,10 +1,10 @@
 //! Who may write Railhead's own records, and that Kubernetes' housekeeping still works on them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{Identity, SYSTEM, eventually, expect_refusal};
+use crate::cluster::{Identity, SYSTEM, contains, eventually, expect_refusal};
 use crate::networks::reserved;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
@@ -53,7 +53,9 @@ pub(crate) fn a_tenant_with_every_right_in_its_namespace_cannot_write_records(wo
     expect_refusal(&try_to(&["patch", "networkslice", &slice_name, "--type", "merge", "--patch", unlock])?, &words)?;
     let forge = r#"{"status": {"attached": 7}}"#;
     let by_status = ["patch", "networkslice", &slice_name, "--subresource", "status", "--type", "merge", "--patch", forge];
-    expect_refusal(&try_to(&by_status)?, &words)
+    expect_refusal(&try_to(&by_status)?, &words)?;
+    cluster.kubectl(&node.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
+    Ok(())
 }
 
 pub(crate) fn a_tenant_with_the_edit_role_may_make_networks(world: &World) -> Result<()> {
@@ -98,9 +100,8 @@ pub(crate) fn an_agent_takes_indices_for_its_own_node_only(world: &World) -> Res
     cluster.refused(&mine.agent, &samples::attachment(&namespace, "slice", 1, &other.name), &words)?;
     let try_to = |arguments: &[&str]| cluster.kubectl(&mine.agent, &[arguments, &["--namespace", &namespace]].concat());
     expect_refusal(&try_to(&["delete", "networkattachment", &attachment])?, &words)?;
-    let forge = r#"{"status": {"summary": "0/2"}}"#;
-    let by_status = ["patch", "networkattachment", &attachment, "--subresource", "status", "--type", "merge", "--patch", forge];
-    expect_refusal(&try_to(&by_status)?, &words)?;
+    let forged = mine.write_status(cluster, &namespace, "NetworkAttachment", &attachment, &json!({"summary": "0/2"}));
+    contains(&format!("{:#}", forged.err().context("it reported for another node")?), &words)?;
     cluster.kubectl(&other.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
     Ok(())
 }
@@ -108,16 +109,14 @@ pub(crate) fn an_agent_takes_indices_for_its_own_node_only(world: &World) -> Res
 pub(crate) fn an_agent_reports_its_own_node_only(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let (mine, other) = two_nodes(world, "reporting")?;
-    let forge = r#"{"status": {"summary": {"rails": "0/2", "vfs": "0/0"}}}"#;
-    let patch = |name: &str, more: &[&str], text: &str| {
-        let arguments = [&["patch", "nodenetwork", name, "--type", "merge", "--patch", text], more].concat();
-        cluster.kubectl(&mine.agent, &arguments)
-    };
-    patch(&mine.name, &["--subresource", "status"], forge)?.ok()?;
-    let output = patch(&other.name, &["--subresource", "status"], forge)?;
-    expect_refusal(&output, &["agent of node reporting-1", "not reporting-2"])?;
+    let forge = json!({"summary": {"rails": "0/2", "vfs": "0/0"}});
+    let foreign = mine.write_status(cluster, "default", "NodeNetwork", &other.name, &forge);
+    let message = format!("{:#}", foreign.err().context("it reported another node")?);
+    contains(&message, &["agent of node reporting-1", "not reporting-2"])?;
+    mine.write_status(cluster, "default", "NodeNetwork", &mine.name, &forge)?;
     // Roles refuse this before the policy is asked.
-    expect_refusal(&patch(&mine.name, &[], r#"{"spec": {"mtu": 1500}}"#)?, &["forbidden"])
+    let patch = ["patch", "nodenetwork", &mine.name, "--type", "merge", "--patch", r#"{"spec": {"mtu": 1500}}"#];
+    expect_refusal(&cluster.kubectl(&mine.agent, &patch)?, &["forbidden"])
 }
 
 pub(crate) fn an_agent_publishes_its_own_devices_only(world: &World) -> Result<()> {

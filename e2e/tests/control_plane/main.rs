@@ -244,8 +244,8 @@ fn install(cluster: &Cluster) -> Result<()> {
     let chart = chart::folder();
     let chart = chart.to_str().context("the clone's path is not UTF-8")?;
     let release = ["install", "railhead", chart, "--namespace", SYSTEM, "--create-namespace"];
-    // The images do not exist: no node will ever pull them. One replica that stays Pending is enough.
-    let values = ["--set", "image.repository=railhead,image.tag=test,operator.replicas=1"];
+    // The images do not exist: one replica that waits for a node for ever is enough.
+    let values = ["--set", "image.repository=railhead,image.tag=test,operator.replicas=1,operator.nodeSelector.nowhere=yes"];
     cluster.lab.helm(&[&release[..], &values[..]].concat())?.ok()?;
     eventually("the policies are in force", || {
         let mut pod = samples::pod("default", "probe", "probe", 0);

@@ -105,7 +105,7 @@ impl SimulatedNode {
             })
             .collect();
         let rails = speeds.len();
-        self.patch_status(cluster, "default", "nodenetwork", &self.name, &json!({
+        self.write_status(cluster, "default", "NodeNetwork", &self.name, &json!({
             "observedGeneration": 1,
             "summary": {"rails": format!("{rails}/{rails}"), "vfs": format!("0/{}", 8 * rails)},
             "ports": ports,
@@ -118,18 +118,29 @@ impl SimulatedNode {
         let attachment = crate::samples::attachment(namespace, slice, index, &self.name);
         cluster.create(&self.agent, std::slice::from_ref(&attachment))?;
         let name = attachment["metadata"]["name"].as_str().context("a sample without a name")?.to_owned();
-        self.patch_status(cluster, namespace, "networkattachment", &name, &json!({
+        self.write_status(cluster, namespace, "NetworkAttachment", &name, &json!({
             "summary": "2/2",
             "conditions": [condition("Wired", "True", "Wired", "simulated")?],
         }))?;
         Ok(name)
     }
 
-    fn patch_status(&self, cluster: &Cluster, namespace: &str, kind: &str, name: &str, status: &Value) -> Result<()> {
-        let patch = json!({"status": status}).to_string();
-        let arguments =
-            ["patch", kind, name, "--namespace", namespace, "--subresource", "status", "--type", "merge", "--patch", &patch];
-        cluster.kubectl(&self.agent, &arguments)?.ok()?;
+    /// Says that the node gave back what was changed on it.
+    pub(crate) fn torn_down(&self, cluster: &Cluster) -> Result<()> {
+        let status = json!({"conditions": [condition("TornDown", "True", "TornDown", "simulated")?]});
+        self.write_status(cluster, "default", "NodeNetwork", &self.name, &status)
+    }
+
+    /// Writes a status in one request, as an agent does: it may patch a status, and read the object beside it.
+    pub(crate) fn write_status(&self, cluster: &Cluster, namespace: &str, kind: &str, name: &str, status: &Value) -> Result<()> {
+        let object = json!({
+            "apiVersion": "railhead.dev/v1alpha1",
+            "kind": kind,
+            "metadata": if kind == "NodeNetwork" { json!({"name": name}) } else { json!({"name": name, "namespace": namespace}) },
+            "status": status,
+        });
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--subresource", "status", "--filename", "-"];
+        cluster.feed(&self.agent, &arguments, &[object])?.ok()?;
         Ok(())
     }
 }

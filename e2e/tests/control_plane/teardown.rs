@@ -1,40 +1,28 @@
-//! The pre-delete hook of the chart, with its own account and rights.
+//! What the chart's pre-delete hook runs, with the account that it has.
 
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use railhead_e2e::lab::run::{Output, capture};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::World;
-use crate::cluster::{Identity, SYSTEM, contains};
+use crate::cluster::{SYSTEM, contains, eventually};
 use crate::networks::reserved;
+use crate::operators::stop_leader;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
 
-/// Makes the hook's account as `helm uninstall` does, and runs what its Job runs.
+/// Runs what the hook's Job runs.
 fn teardown(world: &World, timeout: &str) -> Result<Output> {
-    let account = hook_account(world)?;
     let mut command = Command::new(&world.binary);
-    command.args(["teardown", "--timeout", timeout]).env("KUBECONFIG", &account.kubeconfig);
-    capture(&mut command, Duration::from_secs(120))
-}
-
-fn hook_account(world: &World) -> Result<Identity> {
-    let cluster = &world.cluster;
-    let chart = crate::chart::folder().display().to_string();
-    let arguments = ["template", "railhead", &chart, "--namespace", SYSTEM, "--set", "image.repository=railhead"];
-    let only = ["--show-only", "templates/teardown.yaml"];
-    let rendered = cluster.lab.helm(&[&arguments[..], &only[..]].concat())?.ok()?.stdout;
-    let account = rendered.split("\n---\n").filter(|document| !document.contains("kind: Job")).collect::<Vec<_>>().join("\n---\n");
-    cluster.lab.kubectl_with_input(&["apply", "--namespace", SYSTEM, "--filename", "-"], &account)?.ok()?;
-    cluster.service_account(SYSTEM, "railhead-teardown", None)
-}
-
-fn fabrics_torn_down(world: &World) -> Result<Vec<Value>> {
-    let fabrics = world.cluster.list("default", "fabrics")?;
-    Ok(fabrics.into_iter().filter(|fabric| fabric["spec"]["teardown"] == true).collect())
+    command
+        .args(["--log-format", "text", "teardown", "--deployment", "railhead-operator", "--timeout", timeout])
+        .env("KUBECONFIG", &world.operator_account.kubeconfig)
+        .env("POD_NAMESPACE", SYSTEM);
+    capture(&mut command, Duration::from_secs(180))
 }
 
 pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Result<()> {
@@ -49,9 +37,10 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
     if output.success() {
         bail!("teardown went on under an attached pod: {output}");
     }
-    contains(&output.stderr, &[&namespace, "pod-0"])?;
-    if let Some(fabric) = fabrics_torn_down(world)?.first() {
-        bail!("it was refused and yet began: {}", fabric["metadata"]["name"]);
+    contains(&output.to_string(), &["refused", &namespace, "pod-0", "uninstall again"])?;
+    let began = cluster.list("default", "fabrics")?.into_iter().find(|fabric| fabric["spec"]["teardown"] == true);
+    if let Some(fabric) = began {
+        bail!("it was refused and yet began with {}", fabric["metadata"]["name"]);
     }
     cluster.kubectl(&node.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
     Ok(())
@@ -59,46 +48,50 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
 
 pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
     let cluster = &world.cluster;
-    // What earlier tests left: every network and every node of theirs goes first, as their owners would take them away.
-    for attachment in everything(world, "networkattachments")? {
-        let (namespace, name) = place(&attachment)?;
-        let operator = &world.operator_account;
-        cluster.kubectl(operator, &["get", "networkattachment", name, "--namespace", namespace])?.ok()?;
-        bail!("a test left NetworkAttachment {namespace}/{name} behind");
-    }
+    let admin = cluster.admin();
+    // Only this test's node answers; those of earlier tests are gone.
+    cluster.ok(&["delete", "nodes", "--all"])?;
+    cluster.ok(&["delete", "fabrics", "--all", "--wait=false"])?;
     cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=60s"])?;
-    let nodes = cluster.list("default", "nodenetworks")?;
-    let names: Vec<&str> = nodes.iter().filter_map(|node| node["metadata"]["name"].as_str()).collect();
-    if names.is_empty() {
-        bail!("no NodeNetwork is left to tear down");
+    let fabric = "uninstalled";
+    let namespace = cluster.namespace("uninstalled")?;
+    cluster.create(&admin, &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    reserved(world, &namespace, "llama")?;
+    let node = SimulatedNode::join(cluster, "uninstalled-node", fabric, &["100G", "100G"])?;
+
+    let output = thread::scope(|scope| -> Result<Output> {
+        let hook = scope.spawn(|| teardown(world, "90s"));
+        eventually("the operator asks the node to give everything back", || {
+            let wish = cluster.get("default", "nodenetwork", &node.name)?;
+            if wish["spec"]["teardown"] == true { Ok(()) } else { bail!("its spec is {}", wish["spec"]) }
+        })?;
+        // Here the hook waits for the node. In a cluster it stops the operator's pods; this operator is a process.
+        stop_leader();
+        node.torn_down(cluster)?;
+        hook.join().map_err(|_| anyhow::anyhow!("the hook's thread panicked"))?
+    })?;
+    output.ok()?;
+
+    let deployment = cluster.get(SYSTEM, "deployment", "railhead-operator")?;
+    if deployment["spec"]["replicas"] != 0 {
+        bail!("the operator was not stopped: {}", deployment["spec"]["replicas"]);
     }
-    // One node's agent answers; the others' nodes are gone.
-    let (last, lost) = names.split_last().context("no node")?;
-    for name in lost {
-        cluster.ok(&["delete", "node", name])?;
-    }
-    let agent = cluster.service_account(SYSTEM, "railhead-agent", Some(&format!("agent-of-{last}")))?;
-    let now = cluster.get("default", "nodenetwork", last)?["metadata"]["creationTimestamp"].clone();
-    let condition = json!({"type": "TornDown", "status": "True", "reason": "TornDown", "message": "simulated", "lastTransitionTime": now});
-    let patch = json!({"status": {"conditions": [condition]}}).to_string();
-    let arguments = ["patch", "nodenetwork", last, "--subresource", "status", "--type", "merge", "--patch", &patch];
-    cluster.kubectl(&agent, &arguments)?.ok()?;
-    teardown(world, "60s")?.ok()?;
-    for kind in ["fabrics", "nodenetworks", "fabricledgers"] {
-        let left = cluster.list("default", kind)?;
-        if !left.is_empty() {
-            bail!("{} {kind} are left, for example {}", left.len(), left[0]);
+    for kind in ["nodenetworks", "fabricledgers", "networkslices"] {
+        let left = cluster.ok(&["get", kind, "--all-namespaces", "--no-headers", "--ignore-not-found"])?;
+        if !left.trim().is_empty() {
+            bail!("{kind} are left: {left}");
         }
     }
+    // What people wrote stays, and does not wait for a controller that is gone.
+    for (kind, namespace, name) in [("fabric", "default", fabric), ("tnet", &*namespace, "llama")] {
+        let kept = cluster.get(namespace, kind, name)?;
+        if kept["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()) {
+            bail!("{kind} {name} still has the finalizers {}", kept["metadata"]["finalizers"]);
+        }
+        if kept["spec"]["teardown"] == Value::Bool(true) {
+            bail!("the next install would begin with a teardown");
+        }
+    }
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--timeout=10s"]).context("the network does not go")?;
     Ok(())
-}
-
-fn everything(world: &World, kind: &str) -> Result<Vec<Value>> {
-    let list: Value = serde_json::from_str(&world.cluster.ok(&["get", kind, "--all-namespaces", "--output", "json"])?)?;
-    Ok(list["items"].as_array().cloned().unwrap_or_default())
-}
-
-fn place(object: &Value) -> Result<(&str, &str)> {
-    let part = |name: &str| object["metadata"][name].as_str().with_context(|| format!("an object without {name}"));
-    Ok((part("namespace")?, part("name")?))
 }
