@@ -2,17 +2,19 @@
 //!
 //! It knows the node's ports and their functions ([`inventory`]), offers them to the scheduler ([`publish`]), turns a claim
 //! into a plan for the CNI binary ([`prepare`]) and gives it back ([`release`]), keeps the binary in the CNI chain
-//! ([`chain`]), and reports ([`node`]). It never wires a pod: that is the binary's, which works while the agent
+//! ([`chain`]), and reports ([`node`], [`attachments`]). It never wires a pod: that is the binary's, which works while the agent
 //! is down. What the agent remembers is on disk ([`plans`], [`functions`]) and in the API, so it may be killed anywhere.
 
 pub mod agent;
 pub mod args;
+pub mod attachments;
 pub mod cdi;
 pub mod chain;
 pub mod claims;
 pub mod conditions;
 pub mod events;
 pub mod functions;
+pub mod gc;
 pub mod http;
 pub mod inventory;
 pub mod kubelet;

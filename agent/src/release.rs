@@ -12,7 +12,7 @@ use kube::{
 };
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::{FunctionLock, LockError};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, PodRef};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 
@@ -163,7 +163,7 @@ async fn unwire(agent: &Agent, plan: &AttachmentPlan) -> Result<(), ReleaseError
             container,
             "the runtime sent no DEL for this sandbox; taking its functions home"
         );
-        del(agent, plan, &container).await?;
+        del(agent, Some(&plan.pod), &container).await?;
         if agent.layout.journal(&container).exists() {
             return Err(ReleaseError::StillWired {
                 pod: format!("{}/{}", plan.pod.namespace, plan.pod.name),
@@ -205,14 +205,31 @@ fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
     sandboxes
 }
 
-async fn del(agent: &Agent, plan: &AttachmentPlan, container: &str) -> Result<(), ReleaseError> {
+/// Runs DEL for the journals of earlier boots: there is nothing left to undo, and the binary removes the files.
+pub async fn earlier_journals(agent: &Agent) -> Result<(), ReleaseError> {
+    let entries = std::fs::read_dir(agent.layout.journals());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(container) = name.strip_suffix(".json").filter(|n| !n.starts_with('.')) else {
+            continue;
+        };
+        let earlier = std::fs::read_to_string(entry.path())
+            .is_ok_and(|journal| !journal.contains(&format!("\"{}\"", agent.boot_id)));
+        if earlier {
+            del(agent, None, container).await?;
+            tracing::info!(container, "removed a journal of an earlier boot");
+        }
+    }
+    Ok(())
+}
+
+async fn del(agent: &Agent, pod: Option<&PodRef>, container: &str) -> Result<(), ReleaseError> {
     let binary = &agent.cni_binary;
     let run = |source| ReleaseError::Run {
         binary: binary.clone(),
         container: container.to_owned(),
         source,
     };
-    let pod = &plan.pod;
     let mut child = tokio::process::Command::new(binary)
         .env_clear()
         .env("CNI_COMMAND", "DEL")
@@ -220,13 +237,7 @@ async fn del(agent: &Agent, plan: &AttachmentPlan, container: &str) -> Result<()
         .env("CNI_NETNS", "")
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", binary.parent().unwrap_or(binary))
-        .env(
-            "CNI_ARGS",
-            format!(
-                "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
-                pod.namespace, pod.name, pod.uid
-            ),
-        )
+        .envs(pod.map(|pod| ("CNI_ARGS", cni_args(pod))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -254,6 +265,13 @@ async fn del(agent: &Agent, plan: &AttachmentPlan, container: &str) -> Result<()
         container: container.to_owned(),
         message,
     })
+}
+
+fn cni_args(pod: &PodRef) -> String {
+    format!(
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
+        pod.namespace, pod.name, pod.uid
+    )
 }
 
 /// Restores all functions of a plan. A reboot has done it already for plans of an earlier boot.

@@ -12,10 +12,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     agent::{Agent, Phase},
     args::Args,
+    attachments,
     chain::{Chain, ChainPaths},
     claims::NodeClaims,
     events::Events,
-    http,
+    gc, http,
     kubelet::{Registered, SocketPaths, Sockets},
     metrics::Metrics,
     node, plans,
@@ -56,6 +57,8 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     let tasks = TaskTracker::new();
     tasks.spawn(http::serve(agent.clone(), args.http, stop.clone()));
     tasks.spawn(node::run(agent.clone(), latest, Chain::new(chain), stop.clone()));
+    tasks.spawn(attachments::run(agent.clone(), stop.clone()));
+    tasks.spawn(gc::run(agent.clone(), stop.clone()));
     tasks.spawn(serve_kubelet(agent.clone(), sockets, stop.clone()));
     tokio::select! {
         () = stop.cancelled() => {}

@@ -1,0 +1,191 @@
+//! What ADD and DEL left behind, as the status of NetworkAttachments and as events: the CNI binary itself talks to nobody.
+//!
+//! Level-triggered: a look at the folder says everything, the watch only says when to look.
+
+mod status;
+mod watch;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use railhead_crds::{NetworkAttachment, names};
+use railhead_plan::{AttachmentPlan, AttachmentRecord};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::Agent,
+    plans::{self, PlansError},
+};
+
+/// Field manager of the status.
+const MANAGER: &str = "railhead/agent";
+/// How often the folder is looked at without being told to.
+const PERIOD: Duration = Duration::from_secs(30);
+/// How soon after a status that could not be written.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// Why attachments were not reported. It is tried again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+enum ReportError {
+    #[error(transparent)]
+    Plans(#[from] PlansError),
+    #[error("read {path}: {source}")]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("read NetworkAttachment {namespace}/{name}: {source}")]
+    Read {
+        namespace: String,
+        name: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error("write the status of NetworkAttachment {namespace}/{name}: {source}")]
+    Write {
+        namespace: String,
+        name: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// By pod UID: the sandbox that was reported as wired, or that none is.
+type Reported = HashMap<String, Option<String>>;
+
+/// Runs until `stop`.
+pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+    watch::start(agent.clone());
+    let mut reported = Reported::new();
+    loop {
+        let pause = match report_all(&agent, &mut reported).await {
+            Ok(()) => PERIOD,
+            Err(error) => {
+                tracing::warn!(%error, "an attachment could not be reported");
+                AGAIN
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = agent.attachments_changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn report_all(agent: &Agent, reported: &mut Reported) -> Result<(), ReportError> {
+    let plans: Vec<AttachmentPlan> = plans::all(&agent.layout)?
+        .into_iter()
+        .filter(|plan| plan.boot_id == agent.boot_id)
+        .collect();
+    let alive: HashSet<&str> = plans.iter().map(|plan| plan.pod.uid.as_str()).collect();
+    reported.retain(|pod_uid, _| alive.contains(pod_uid.as_str()));
+    let mut wired = 0;
+    let mut failed = None;
+    for plan in &plans {
+        // One pod's trouble must not hide another pod's news.
+        let record = match record(agent, plan) {
+            Ok(record) => record,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
+        wired += usize::from(record.is_some());
+        let sandbox = record.as_ref().map(|record| record.container_id.clone());
+        if reported.get(&plan.pod.uid) == Some(&sandbox) {
+            continue;
+        }
+        let known = reported.contains_key(&plan.pod.uid);
+        match report(agent, plan, record.as_ref(), known).await {
+            Ok(()) => {
+                reported.insert(plan.pod.uid.clone(), sandbox);
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    agent.metrics.wired(wired);
+    failed.map_or(Ok(()), Err)
+}
+
+/// What ADD left in the pod's folder, if the pod is wired.
+fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecord>, ReportError> {
+    let path = agent.layout.record(&plan.pod.uid);
+    match fs::read(&path) {
+        Ok(bytes) => match AttachmentRecord::parse(&bytes) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "an attachment record cannot be read");
+                Ok(None)
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ReportError::Record { path, source }),
+    }
+}
+
+/// Writes one pod's status, and an event when a sandbox was wired that had not been told of.
+async fn report(
+    agent: &Agent,
+    plan: &AttachmentPlan,
+    record: Option<&AttachmentRecord>,
+    known: bool,
+) -> Result<(), ReportError> {
+    let namespace = &plan.pod.namespace;
+    let name = names::attachment(&plan.slice_name, plan.index);
+    let api: Api<NetworkAttachment> = Api::namespaced(agent.client.clone(), namespace);
+    let found = api.get_opt(&name).await.map_err(|source| ReportError::Read {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        source: Box::new(source),
+    })?;
+    let Some(found) = found.filter(|found| found.spec.pod_uid == plan.pod.uid) else {
+        // Prepare is about to make it, or Unprepare has just deleted it.
+        return Ok(());
+    };
+    let previous = found.status.unwrap_or_default();
+    let status = status::status(plan, record, &previous, Timestamp::now());
+    let was_wired = status::is_wired(&previous);
+    if status != previous {
+        let patch = serde_json::json!({
+            "apiVersion": "railhead.dev/v1alpha1",
+            "kind": "NetworkAttachment",
+            "metadata": { "name": name, "namespace": namespace },
+            "status": status,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        match api.patch_status(&name, &params, &Patch::Apply(patch)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+            Err(source) => {
+                return Err(ReportError::Write {
+                    namespace: namespace.clone(),
+                    name,
+                    source: Box::new(source),
+                });
+            }
+        }
+    }
+    if let Some(record) = record
+        // An agent that has just started does not repeat what its predecessor told.
+        && (known || !was_wired)
+    {
+        let note = status::wired_note(record);
+        tracing::info!(pod = format!("{namespace}/{}", plan.pod.name), note, "wired");
+        agent.events.normal(&plan.pod, "Wired", note).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,261 @@
+//! The status of a NetworkAttachment: pure.
+
+use k8s_openapi::jiff::Timestamp;
+use railhead_crds::{AttachedRail, AttachmentState, NetworkAttachmentStatus};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord};
+
+use crate::conditions::{self, Finding};
+
+const WIRED: &str = "Wired";
+const DEGRADED: &str = "Degraded";
+/// The sandbox was not wired yet.
+const PREPARED: &str = "Prepared";
+/// The sandbox was wired and is gone: the pod ends, or gets another one.
+const NOT_WIRED: &str = "NotWired";
+
+/// Whether a status says that the pod is wired.
+pub(super) fn is_wired(status: &NetworkAttachmentStatus) -> bool {
+    status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == WIRED && condition.status == "True")
+}
+
+/// The status of a pod with this plan and, when it is wired, this record.
+pub(super) fn status(
+    plan: &AttachmentPlan,
+    record: Option<&AttachmentRecord>,
+    previous: &NetworkAttachmentStatus,
+    now: Timestamp,
+) -> NetworkAttachmentStatus {
+    let rails: Vec<AttachedRail> = plan
+        .rails
+        .iter()
+        .map(|rail| {
+            let wired = record.and_then(|record| record.rails.iter().find(|found| found.rail == rail.rail));
+            attached_rail(rail, wired)
+        })
+        .collect();
+    let wired = rails.iter().filter(|rail| rail.state == AttachmentState::Wired).count();
+    let findings = vec![wired_finding(plan, record, wired, previous), degraded_finding(plan)];
+    NetworkAttachmentStatus {
+        summary: Some(format!("{wired}/{}", plan.rails.len())),
+        rails,
+        conditions: conditions::merge(&previous.conditions, findings, None, now),
+    }
+}
+
+/// A wired rail as the kernel reported it, another one as it is planned.
+fn attached_rail(plan: &RailPlan, record: Option<&RailRecord>) -> AttachedRail {
+    let text = |addresses: &[ipnet::IpNet]| addresses.iter().map(ToString::to_string).collect();
+    match record {
+        Some(record) => AttachedRail {
+            id: record.rail,
+            vf: record.vf.clone(),
+            addresses: text(&record.addresses),
+            mac: record.mac.clone(),
+            vlan: record.vlan.map(|vlan| vlan.id),
+            rdma_device: record.rdma.as_ref().map(|rdma| rdma.device.clone()),
+            gid_index: record.rdma.as_ref().map(|rdma| rdma.gid_index),
+            state: AttachmentState::Wired,
+        },
+        None => AttachedRail {
+            id: plan.rail,
+            vf: plan.vf.pci_address.clone(),
+            addresses: text(&plan.addresses),
+            mac: plan.mac.clone(),
+            vlan: plan.vf.vlan.map(|vlan| vlan.id),
+            rdma_device: None,
+            gid_index: None,
+            state: AttachmentState::Prepared,
+        },
+    }
+}
+
+fn wired_finding(
+    plan: &AttachmentPlan,
+    record: Option<&AttachmentRecord>,
+    wired: usize,
+    previous: &NetworkAttachmentStatus,
+) -> Finding {
+    match record {
+        Some(record) if wired == plan.rails.len() => Finding::yes(WIRED, WIRED, wired_note(record)),
+        Some(_) => {
+            let message = format!("{wired} of {} rails are wired", plan.rails.len());
+            Finding::no(WIRED, NOT_WIRED, message)
+        }
+        None => {
+            let was = is_wired(previous)
+                || previous
+                    .conditions
+                    .iter()
+                    .any(|condition| condition.type_ == WIRED && condition.reason == NOT_WIRED);
+            if was {
+                Finding::no(WIRED, NOT_WIRED, "the pod's sandbox is gone")
+            } else {
+                Finding::no(WIRED, PREPARED, "waiting for the pod's sandbox")
+            }
+        }
+    }
+}
+
+/// The guarantee is admitted by the scheduler; whether the port also enforces it on the wire is another matter.
+fn degraded_finding(plan: &AttachmentPlan) -> Finding {
+    let ports: Vec<String> = plan
+        .rails
+        .iter()
+        .filter(|rail| rail.vf.min_rate_mbps == 0)
+        .map(|rail| format!("{} (port {})", rail.name, rail.vf.pf_pci_address))
+        .collect();
+    if ports.is_empty() {
+        return Finding::no(DEGRADED, "AsPlanned", "");
+    }
+    let message = format!(
+        "the guaranteed bandwidth is admitted but not enforced: no minimum rate on {}",
+        ports.join(", ")
+    );
+    Finding::yes(DEGRADED, "QosNotEnforced", message)
+}
+
+/// `2 rails in 310ms, GID 1 on all, MTU 9000`.
+pub(super) fn wired_note(record: &AttachmentRecord) -> String {
+    let gids: Vec<u32> = record
+        .rails
+        .iter()
+        .filter_map(|rail| rail.rdma.as_ref().map(|rdma| rdma.gid_index))
+        .collect();
+    let gid = match gids.first() {
+        None => "no RDMA".to_owned(),
+        Some(first) if gids.len() == record.rails.len() && gids.iter().all(|gid| gid == first) => {
+            format!("GID {first} on all")
+        }
+        Some(_) => {
+            let each: Vec<String> = record
+                .rails
+                .iter()
+                .map(|rail| match &rail.rdma {
+                    Some(rdma) => format!("{} on {}", rdma.gid_index, rail.name),
+                    None => format!("none on {}", rail.name),
+                })
+                .collect();
+            format!("GID {}", each.join(", "))
+        }
+    };
+    let mut mtus: Vec<String> = record.rails.iter().map(|rail| rail.mtu.to_string()).collect();
+    mtus.dedup();
+    format!(
+        "{} rails in {}ms, {gid}, MTU {}",
+        record.rails.len(),
+        record.wired_in_ms,
+        mtus.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use railhead_plan::RdmaRecord;
+
+    use super::*;
+    use crate::plans::tests::plan;
+
+    fn record(plan: &AttachmentPlan, gids: [u32; 2]) -> AttachmentRecord {
+        AttachmentRecord {
+            version: 1,
+            container_id: "c1".to_owned(),
+            pod: plan.pod.clone(),
+            network: plan.network.clone(),
+            slice_name: plan.slice_name.clone(),
+            index: plan.index,
+            pods: plan.pods,
+            wired_in_ms: 310,
+            rails: plan
+                .rails
+                .iter()
+                .zip(gids)
+                .map(|(rail, gid_index)| RailRecord {
+                    rail: rail.rail,
+                    name: rail.name.clone(),
+                    vf: rail.vf.pci_address.clone(),
+                    mac: rail.mac.clone(),
+                    mtu: rail.mtu,
+                    addresses: rail.addresses.clone(),
+                    vlan: rail.vf.vlan,
+                    max_rate_mbps: 400,
+                    min_rate_mbps: 0,
+                    spoof_check: true,
+                    rdma: Some(RdmaRecord {
+                        device: "rxe0".to_owned(),
+                        uverbs: "/dev/infiniband/uverbs0".to_owned(),
+                        gid_index,
+                        gid: "::ffff:10.0.64.5".to_owned(),
+                    }),
+                })
+                .collect(),
+        }
+    }
+
+    fn reason<'a>(status: &'a NetworkAttachmentStatus, kind: &str) -> &'a str {
+        let condition = status.conditions.iter().find(|c| c.type_ == kind);
+        condition.unwrap().reason.as_str()
+    }
+
+    #[test]
+    fn a_pod_goes_from_prepared_to_wired_and_a_lost_sandbox_is_told_from_a_new_one() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let now = Timestamp::now();
+        let prepared = status(&plan, None, &NetworkAttachmentStatus::default(), now);
+        assert_eq!(prepared.summary.as_deref(), Some("0/2"));
+        assert_eq!(reason(&prepared, "Wired"), "Prepared");
+        let record = record(&plan, [1, 1]);
+        let wired = status(&plan, Some(&record), &prepared, now);
+        assert!(is_wired(&wired));
+        assert_eq!(wired.summary.as_deref(), Some("2/2"));
+        assert_eq!(wired.rails[1].gid_index, Some(1));
+        assert_eq!(wired.rails[0].addresses, ["10.0.64.5/16"]);
+        let lost = status(&plan, None, &wired, now);
+        assert_eq!(reason(&lost, "Wired"), "NotWired");
+        assert_eq!(reason(&status(&plan, None, &lost, now), "Wired"), "NotWired");
+    }
+
+    #[test]
+    fn a_record_that_lacks_a_rail_is_not_wired() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let mut record = record(&plan, [1, 1]);
+        record.rails.pop();
+        let previous = NetworkAttachmentStatus::default();
+        let status = status(&plan, Some(&record), &previous, Timestamp::now());
+        assert!(!is_wired(&status));
+        assert_eq!(status.summary.as_deref(), Some("1/2"));
+    }
+
+    #[test]
+    fn a_guarantee_that_the_port_does_not_enforce_is_said() {
+        let mut plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        plan.rails[0].vf.min_rate_mbps = 200;
+        let previous = NetworkAttachmentStatus::default();
+        let degraded = status(&plan, None, &previous, Timestamp::now());
+        assert_eq!(reason(&degraded, "Degraded"), "QosNotEnforced");
+        assert!(degraded.conditions[1].message.contains("rail1 (port 0000:18:00.0)"));
+        plan.rails[1].vf.min_rate_mbps = 200;
+        let enforced = status(&plan, None, &previous, Timestamp::now());
+        assert_eq!(reason(&enforced, "Degraded"), "AsPlanned");
+    }
+
+    #[test]
+    fn the_wired_event_says_rails_time_gid_and_mtu() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        assert_eq!(
+            wired_note(&record(&plan, [1, 1])),
+            "2 rails in 310ms, GID 1 on all, MTU 9000"
+        );
+        assert_eq!(
+            wired_note(&record(&plan, [1, 3])),
+            "2 rails in 310ms, GID 1 on rail0, 3 on rail1, MTU 9000"
+        );
+        let mut without = record(&plan, [1, 1]);
+        for rail in &mut without.rails {
+            rail.rdma = None;
+        }
+        assert_eq!(wired_note(&without), "2 rails in 310ms, no RDMA, MTU 9000");
+    }
+}

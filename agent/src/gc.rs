@@ -1,0 +1,204 @@
+//! Gives back what nobody will ask to give back: pods that went while kubelet was down, files of earlier boots.
+//!
+//! containerd sends no CNI GC, so this is the only collector. It works on what is certain: a pod counts as gone when the
+//! API server has said so for a whole [`GRACE`], since kubelet gives back the pods that it ends itself.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use railhead_crds::{NetworkAttachment, names};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::Agent,
+    cdi, plans,
+    release::{self, ReleaseError},
+};
+
+/// How often it looks.
+const PERIOD: Duration = Duration::from_secs(60);
+/// How long a pod has to be gone.
+const GRACE: Duration = Duration::from_secs(55);
+
+/// Why a round did not do everything. The next one tries again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+enum CollectError {
+    #[error("read pod {namespace}/{name}: {source}")]
+    ReadPod {
+        namespace: String,
+        name: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error("list the NetworkAttachments of node {node}: {source}")]
+    List {
+        node: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    #[error(transparent)]
+    Plans(#[from] plans::PlansError),
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+}
+
+/// By pod UID: since when the API server says that it is gone.
+#[derive(Debug, Default)]
+struct Gone(HashMap<String, Instant>);
+
+impl Gone {
+    /// Notes whether a pod is there; true when it has been gone for long enough.
+    fn note(&mut self, pod_uid: &str, exists: bool, now: Instant) -> bool {
+        if exists {
+            self.0.remove(pod_uid);
+            return false;
+        }
+        let since = *self.0.entry(pod_uid.to_owned()).or_insert(now);
+        now.duration_since(since) >= GRACE
+    }
+}
+
+/// Runs until `stop`: at once, and then every minute.
+pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+    let mut gone = Gone::default();
+    loop {
+        for result in [earlier_boots(&agent).await, attachments(&agent, &mut gone).await] {
+            if let Err(error) = result {
+                tracing::warn!(%error, "not everything could be collected");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+/// Plans, journals and CDI specs that describe kernel state of an earlier boot, and specs without a plan. Indices stay with
+/// their pods: kubelet prepares the claims of living pods again.
+async fn earlier_boots(agent: &Arc<Agent>) -> Result<(), CollectError> {
+    for plan in plans::all(&agent.layout)? {
+        if plan.boot_id != agent.boot_id {
+            let _lock = release::lock(agent, &plan.claim_uid).await?;
+            cdi::remove(&agent.layout, &plan.claim_uid).map_err(ReleaseError::from)?;
+            plans::remove(&agent.layout, &plan.pod.uid)?;
+            tracing::info!(pod = plan.pod.name, "removed a plan of an earlier boot");
+        }
+    }
+    release::earlier_journals(agent).await?;
+    let claims: HashSet<String> = plans::all(&agent.layout)?
+        .into_iter()
+        .map(|plan| plan.claim_uid)
+        .collect();
+    for claim in claims_with_spec(agent) {
+        if !claims.contains(&claim) {
+            // Takes the claim's lock and looks again: a plan comes before its spec, and goes after it.
+            release::claim(agent, &claim).await?;
+        }
+    }
+    Ok(())
+}
+
+fn claims_with_spec(agent: &Agent) -> Vec<String> {
+    let entries = fs::read_dir(agent.layout.cdi());
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let claim = name.to_str()?.strip_prefix("railhead.dev-")?.strip_suffix(".json")?;
+            Some(claim.to_owned())
+        })
+        .collect()
+}
+
+/// Plans and indices on this node whose pods are gone.
+async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectError> {
+    let plans = plans::all(&agent.layout)?;
+    let mut seen = HashSet::new();
+    let mut failed = None;
+    for plan in &plans {
+        let pod = &plan.pod;
+        seen.insert(pod.uid.clone());
+        let exists = exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await?;
+        if gone.note(&pod.uid, exists, Instant::now()) {
+            match release::claim(agent, &plan.claim_uid).await {
+                Ok(()) => {
+                    agent.metrics.collected();
+                    tracing::info!(pod = pod.name, claim = plan.claim_uid, "collected");
+                }
+                Err(error) => failed = Some(error.into()),
+            }
+        }
+    }
+    let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
+    let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, agent.node));
+    let listed = api.list(&ours).await.map_err(|source| CollectError::List {
+        node: agent.node.clone(),
+        source: Box::new(source),
+    })?;
+    let planned: HashSet<&str> = plans.iter().map(|plan| plan.pod.uid.as_str()).collect();
+    for attachment in listed {
+        let spec = &attachment.spec;
+        if spec.node_name != agent.node || planned.contains(spec.pod_uid.as_str()) {
+            continue;
+        }
+        seen.insert(spec.pod_uid.clone());
+        let namespace = attachment.namespace().unwrap_or_default();
+        let exists = exists(&agent.client, &namespace, &spec.pod_name, &spec.pod_uid).await?;
+        if gone.note(&spec.pod_uid, exists, Instant::now()) {
+            let name = attachment.name_any();
+            match release::attachment(&agent.client, &namespace, &name, &spec.pod_uid).await {
+                Ok(()) => {
+                    agent.metrics.collected();
+                    tracing::info!(namespace, name, "collected an index without a plan");
+                }
+                Err(error) => failed = Some(error.into()),
+            }
+        }
+    }
+    gone.0.retain(|pod_uid, _| seen.contains(pod_uid));
+    failed.map_or(Ok(()), Err)
+}
+
+/// Whether the API server knows this very pod.
+async fn exists(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<bool, CollectError> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let found = api
+        .get_metadata_opt(name)
+        .await
+        .map_err(|source| CollectError::ReadPod {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            source: Box::new(source),
+        })?;
+    Ok(found.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_collected_only_after_it_was_gone_for_the_whole_grace() {
+        let mut gone = Gone::default();
+        let start = Instant::now();
+        assert!(!gone.note("u", false, start));
+        assert!(!gone.note("u", false, start + GRACE / 2));
+        assert!(gone.note("u", false, start + GRACE));
+        assert!(!gone.note("u", true, start + GRACE), "it is back, so it was never gone");
+        assert!(
+            !gone.note("u", false, start + GRACE * 2),
+            "and counts from the beginning"
+        );
+    }
+}
