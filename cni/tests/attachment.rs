@@ -399,6 +399,73 @@ fn a_damaged_journal_does_not_keep_the_pod() {
 }
 
 #[test]
+fn a_function_in_use_is_never_taken_and_one_left_behind_is_given_back() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let holder = Sandbox::new("holder");
+        succeeded(&call(&node.context(), "ADD", &holder));
+        let mut other_plan = plan(&[0]);
+        other_plan.pod.uid = "other-pod".to_owned();
+        node.write_plan(&other_plan);
+        let other = Sandbox::new("other").of_pod("other-pod");
+        let error = answer(&call(&node.context(), "ADD", &other));
+        assert_eq!(error["code"], 11);
+        assert!(
+            error["msg"]
+                .as_str()
+                .unwrap()
+                .contains("in use by sandbox holder of pod ml/train-0"),
+            "{error}"
+        );
+        succeeded(&call(&node.context(), "CHECK", &holder));
+
+        // The holder's namespace ends without DEL; its function comes home under a foreign name.
+        ip_home(&holder, "rail0");
+        drop(holder);
+        succeeded(&call(&node.context(), "ADD", &other));
+        assert!(!node.layout().journal("holder").exists());
+        succeeded(&call(&node.context(), "DEL", &other));
+        function.assert_at_home("after its second pod");
+    });
+}
+
+#[test]
+fn a_function_that_is_nowhere_keeps_its_journal_until_it_is_found_or_gone() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&call(&node.context(), "ADD", &sandbox));
+        // As for a real function: the kernel names its parent, so only a link with that parent is the function.
+        let mut journal = Journal::read(&node.layout(), "c1").unwrap().unwrap();
+        journal.rails[0].has_parent = true;
+        journal.write(&node.layout()).unwrap();
+        let device = node
+            .layout()
+            .sysfs()
+            .join("bus/pci/devices")
+            .join(&function.pci_address);
+        std::os::unix::fs::symlink("../../drivers/igbvf", device.join("driver")).unwrap();
+
+        let deleted = call(&node.context(), "DEL", &sandbox);
+        succeeded(&deleted);
+        assert!(
+            deleted.log.iter().any(|line| line.contains("call DEL again")),
+            "{:?}",
+            deleted.log
+        );
+        assert!(node.layout().journal("c1").exists());
+        assert!(!node.layout().attachment(node::POD_UID).exists());
+
+        // Its functions were removed from the port (sriov_numvfs): nothing can come back.
+        fs::remove_dir_all(device).unwrap();
+        succeeded(&call(&node.context(), "DEL", &sandbox));
+        assert!(!node.layout().journal("c1").exists());
+    });
+}
+
+#[test]
 fn a_function_that_is_not_on_the_host_is_named() {
     on_a_node(|node| {
         node.write_plan(&plan(&[0]));

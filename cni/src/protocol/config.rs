@@ -146,3 +146,50 @@ impl Config {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn standard_input_is_read_up_to_the_limit_and_no_further() {
+        let mut endless = std::io::repeat(b' ');
+        let error = read_stdin(&mut endless).unwrap_err();
+        assert_eq!(error.code, Code::Decode);
+        assert!(error.message.contains("1048576"), "{}", error.message);
+    }
+
+    #[test]
+    fn an_absent_list_of_attachments_is_not_an_empty_one() {
+        let parse = |text: &str| Config::parse(text.as_bytes()).unwrap().valid_attachments;
+        assert_eq!(parse(r#"{"name":"n"}"#), None);
+        assert_eq!(parse(r#"{"name":"n","cni.dev/valid-attachments":null}"#), None);
+        assert_eq!(parse(r#"{"name":"n","cni.dev/valid-attachments":[]}"#), Some(vec![]));
+    }
+
+    #[test]
+    fn the_network_is_taken_from_the_pods_annotation() {
+        let attach = |config: &str| Config::parse(config.as_bytes()).unwrap().attach;
+        let annotated = r#"{"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"railhead.dev/attach":"train"}}}"#;
+        assert_eq!(attach(annotated).as_deref(), Some("train"));
+        for other in [
+            "{}",
+            r#"{"runtimeConfig":null}"#,
+            r#"{"runtimeConfig":{"io.kubernetes.cri.pod-annotations":null}}"#,
+            r#"{"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"railhead.dev/attach":7}}}"#,
+        ] {
+            assert_eq!(attach(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_the_parser_panic(text in "[\\[\\]{}:,\"a-z0-9 .]{0,200}") {
+            if let Ok(config) = Config::parse(text.as_bytes()) {
+                let _ = config.check(Verb::Add);
+            }
+        }
+    }
+}

@@ -2,13 +2,13 @@
 
 use std::{path::Path, thread, time::Instant};
 
-use railhead_host::{FunctionLock, MacAddress, Netns, RouteSocket};
+use railhead_host::{FunctionLock, MacAddress, Netns, PciAddress, RouteSocket};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
 use serde_json::Value;
 
 use super::{
     plan,
-    release::{release, release_all_of_pod},
+    release::{make_way, release},
     this_boot,
 };
 use crate::{
@@ -42,7 +42,8 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
     // A result that cannot be extended is found out now and not when the rails are wired.
     extend_result(&request.config, &request.netns, &[])?;
 
-    release_all_of_pod(context, &plan.pod.uid)?;
+    let functions: Vec<&PciAddress> = rails.iter().map(|rail| &rail.vf).collect();
+    make_way(context, &plan.pod.uid, &request.container_id, &functions)?;
     let locks = lock(context, &rails)?;
     let journal = observe(context, request, &plan, &rails, &netns, boot_id)?;
     journal

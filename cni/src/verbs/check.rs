@@ -15,8 +15,18 @@ use crate::{
 
 /// Compares plan, record, kernel and PF; an error names everything that differs.
 pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError> {
+    let journal = Journal::read(&context.layout, &request.container_id);
     let Some(plan) = plan(context, request)? else {
-        return Ok(());
+        return match journal {
+            Ok(None) => Ok(()),
+            _ => Err(CniError::new(
+                Code::Drifted,
+                format!(
+                    "pod {} is wired but its attachment plan is gone; delete the pod to have it wired again",
+                    request.pod.full_name()
+                ),
+            )),
+        };
     };
     if request.config.previous_result.is_none() {
         return Err(CniError::new(
@@ -25,7 +35,7 @@ pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError
         ));
     }
     let mut drift = Vec::new();
-    match Journal::read(&context.layout, &request.container_id) {
+    match journal {
         Ok(Some(_)) => {}
         Ok(None) => drift.push(format!("sandbox {} was never wired", request.container_id)),
         Err(error) => drift.push(error.to_string()),

@@ -11,7 +11,8 @@ use crate::{
 pub(crate) fn del(context: &Context, request: &Request) -> Result<(), CniError> {
     match Journal::read(&context.layout, &request.container_id) {
         Ok(None) => Ok(()),
-        Ok(Some(journal)) => release(context, &journal),
+        // A function that is elsewhere keeps its journal; the runtime has no use for an error that it cannot do anything about.
+        Ok(Some(journal)) => release(context, &journal).map(drop),
         // A DEL that failed for ever would keep the pod for ever.
         Err(error @ JournalError::Damaged { .. }) => {
             context.log.note(error.to_string());

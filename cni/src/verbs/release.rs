@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use railhead_host::{FunctionLock, Netns};
+use railhead_host::{FunctionLock, Netns, PciAddress};
 
 use super::this_boot;
 use crate::{
@@ -15,14 +15,14 @@ use crate::{
 
 /// Gives back everything that a sandbox holds. The journal goes last, and stays when a function could not be found though
 /// it exists: then somebody has to come again.
-pub(super) fn release(context: &Context, journal: &Journal) -> Result<(), CniError> {
+pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, CniError> {
     let io = |error: &dyn std::fmt::Display| CniError::new(Code::Io, error.to_string());
     if journal.boot_id != this_boot()? {
         context.log.note(format!(
             "the journal of sandbox {} is of an earlier boot; what it describes is gone",
             journal.container_id
         ));
-        return Journal::remove(&context.layout, &journal.container_id).map_err(|e| io(&e));
+        return close(context, journal);
     }
     // First of all: a container that is made from now on finds no folder to mount.
     attachment_folder::remove(&context.layout, &journal.pod.uid, &journal.container_id).map_err(|error| io(&error))?;
@@ -64,26 +64,59 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<(), CniErr
         .map(|(_, rail)| rail.vf.as_str())
         .collect();
     if elsewhere.is_empty() {
-        return Journal::remove(&context.layout, &journal.container_id).map_err(|e| io(&e));
+        return close(context, journal);
     }
     context.log.note(format!(
         "functions {} are neither in the pod nor on the host: a process still holds the pod's namespace. The journal of sandbox {} stays; call DEL again",
         elsewhere.join(", "),
         journal.container_id
     ));
-    Ok(())
+    Ok(Undone::Elsewhere)
 }
 
-/// Runs the inverse of every sandbox that the pod had before: kubelet makes a sandbox again without telling us that the
-/// old one is gone.
-pub(super) fn release_all_of_pod(context: &Context, pod_uid: &str) -> Result<(), CniError> {
+fn close(context: &Context, journal: &Journal) -> Result<Undone, CniError> {
+    Journal::remove(&context.layout, &journal.container_id)
+        .map(|()| Undone::Complete)
+        .map_err(|error| CniError::new(Code::Io, error.to_string()))
+}
+
+/// Makes the functions of a pod free for a new sandbox, before anything of it is journaled.
+///
+/// kubelet makes a sandbox again without telling us that the old one is gone, so what the pod held is given back first.
+/// A sandbox of another pod that holds one of the functions is given back too when its namespace is gone; while that lives,
+/// the function is in use, and taking it would break a running pod.
+pub(super) fn make_way(
+    context: &Context,
+    pod_uid: &str,
+    container_id: &str,
+    functions: &[&PciAddress],
+) -> Result<(), CniError> {
     for journal in readable(context)? {
-        if journal.pod.uid == pod_uid {
-            context.log.note(format!(
-                "pod {}/{} still held the functions of sandbox {}; giving them back first",
-                journal.pod.namespace, journal.pod.name, journal.container_id
+        let own = journal.pod.uid == pod_uid || journal.container_id == container_id;
+        let shared = journal.rails.iter().find(|rail| functions.contains(&&rail.vf));
+        let holder = format!(
+            "sandbox {} of pod {}/{}",
+            journal.container_id, journal.pod.namespace, journal.pod.name
+        );
+        match shared {
+            _ if own => context.log.note(format!("giving back what {holder} still holds")),
+            None => continue,
+            Some(rail) if journal.boot_id == this_boot()? && open_netns(&journal)?.is_some() => {
+                return Err(CniError::new(
+                    Code::TryAgain,
+                    format!(
+                        "function {} is in use by {holder}; if that pod is gone, the railhead-agent gives its functions back",
+                        rail.vf
+                    ),
+                ));
+            }
+            Some(_) => context.log.note(format!("giving back what {holder} left behind")),
+        }
+        if release(context, &journal)? == Undone::Elsewhere {
+            return Err(CniError::new(
+                Code::TryAgain,
+                format!("a function of {holder} has not come back yet; a process still holds the namespace"),
             ));
-            release(context, &journal)?;
         }
     }
     Ok(())
