@@ -5,7 +5,10 @@
 use railhead_host::{DurableError, remove_durably, replace};
 use railhead_plan::{AttachmentPlan, Layout};
 use serde_json::{Value, json};
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 use thiserror::Error;
 
 /// Kind of all CDI devices.
@@ -40,9 +43,9 @@ pub fn device_id(claim_uid: &str) -> String {
 
 /// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices.
 pub fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) -> Value {
-    let mut mounts = vec![mount(layout.attachment(&plan.pod.uid), "/run/railhead")];
+    let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), "/run/railhead")];
     if plan.nccl_file {
-        mounts.push(mount(layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
+        mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
     }
     let mut edits = json!({
         "env": [
@@ -68,7 +71,7 @@ pub fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) -> Value 
     })
 }
 
-fn mount(source: PathBuf, target: &str) -> Value {
+fn mount(source: &Path, target: &str) -> Value {
     json!({
         "hostPath": source,
         "containerPath": target,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often it looks.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 /// How long a pod has to be gone.
 const GRACE: Duration = Duration::from_secs(55);
 

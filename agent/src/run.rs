@@ -76,10 +76,10 @@ async fn serve_kubelet(agent: Arc<Agent>, paths: SocketPaths, stop: Cancellation
     let claims = Arc::new(NodeClaims::new(agent.clone()));
     let mut phase = agent.phase.subscribe();
     loop {
-        let begin = phase.wait_for(|phase| *phase == Phase::Serving);
+        let serving = phase.wait_for(|phase| *phase == Phase::Serving);
         tokio::select! {
             () = stop.cancelled() => return,
-            begun = begin => if begun.is_err() { return },
+            known = serving => if known.is_err() { return },
         }
         let served = stop.child_token();
         let running = match Sockets::open(paths.clone(), names::DRIVER) {

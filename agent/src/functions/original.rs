@@ -75,7 +75,7 @@ pub enum OriginalsError {
         function: PciAddress,
         /// What happened.
         #[source]
-        source: HostError,
+        source: Box<HostError>,
     },
     /// The folder or a file could not be read.
     #[error("read {path}: {source}")]
@@ -138,7 +138,7 @@ impl Originals {
     ) -> Result<FunctionOriginal, OriginalsError> {
         let observe = |source| OriginalsError::Observe {
             function: function.clone(),
-            source,
+            source: Box::new(source),
         };
         let link = host.function(function, patience).map_err(observe)?;
         let enforced = host.enforced(pf, index).map_err(observe)?.settings();

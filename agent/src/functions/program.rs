@@ -45,7 +45,7 @@ pub enum ProgramError {
         rail: String,
         /// What happened.
         #[source]
-        source: HostError,
+        source: Box<HostError>,
     },
     /// The port refused a setting.
     #[error("rail {rail}: {source}")]
@@ -54,7 +54,7 @@ pub enum ProgramError {
         rail: String,
         /// What happened.
         #[source]
-        source: VfError,
+        source: Box<VfError>,
     },
     /// The port cannot limit the rate of a function.
     #[error(
@@ -71,7 +71,7 @@ pub enum ProgramError {
         maximum: u32,
         /// What the kernel said.
         #[source]
-        source: VfError,
+        source: Box<VfError>,
     },
     /// The driver could not be bound again.
     #[error("rail {rail}: bind function {function} to its driver again: {source}")]
@@ -151,7 +151,7 @@ pub fn program(host: &mut Host, rail: &RailPlan) -> Result<bool, ProgramError> {
 fn host_error(rail: &RailPlan, source: HostError) -> ProgramError {
     ProgramError::Host {
         rail: rail.name.clone(),
-        source,
+        source: Box::new(source),
     }
 }
 
@@ -205,7 +205,7 @@ impl Step<'_> {
         // Set even where it reads equal: igb reports the function's own MAC there, and only a set one binds the function.
         self.set_admin_mac(mac).map_err(|source| ProgramError::Set {
             rail: self.rail.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         let link = self.link(HOME)?;
         if link.mac != Some(mac) && self.host.route.set_mac(link.index, mac).is_err() {
@@ -246,7 +246,7 @@ impl Step<'_> {
                 Err(source) => {
                     return Err(ProgramError::Set {
                         rail: self.rail.name.clone(),
-                        source,
+                        source: Box::new(source),
                     });
                 }
             }
@@ -266,7 +266,7 @@ impl Step<'_> {
             port: self.pf.clone(),
             function: self.function.clone(),
             maximum: settings.max_rate_mbps,
-            source,
+            source: Box::new(source),
         }
     }
 

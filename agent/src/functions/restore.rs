@@ -21,7 +21,7 @@ pub enum RestoreError {
         function: String,
         /// What happened.
         #[source]
-        source: HostError,
+        source: Box<HostError>,
     },
     /// The port refused a setting.
     #[error("give back function {function}: {source}")]
@@ -30,7 +30,7 @@ pub enum RestoreError {
         function: String,
         /// What happened.
         #[source]
-        source: VfError,
+        source: Box<VfError>,
     },
     /// The driver could not be bound again.
     #[error("give back function {function}: bind it to its driver again: {source}")]
@@ -85,7 +85,7 @@ impl Step<'_> {
     fn host_error(&self, source: HostError) -> RestoreError {
         RestoreError::Host {
             function: self.name(),
-            source,
+            source: Box::new(source),
         }
     }
 
@@ -110,7 +110,7 @@ impl Step<'_> {
             .set_vf(&port.name, port.index, original.index, knob, settings)
             .map_err(|source| RestoreError::Set {
                 function: self.name(),
-                source,
+                source: Box::new(source),
             })
     }
 
@@ -170,10 +170,9 @@ impl Step<'_> {
         let mut left = Vec::new();
         for knob in state.differences(&original.enforced) {
             match self.set(knob, &original.enforced) {
-                Err(RestoreError::Set {
-                    source: VfError::Unsupported { source, .. },
-                    ..
-                }) if knob != VfKnob::Vlan => {
+                Err(RestoreError::Set { source, .. })
+                    if knob != VfKnob::Vlan && matches!(*source, VfError::Unsupported { .. }) =>
+                {
                     tracing::warn!(
                         function = %original.pci_address, setting = knob_name(knob), error = %source,
                         "the port refuses to give a function its setting back; the next pod's is set over it"

@@ -31,7 +31,7 @@ pub enum CreateError {
         port: PciAddress,
         /// What happened.
         #[source]
-        source: HostError,
+        source: Box<HostError>,
     },
     /// The kernel refused the functions.
     #[error("port {port}: make {count} functions: {source}; is SR-IOV enabled in the firmware (pci=realloc, IOMMU)?")]
@@ -51,7 +51,7 @@ pub enum CreateError {
         port: PciAddress,
         /// What happened.
         #[source]
-        source: OriginalsError,
+        source: Box<OriginalsError>,
     },
     /// Functions exist but have no interface.
     #[error(
@@ -78,7 +78,7 @@ pub fn create_functions(
     let address = &port.pci_address;
     let host_error = |source| CreateError::Host {
         port: address.clone(),
-        source,
+        source: Box::new(source),
     };
     let link_error = |source| CreateError::Link {
         port: address.clone(),
@@ -86,7 +86,7 @@ pub fn create_functions(
     };
     let record_error = |source| CreateError::Record {
         port: address.clone(),
-        source,
+        source: Box::new(source),
     };
     let Some(link) = host.route.link_of(address).map_err(link_error)? else {
         return Err(host_error(HostError::NoPortLink { port: address.clone() }));
@@ -135,22 +135,21 @@ fn record_new(
     let start = Instant::now();
     let functions = host.sysfs.virtual_functions(port).map_err(|source| CreateError::Host {
         port: port.clone(),
-        source: source.into(),
+        source: Box::new(source.into()),
     })?;
     for function in functions {
         let patience = APPEAR.saturating_sub(start.elapsed());
         originals.forget_function(&function.address).map_err(&record_error)?;
         originals
             .record_function(host, &function.address, port, function.index, patience)
-            .map_err(|source| match source {
-                OriginalsError::Observe {
-                    source: HostError::NotHome { function, .. },
-                    ..
-                } => CreateError::NoInterface {
-                    port: port.clone(),
-                    function,
-                },
-                source => record_error(source),
+            .map_err(|source| match &source {
+                OriginalsError::Observe { source: why, .. } if matches!(**why, HostError::NotHome { .. }) => {
+                    CreateError::NoInterface {
+                        port: port.clone(),
+                        function: function.address.clone(),
+                    }
+                }
+                _ => record_error(source),
             })?;
     }
     Ok(())

@@ -80,7 +80,7 @@ pub enum PrepareError {
     },
     /// The claim does not entitle the pod.
     #[error(transparent)]
-    Refused(#[from] ClaimRefused),
+    Refused(Box<ClaimRefused>),
     /// The pod can have no index.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -145,28 +145,28 @@ pub enum PrepareError {
     },
     /// Something else is done for the same claim.
     #[error(transparent)]
-    Busy(ReleaseError),
+    Busy(Box<ReleaseError>),
     /// The node's lock was not free.
     #[error("take the node's lock: {0}")]
     Lock(#[source] LockError),
     /// The original state could not be recorded; nothing was changed.
     #[error(transparent)]
-    Originals(#[from] OriginalsError),
+    Originals(Box<OriginalsError>),
     /// No plan can be made.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(Box<PlanError>),
     /// Plans could not be read or written.
     #[error(transparent)]
-    Plans(PlansError),
+    Plans(Box<PlansError>),
     /// The kernel could not be asked.
     #[error(transparent)]
-    Host(HostError),
+    Host(Box<HostError>),
     /// Sysfs could not be read.
     #[error(transparent)]
     Sysfs(SysfsError),
     /// A function could not be programmed.
     #[error(transparent)]
-    Program(#[from] ProgramError),
+    Program(Box<ProgramError>),
     /// The RDMA device has no character device.
     #[error("rail {rail}: RDMA device {device} has no character device; load the module ib_uverbs on the node")]
     NoUverbs {
@@ -177,10 +177,32 @@ pub enum PrepareError {
     },
     /// The CDI spec could not be written.
     #[error(transparent)]
-    Cdi(CdiError),
+    Cdi(Box<CdiError>),
     /// A bug.
     #[error("the agent's work on the node panicked; see its log")]
     Panicked,
+}
+
+/// Boxed, because one of these is what every step of Prepare returns.
+macro_rules! boxed {
+    ($($variant:ident($source:ty),)+) => {
+        $(impl From<$source> for PrepareError {
+            fn from(source: $source) -> Self {
+                Self::$variant(Box::new(source))
+            }
+        })+
+    };
+}
+
+boxed! {
+    Refused(ClaimRefused),
+    Busy(ReleaseError),
+    Originals(OriginalsError),
+    Host(HostError),
+    Program(ProgramError),
+    Plan(PlanError),
+    Plans(PlansError),
+    Cdi(CdiError),
 }
 
 impl PrepareError {

@@ -39,12 +39,12 @@ pub(super) async fn choose(
     let (slice, pod) = (entitled.slice.clone(), entitled.pod.clone());
     let nccl = entitled.network.spec.nccl.clone();
     let chosen = tokio::task::spawn_blocking(move || {
-        plans::make_folders(&agent.layout).map_err(PrepareError::Plans)?;
+        plans::make_folders(&agent.layout)?;
         let path = agent.layout.locks().join("node.lock");
         let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(PrepareError::Lock)?;
-        let plans = plans::all(&agent.layout).map_err(PrepareError::Plans)?;
+        let plans = plans::all(&agent.layout)?;
         let taken = plans::functions_taken(&plans, &agent.boot_id);
-        let mut host = Host::open(agent.sysfs()).map_err(PrepareError::Host)?;
+        let mut host = Host::open(agent.sysfs())?;
         let mut choices = Vec::new();
         for rail in &slice.spec.rails {
             let port = port(&agent, &inventory, rail.id, &rail.name)?;
@@ -67,7 +67,7 @@ pub(super) async fn choose(
             )?;
         }
         let plan = attachment::plan(&slice, &pod, &claim_uid, &nccl, index, &agent.boot_id, &choices)?;
-        plans::write(&agent.layout, &plan).map_err(PrepareError::Plans)?;
+        plans::write(&agent.layout, &plan)?;
         Ok(plan)
     });
     chosen.await.map_err(|_| PrepareError::Panicked)?
@@ -158,8 +158,7 @@ pub(super) async fn program(agent: &Arc<Agent>, mut plan: AttachmentPlan) -> Res
         let (agent, changed) = (agent.clone(), plan.clone());
         tokio::task::spawn_blocking(move || plans::write(&agent.layout, &changed))
             .await
-            .map_err(|_| PrepareError::Panicked)?
-            .map_err(PrepareError::Plans)?;
+            .map_err(|_| PrepareError::Panicked)??;
     }
     Ok(plan)
 }
@@ -167,7 +166,7 @@ pub(super) async fn program(agent: &Arc<Agent>, mut plan: AttachmentPlan) -> Res
 fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<bool, PrepareError> {
     let path = agent.layout.function_lock(&rail.vf.pci_address);
     let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
-    let mut host = Host::open(agent.sysfs()).map_err(PrepareError::Host)?;
+    let mut host = Host::open(agent.sysfs())?;
     Ok(functions::program(&mut host, rail)?)
 }
 

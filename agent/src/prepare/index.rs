@@ -169,20 +169,16 @@ fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp) -> String
     let Some(pod) = pod else {
         return format!("{name} (pod is gone, node {node} has not released it yet)");
     };
-    match &pod.metadata.deletion_timestamp {
-        Some(deadline) => {
-            // The timestamp is when the grace period ends, people ask when it began.
-            let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-            let since = deadline.0 - SignedDuration::from_secs(grace);
-            let seconds = now.duration_since(since).as_secs().max(0);
-            format!("{name} (Terminating {seconds}s)")
-        }
-        None => {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
-            let phase = phase.unwrap_or_else(|| "Pending".to_owned());
-            format!("{name} ({phase} on node {node})")
-        }
+    if let Some(deadline) = &pod.metadata.deletion_timestamp {
+        // The timestamp is when the grace period ends, people ask when it began.
+        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+        let since = deadline.0 - SignedDuration::from_secs(grace);
+        let seconds = now.duration_since(since).as_secs().max(0);
+        return format!("{name} (Terminating {seconds}s)");
     }
+    let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+    let phase = phase.unwrap_or_else(|| "Pending".to_owned());
+    format!("{name} ({phase} on node {node})")
 }
 
 fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> NetworkAttachment {

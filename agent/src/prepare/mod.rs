@@ -59,11 +59,11 @@ async fn attach(
     entitled: &claim::Entitled,
     deadline: Instant,
 ) -> Result<(AttachmentPlan, bool), PrepareError> {
-    let known = plans::of_claim(&agent.layout, &reference.uid).map_err(PrepareError::Plans)?;
+    let known = plans::of_claim(&agent.layout, &reference.uid)?;
     let pod = entitled.pod_ref();
     if let Some(plan) = known.filter(|plan| plan.boot_id == agent.boot_id && plan.pod.uid == pod.uid) {
         index::hold(agent, entitled, &reference.uid, plan.index, deadline).await?;
-        let _lock = release::lock(agent, &reference.uid).await.map_err(PrepareError::Busy)?;
+        let _lock = release::lock(agent, &reference.uid).await?;
         let plan = functions::program(agent, plan).await?;
         write_cdi(agent, &plan).await?;
         return Ok((plan, false));
@@ -90,7 +90,7 @@ async fn make(
     claim_uid: &str,
     index: u32,
 ) -> Result<AttachmentPlan, PrepareError> {
-    let _lock = release::lock(agent, claim_uid).await.map_err(PrepareError::Busy)?;
+    let _lock = release::lock(agent, claim_uid).await?;
     // The plan is on disk before the first function is touched: it is the journal of what follows.
     let plan = functions::choose(agent, entitled, claim_uid, index).await?;
     let plan = functions::program(agent, plan).await?;
@@ -119,7 +119,7 @@ async fn write_cdi(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), Prep
             return Ok(());
         }
         let spec = cdi::spec(&agent.layout, &plan, &uverbs);
-        cdi::write(&agent.layout, &plan.claim_uid, &spec).map_err(PrepareError::Cdi)
+        Ok(cdi::write(&agent.layout, &plan.claim_uid, &spec)?)
     });
     written.await.map_err(|_| PrepareError::Panicked)?
 }
@@ -145,7 +145,7 @@ fn reserved_note(plan: &AttachmentPlan) -> String {
     let addresses: Vec<String> = plan
         .rails
         .iter()
-        .flat_map(|rail| rail.addresses.first())
+        .filter_map(|rail| rail.addresses.first())
         .map(|address| address.addr().to_string())
         .collect();
     let vlan = plan
