@@ -139,7 +139,8 @@ impl SimulatedNode {
             "metadata": if kind == "NodeNetwork" { json!({"name": name}) } else { json!({"name": name, "namespace": namespace}) },
             "status": status,
         });
-        let arguments = ["apply", "--server-side", "--force-conflicts", "--subresource", "status", "--filename", "-"];
+        // Without the spec, which kubectl would miss.
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--subresource", "status", "--validate=false", "--filename", "-"];
         cluster.feed(&self.agent, &arguments, &[object])?.ok()?;
         Ok(())
     }
