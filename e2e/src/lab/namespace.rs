@@ -230,16 +230,6 @@ impl Daemon {
             .with_context(|| format!("cannot end {}", self.name))
             .map(|_| ())
     }
-
-    /// Its log.
-    pub fn log(&self) -> &Path {
-        &self.log
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 /// Asks again until the answer is yes, and gives up at once when one of the programs has ended.
