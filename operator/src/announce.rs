@@ -14,6 +14,8 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, api::PostParams};
 use tracing::{debug, warn};
 
+use crate::controller::chain;
+
 /// `reportingController` of the operator's events.
 const REPORTER: &str = "railhead.dev/operator";
 /// What still holds is said again after this time, because the API server forgets events after an hour by default.
@@ -75,11 +77,7 @@ impl Announcer {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let event = self.event(reference, &namespace, news);
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            warn!(
-                reason = news.reason,
-                error = &error as &dyn std::error::Error,
-                "event was not published"
-            );
+            warn!(reason = news.reason, error = chain(&error), "event was not published");
         }
     }
 

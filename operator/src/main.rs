@@ -21,6 +21,8 @@ mod trim;
 mod world;
 mod write;
 
+use std::io::IsTerminal as _;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -59,7 +61,8 @@ fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&cli.log)?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match cli.log_format {
         LogFormat::Json => logs.json().init(),
         LogFormat::Text => logs.init(),

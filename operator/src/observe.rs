@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::{
+    controller::chain,
     trim,
     world::{World, label},
 };
@@ -195,7 +196,7 @@ where
                 }
                 Ok(Event::Init | Event::InitApply(_)) => {}
                 Err(error) => {
-                    warn!(kind = %K::kind(&()), error = &error as &dyn std::error::Error, "watch broke, trying again");
+                    warn!(kind = %K::kind(&()), error = chain(&error), "watch broke, trying again");
                 }
             }
         }

@@ -22,7 +22,7 @@ use crate::{
     announce::Announcer,
     class, controller, fabric,
     http::{self, Shown},
-    leader,
+    leader::Lease,
     metrics::Metrics,
     network, observe,
     observe::Change,
@@ -69,12 +69,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         world: world.clone(),
         synced: Arc::clone(&synced),
     };
-    let mut lease = leader::apply(client.clone(), &options.namespace, &options.lease, &identity).await?;
+    let mut lease = Lease::new(client.clone(), &options.namespace, &options.lease, &identity);
     let lead = async {
         world.synced().await;
         synced.store(true, Ordering::Release);
         info!("knows the cluster; applies for the lease");
-        lease.gained().await?;
+        lease.gained().await;
         info!(identity, "leads");
         metrics.leads();
         tokio::select! {
@@ -86,14 +86,16 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
+    let result = tokio::select! {
         result = http::serve(options.http, shown) => result.map_err(Into::into),
         result = lead => result,
-        _ = watches.join_next() => anyhow::bail!("a watch has ended, which it never should"),
+        _ = watches.join_next() => Err(anyhow::anyhow!("a watch has ended, which it never should")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    }
-    // The lease is not handed back: it runs out, so that nothing which this replica still has on the wire can meet a successor.
+    };
+    // The controllers have stopped with the select; only now may somebody else begin.
+    lease.release().await;
+    result
 }
 
 async fn reconcile_all(

@@ -12,9 +12,9 @@ pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_not_found())
 }
 
-/// Whether somebody else wrote first.
+/// Whether somebody else wrote first (with the code of a conflict, the API server also says that an object exists).
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_conflict())
+    matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
 }
 
 /// Whether an object of that name is there already.

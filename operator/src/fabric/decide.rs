@@ -127,7 +127,7 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
     else {
         return Some(Missing {
             reason: "AgentNotReporting".to_owned(),
-            message: format!("the agent of {name} has not reported: is its pod running there?"),
+            message: format!("no word from the agent of {name} (does its pod run?)"),
         });
     };
     let absent: Vec<String> = node
@@ -168,7 +168,7 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
         }),
         None => Some(Missing {
             reason: "AgentNotReporting".to_owned(),
-            message: format!("the agent of {name} has not said whether the node is ready"),
+            message: format!("no word from the agent of {name} whether it is ready"),
         }),
     }
 }

@@ -154,8 +154,12 @@ impl Context {
                 continue;
             };
             let same = conditions::find(before, type_).is_some_and(|was| was.message == now.message);
+            let note = if now.reason == reason {
+                now.message.clone()
+            } else {
+                format!("{}: {}", now.reason, now.message)
+            };
             if now.status == "False" && !same {
-                let note = format!("{}: {}", now.reason, now.message);
                 let news = News::warning("Observe", reason, note);
                 self.announcer.say(fabric, &news).await;
             }

@@ -65,6 +65,7 @@ impl Context {
         let patch = json!({
             "apiVersion": <NodeNetwork as kube::Resource>::api_version(&()),
             "kind": <NodeNetwork as kube::Resource>::kind(&()),
+            "metadata": { "name": name },
             "spec": spec,
         });
         api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))

@@ -68,7 +68,7 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> TrainingNetworkStatus {
 pub(super) fn deleting(network: &TrainingNetwork, holders: &[String], now: Timestamp) -> TrainingNetworkStatus {
     let mut status = network.status.clone().unwrap_or_default();
     let message = format!(
-        "deletion waits for {}: {}; delete {} (or the Job) and the network goes",
+        "deletion waits for {}: {}; delete {} (or the Job) and the network goes too",
         still_attached(holders.len()),
         listed(holders),
         if holders.len() == 1 { "it" } else { "them" },
@@ -88,29 +88,37 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
     let old = before.map_or(&[][..], |status| &status.conditions);
     let changed = |type_: &str| {
         let now = conditions::find(&after.conditions, type_)?;
-        let same =
-            conditions::find(old, type_).is_some_and(|was| was.reason == now.reason && was.message == now.message);
-        (!same).then_some(now)
+        let was = conditions::find(old, type_);
+        let other_reason = was.is_none_or(|was| was.reason != now.reason);
+        let other_message = was.is_none_or(|was| was.message != now.message);
+        (other_reason || other_message).then_some((now, other_reason))
     };
     let mut news = Vec::new();
-    if let Some(reserved) = changed("Reserved") {
+    if let Some((reserved, _)) = changed("Reserved") {
         news.push(if reserved.status == "True" {
             News::normal("Reserve", "Reserved", reserved.message.clone())
         } else {
-            News::warning("Reserve", static_reason(&reserved.reason), reserved.message.clone())
+            let reason = static_reason(&reserved.reason);
+            News::warning("Reserve", reason, reserved.message.clone())
         });
     }
-    if let Some(attached) = changed("Attached") {
-        if attached.status == "True" {
+    // The messages of these count pods: one event when it begins, not one for every pod of a thousand.
+    let began = |type_| changed(type_).filter(|(_, began)| *began).map(|(now, _)| now);
+    match began("Attached") {
+        Some(attached) if attached.status == "True" => {
             news.push(News::normal("Attach", "AllAttached", attached.message.clone()));
-        } else if attached.reason == "IndexOutOfRange" {
-            news.push(News::warning("Attach", "IndexOutOfRange", attached.message.clone()));
         }
+        Some(attached) if attached.reason == "IndexOutOfRange" => {
+            let message = attached.message.clone();
+            news.push(News::warning("Attach", "IndexOutOfRange", message));
+        }
+        _ => {}
     }
-    if let Some(ready) = changed("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
-        news.push(News::warning("Delete", "DeletingWaitingForPods", ready.message.clone()));
+    if let Some(ready) = began("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
+        let message = ready.message.clone();
+        news.push(News::warning("Delete", "DeletingWaitingForPods", message));
     }
-    if let Some(degraded) = changed("Degraded").filter(|c| c.status == "True") {
+    if let Some(degraded) = began("Degraded").filter(|c| c.status == "True") {
         news.push(News::warning("Attach", "Degraded", degraded.message.clone()));
     }
     news
@@ -226,7 +234,7 @@ fn degraded(attachments: &[Arc<NetworkAttachment>]) -> Said {
         (condition.status == "True").then_some((attachment, condition))
     });
     let Some((first, condition)) = degraded.next() else {
-        return Said::no("Degraded", "AsDeclared", "");
+        return Said::no("Degraded", "AsDeclared", "no pod reports less than was declared");
     };
     let others = degraded.count();
     let and_others = if others > 0 {

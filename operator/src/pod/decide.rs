@@ -177,7 +177,7 @@ fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<News> {
         })
         .collect();
     let note = format!(
-        "{} asks {asked}; free: {}; wait for another network's pods to end, or ask for less",
+        "{} asks {asked}; free: {}; waits until other pods end; a network with a smaller spec.bandwidthPerRail would fit sooner",
         tightest.name,
         listed(&free)
     );
