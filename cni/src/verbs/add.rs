@@ -212,7 +212,7 @@ fn carry_out(
 
 /// All rails at once: most of the time is spent waiting for the kernel and the signal.
 fn wire(context: &Context, rails: &[Rail], journal: &Journal, netns: &Netns) -> Result<Vec<RailRecord>, Failure> {
-    let pod = Pod { netns };
+    let pod = Pod::new(netns);
     let results: Vec<Result<RailRecord, WireError>> = thread::scope(|scope| {
         let threads: Vec<_> = rails
             .iter()

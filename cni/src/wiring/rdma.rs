@@ -1,6 +1,6 @@
 //! The RDMA device of a rail: made (soft-RoCE) or found (the function's own), and its GID.
 
-use std::{net::IpAddr, thread, time::Instant};
+use std::{net::IpAddr, sync::PoisonError, thread, time::Instant};
 
 use railhead_host::{Gid, NetnsMode, RdmaSocket, Sysfs};
 use railhead_plan::RdmaRecord;
@@ -19,6 +19,7 @@ pub(super) fn make(context: &Context, pod: &Pod<'_>, rail: &Rail) -> Result<(), 
     match &rail.rdma {
         RailRdma::None => Ok(()),
         RailRdma::Soft(device) => {
+            let _alone = pod.soft_roce.lock().unwrap_or_else(PoisonError::into_inner);
             let mut socket = RdmaSocket::open_in(pod.netns).map_err(WireError::Rdma)?;
             // Left by a sandbox of this pod that ended without DEL; its link is gone or about to go.
             if let Some(stale) = socket.device_named(device).map_err(WireError::Rdma)? {

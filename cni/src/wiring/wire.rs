@@ -1,5 +1,7 @@
 //! One rail, from the host into the pod. The order is the kernel's: see the comments where it matters.
 
+use std::sync::Mutex;
+
 use railhead_host::{InterfaceName, Link, Netns, RouteSocket, VfState, write_interface_sysctl};
 use railhead_plan::{RailRecord, Vlan};
 
@@ -14,9 +16,21 @@ use crate::{
     journal::RailJournal,
 };
 
-/// The pod's namespace.
+/// The pod's namespace, shared by its rails.
 pub(crate) struct Pod<'a> {
     pub(crate) netns: &'a Netns,
+    /// Held while a soft-RoCE device is made. The first one of a namespace opens the UDP socket for all; two that are made
+    /// at the same time both try, and one of them gets EPERM (seen with kernel 7.2).
+    pub(super) soft_roce: Mutex<()>,
+}
+
+impl<'a> Pod<'a> {
+    pub(crate) fn new(netns: &'a Netns) -> Self {
+        Self {
+            netns,
+            soft_roce: Mutex::new(()),
+        }
+    }
 }
 
 /// Sysctls of a rail's interface. Several rails may share a pool, so an interface answers only for its own addresses and
