@@ -37,3 +37,76 @@ pub(crate) fn nccl_conf(plan: &AttachmentPlan, rails: &[RailRecord]) -> String {
 fn one_line(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use railhead_plan::{NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RdmaRecord};
+
+    use super::*;
+
+    fn plan(value: &str) -> AttachmentPlan {
+        AttachmentPlan {
+            version: PLAN_VERSION,
+            boot_id: "b".to_owned(),
+            pod: PodRef {
+                namespace: "ml".to_owned(),
+                name: "train-0".to_owned(),
+                uid: "6f1c".to_owned(),
+            },
+            claim_uid: "77aa".to_owned(),
+            network: NetworkRef {
+                name: "train".to_owned(),
+                uid: "u".to_owned(),
+            },
+            slice_name: "train-00000000".to_owned(),
+            index: 1,
+            pods: 2,
+            rails: vec![],
+            nccl_file: true,
+            nccl: vec![NcclSetting {
+                name: "NCCL_IB_TC".to_owned(),
+                value: value.to_owned(),
+                origin: "dscp 26 of QosClass roce".to_owned(),
+            }],
+        }
+    }
+
+    fn rail(rail: u32, device: Option<&str>) -> RailRecord {
+        RailRecord {
+            rail,
+            name: format!("rail{rail}"),
+            vf: "0000:18:00.3".to_owned(),
+            mac: String::new(),
+            mtu: 9000,
+            addresses: vec![],
+            vlan: None,
+            max_rate_mbps: 0,
+            min_rate_mbps: 0,
+            spoof_check: true,
+            rdma: device.map(|device| RdmaRecord {
+                device: device.to_owned(),
+                uverbs: "/dev/infiniband/uverbs0".to_owned(),
+                gid_index: 1,
+                gid: String::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn every_line_has_its_origin_above_it_and_devices_are_named_exactly() {
+        let text = nccl_conf(&plan("104"), &[rail(0, Some("rxe0")), rail(1, Some("rxe1"))]);
+        assert_eq!(
+            text,
+            "# Network train of ml, index 1 of 2.\n\
+             # dscp 26 of QosClass roce\nNCCL_IB_TC=104\n\
+             # the RDMA devices of this pod's rails\nNCCL_IB_HCA==rxe0,rxe1\n"
+        );
+    }
+
+    #[test]
+    fn without_rdma_there_is_no_device_line_and_a_value_stays_on_its_line() {
+        let text = nccl_conf(&plan("104\nNCCL_DEBUG=TRACE"), &[rail(0, None)]);
+        assert!(!text.contains("NCCL_IB_HCA"), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+    }
+}

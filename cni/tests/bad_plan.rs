@@ -7,6 +7,7 @@ mod node;
 use std::fs;
 
 use node::{Node, Sandbox, answer, call, on_a_node, plan};
+use railhead_cni::KernelPfSide;
 use railhead_plan::{AttachmentPlan, RdmaPlan};
 use serde_json::Value;
 
@@ -85,6 +86,32 @@ fn a_soft_device_that_cannot_be_made_is_rolled_back() {
         function.assert_at_home("after a failed ADD");
         let after = fs::read_to_string(node.layout().cdi_spec(node::CLAIM_UID)).unwrap();
         assert_eq!(after, spec);
+    });
+}
+
+#[test]
+fn a_port_that_has_no_such_function_is_named() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        // The real PF side: first without a link for the PF, then with one that is no PF.
+        let mut context = node.context();
+        context.pf_side = Box::new(KernelPfSide::new(context.sysfs()));
+        let error = answer(&call(&context, "ADD", &Sandbox::new("c1")));
+        assert!(
+            error["msg"]
+                .as_str()
+                .unwrap()
+                .contains("PF 0000:18:00.0 has no interface"),
+            "{error}"
+        );
+        fs::create_dir_all(node.layout().sysfs().join("bus/pci/devices/0000:18:00.0/net/leaf0")).unwrap();
+        let error = answer(&call(&context, "ADD", &Sandbox::new("c1")));
+        assert!(
+            error["msg"].as_str().unwrap().contains("PF leaf0 has no VF 2"),
+            "{error}"
+        );
+        function.assert_at_home("after a refused ADD");
     });
 }
 
