@@ -38,7 +38,8 @@ impl Bandwidth {
         self.mbps * 1_000_000
     }
 
-    /// Reads a Kubernetes quantity as the API server writes it back: `200M`, `1G`, `1500M`, `1000000000`, `2e9`.
+    /// Reads a Kubernetes quantity as the API server or the scheduler writes it back: `200M`, `1G`, `1500M`, `1000000000`, `2e9`.
+    /// The scheduler writes what a claim consumes with a binary suffix where that is shorter: 400M comes back as `390625Ki`.
     /// Whole Mbit/s only; anything else is `None`.
     pub fn from_quantity(quantity: &str) -> Option<Self> {
         let split = quantity.find(|c: char| !c.is_ascii_digit()).unwrap_or(quantity.len());
@@ -50,6 +51,10 @@ impl Bandwidth {
             "M" | "e6" | "E6" => 1_000_000,
             "G" | "e9" | "E9" => 1_000_000_000,
             "T" | "e12" | "E12" => 1_000_000_000_000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            "Ti" => 1 << 40,
             _ => return None,
         };
         let bits = value.checked_mul(factor)?;
@@ -149,6 +154,8 @@ mod tests {
         assert_eq!(Bandwidth::from_quantity("1G"), Some(Bandwidth::from_mbps(1000)));
         assert_eq!(Bandwidth::from_quantity("1000000000"), Some(Bandwidth::from_mbps(1000)));
         assert_eq!(Bandwidth::from_quantity("200M"), Some(Bandwidth::from_mbps(200)));
+        assert_eq!(Bandwidth::from_quantity("390625Ki"), Some(Bandwidth::from_mbps(400)));
+        assert_eq!(Bandwidth::from_quantity("9765625Ki"), Some(Bandwidth::from_mbps(10_000)));
         assert_eq!(Bandwidth::from_quantity("500k"), None);
         assert_eq!(Bandwidth::from_quantity("100Gi"), None);
     }

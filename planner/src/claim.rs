@@ -24,7 +24,7 @@ use crate::network::{Resolved, owner};
 
 /// The opaque configuration in a claim for Railhead's driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "kind")]
+#[serde(tag = "kind")]
 pub enum ClaimConfig {
     /// Which network the claim's pod joins.
     #[serde(rename_all = "camelCase")]
