@@ -2,12 +2,16 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// The node agent of Railhead.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about)]
 pub struct Args {
+    /// What to do; the agent runs when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Name of the node that the agent runs on (downward API: spec.nodeName).
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
@@ -43,4 +47,31 @@ pub struct Args {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "RAILHEAD_HTTP", default_value = "0.0.0.0:9809")]
     pub http: SocketAddr,
+
+    /// Unix socket with the same pages, for probes: on the node's network another agent might answer.
+    #[arg(
+        long,
+        env = "RAILHEAD_HEALTH_SOCKET",
+        default_value = "/run/railhead-agent/health.sock"
+    )]
+    pub health_socket: PathBuf,
+}
+
+/// What else the binary can do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Asks the agent of the same pod how it is; exit code 0 is good. For the pod's probes.
+    Probe {
+        /// What to ask for.
+        question: Question,
+    },
+}
+
+/// What a probe asks for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Question {
+    /// Whether the agent answers at all.
+    Live,
+    /// Whether kubelet can use it, or there is nothing to use it for.
+    Ready,
 }

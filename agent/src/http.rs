@@ -1,26 +1,85 @@
-//! /metrics, /healthz and /readyz.
+//! /metrics, /healthz and /readyz, on the node's network and on a unix socket for the probes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, Phase};
+use crate::{
+    agent::{Agent, Phase},
+    args::Question,
+};
 
 /// How often a taken address is tried again: during a rolling update the old agent still has it.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Serves until `stop`. An address that is taken is no reason for the agent not to work.
-pub async fn serve(agent: Arc<Agent>, address: SocketAddr, stop: CancellationToken) {
-    let app = Router::new()
+/// How long a probe waits.
+const PROBE: Duration = Duration::from_secs(4);
+
+/// The pages.
+fn pages(agent: Arc<Agent>) -> Router {
+    Router::new()
         .route(
             "/metrics",
             get(|State(agent): State<Arc<Agent>>| async move { agent.metrics.text() }),
         )
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .with_state(agent);
+        .with_state(agent)
+}
+
+/// Serves probes on a unix socket until `stop`.
+pub async fn serve_probes(agent: Arc<Agent>, socket: PathBuf, stop: CancellationToken) {
+    if let Some(folder) = socket.parent() {
+        let _ = std::fs::create_dir_all(folder);
+    }
+    let _ = std::fs::remove_file(&socket);
+    let listener = match UnixListener::bind(&socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(socket = %socket.display(), %error, "probes cannot be answered");
+            return;
+        }
+    };
+    let served = axum::serve(listener, pages(agent)).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::warn!(%error, "the probes' server ended");
+    }
+}
+
+/// Asks the agent behind `socket`; the error says what it answered.
+pub fn probe(socket: &Path, question: Question) -> io::Result<()> {
+    let path = match question {
+        Question::Live => "/healthz",
+        Question::Ready => "/readyz",
+    };
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PROBE))?;
+    stream.set_write_timeout(Some(PROBE))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.take(64 * 1024).read_to_string(&mut answer)?;
+    if answer.starts_with("HTTP/1.1 200") {
+        return Ok(());
+    }
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+    Err(io::Error::other(body.to_owned()))
+}
+
+/// Serves until `stop`. An address that is taken is no reason for the agent not to work.
+pub async fn serve(agent: Arc<Agent>, address: SocketAddr, stop: CancellationToken) {
+    let app = pages(agent);
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => {
@@ -48,5 +107,32 @@ async fn ready(State(agent): State<Arc<Agent>>) -> (StatusCode, &'static str) {
             StatusCode::SERVICE_UNAVAILABLE,
             "kubelet has not registered the plugin yet",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::get};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_probe_tells_good_from_bad_and_from_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("health.sock");
+        assert!(probe(&socket, Question::Live).is_err());
+        let app = Router::new().route("/healthz", get(|| async { "ok" })).route(
+            "/readyz",
+            get(|| async { (StatusCode::SERVICE_UNAVAILABLE, "not yet") }),
+        );
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let (live, ready) =
+            tokio::task::spawn_blocking(move || (probe(&socket, Question::Live), probe(&socket, Question::Ready)))
+                .await
+                .unwrap();
+        assert!(live.is_ok(), "{live:?}");
+        assert_eq!(ready.unwrap_err().to_string(), "not yet");
+        server.abort();
     }
 }

@@ -1,13 +1,19 @@
 //! The node agent's process: arguments, logging, signals.
 
 use clap::Parser;
-use railhead_agent::{args::Args, run};
+use railhead_agent::{
+    args::{Args, Command},
+    http, run,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let Some(Command::Probe { question }) = args.command {
+        return Ok(http::probe(&args.health_socket, question)?);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .json()

@@ -56,6 +56,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     let sockets = SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref());
     let tasks = TaskTracker::new();
     tasks.spawn(http::serve(agent.clone(), args.http, stop.clone()));
+    tasks.spawn(http::serve_probes(agent.clone(), args.health_socket, stop.clone()));
     tasks.spawn(node::run(agent.clone(), latest, Chain::new(chain), stop.clone()));
     tasks.spawn(attachments::run(agent.clone(), stop.clone()));
     tasks.spawn(gc::run(agent.clone(), stop.clone()));
