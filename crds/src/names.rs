@@ -47,6 +47,13 @@ pub fn slice(network: &str, uid: &str) -> String {
     format!("{network}-{digits}")
 }
 
+/// Value of [`SLICE_LABEL`] for a slice: its name, or where that is longer than a label value may be (63) its end, which has
+/// the digits of the network's UID.
+pub fn slice_label(slice: &str) -> &str {
+    let start = slice.len().saturating_sub(63);
+    slice.get(start..).unwrap_or(slice).trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
+}
+
 /// Name of the attachment that locks `index` of a slice.
 pub fn attachment(slice: &str, index: u32) -> String {
     format!("{slice}-{index}")
@@ -55,4 +62,20 @@ pub fn attachment(slice: &str, index: u32) -> String {
 /// Name of a rail's device in a ResourceSlice and of its request in a claim.
 pub fn rail_device(rail: u32) -> String {
     format!("rail{rail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_network_name_still_gives_valid_names_and_labels() {
+        let network = "n".repeat(56) + "-";
+        assert!(claim_template(&network).len() <= 63);
+        let slice = slice(&network, "7f3a9c21-0000-4000-8000-000000000000");
+        assert_eq!(slice.len(), 66);
+        let label = slice_label(&slice);
+        assert!(label.len() <= 63 && label.ends_with("7f3a9c21") && label.starts_with('n'), "{label}");
+        assert_eq!(slice_label("llama-7f3a9c21"), "llama-7f3a9c21");
+    }
 }

@@ -19,7 +19,7 @@ use kube::{
 };
 use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
-    names::{DRIVER, NETWORK_LABEL, SLICE_LABEL},
+    names::{DRIVER, NETWORK_LABEL},
 };
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -97,7 +97,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Unbounde
             |o: &NetworkAttachment| Change::Attachment {
                 slice: Named {
                     namespace: o.namespace().unwrap_or_default(),
-                    name: label(o, SLICE_LABEL).unwrap_or(&o.spec.slice_name).to_owned(),
+                    name: o.spec.slice_name.clone(),
                 },
                 network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
             },

@@ -13,7 +13,7 @@ use kube::{
 };
 use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
-    names::{NETWORK_LABEL, SLICE_LABEL},
+    names::NETWORK_LABEL,
 };
 
 /// The stores.
@@ -51,7 +51,7 @@ impl World {
     /// The attachments of a slice.
     pub(crate) fn attachments_of(&self, namespace: &str, slice: &str) -> Vec<Arc<NetworkAttachment>> {
         self.attachments.state_filter(|attachment| {
-            attachment.namespace().as_deref() == Some(namespace) && label(attachment, SLICE_LABEL) == Some(slice)
+            attachment.namespace().as_deref() == Some(namespace) && attachment.spec.slice_name == slice
         })
     }
 

@@ -93,7 +93,7 @@ impl<'a> Taker<'a> {
         let slice = self.entitled.slice_name();
         let uid = self.entitled.pod.metadata.uid.as_deref();
         loop {
-            let ours = ListParams::default().labels(&format!("{}={slice}", names::SLICE_LABEL));
+            let ours = ListParams::default().labels(&format!("{}={}", names::SLICE_LABEL, names::slice_label(slice)));
             let list = self
                 .api
                 .list(&ours)
@@ -186,7 +186,7 @@ fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> N
     let slice = entitled.slice_name();
     let labels = [
         (names::NETWORK_LABEL, entitled.slice.spec.network.name.as_str()),
-        (names::SLICE_LABEL, slice),
+        (names::SLICE_LABEL, names::slice_label(slice)),
         (names::NODE_LABEL, node),
     ];
     NetworkAttachment {
