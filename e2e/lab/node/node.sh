@@ -1,5 +1,5 @@
 #!/bin/bash
-# PID 1 of a lab node: kernel modules, management network, a way in, containerd, kubelet, kube-proxy, images.
+# PID 1 of a lab node: kernel modules, management network, a way in, containerd, kubelet, kube-proxy.
 # Prints `LAB <step> <seconds since power-on>` on the console for `lab up`. Everything it reads is in /lab, read-only.
 . /lab/node.env # NODE, ADDRESS, PREFIX, ROUTES
 export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
@@ -48,7 +48,7 @@ chmod 600 /root/.ssh/authorized_keys
 dropbear -R -s -p "$ADDRESS:22"
 mark network
 
-mkdir -p /etc/cni/net.d /opt/cni/bin /var/lib/kubelet /var/log
+mkdir -p /etc/cni/net.d /opt/cni/bin /var/lib/kubelet
 cp /usr/lib/cni/* /opt/cni/bin/
 cp /lab/pod.conflist /etc/cni/net.d/10-pod.conflist
 keep containerd containerd --config /lab/containerd.toml
@@ -63,11 +63,6 @@ keep kube-proxy nice -n 10 kube-proxy --kubeconfig /lab/kube-proxy.kubeconfig --
   --proxy-mode nftables --cluster-cidr 10.244.0.0/16 --conntrack-max-per-core 0
 mark kubelet
 
-for image in /lab/images/*.tar; do
-  [ -f "$image" ] && ctr -n k8s.io images import --snapshotter overlayfs "$image" >>/var/log/images.log 2>&1
-done
-touch /run/lab-images-imported
-mark images
 # PID 1 must stay, and collects orphans while it waits.
 while :; do
   sleep 3600 &

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs::{self, File};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::cache::lock;
 use super::images::present_workspace_images;
 use super::progress::{say, step};
 use super::run::Output;
-use super::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab, Node, RAILS, control_plane, machine};
+use super::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab, Node, RAILS, control_plane, image_store, machine};
 
 const SHAPE_VERSION: u32 = 1;
 
@@ -110,13 +111,21 @@ impl Lab {
         fs::create_dir_all(self.sockets())?;
         let authority = control_plane::credentials(self)?;
         let nodes = self.nodes();
-        if !nodes.is_empty() {
-            machine::make_ssh_key(self)?;
-            nodes.iter().try_for_each(|node| node.prepare(&authority))?;
+        if nodes.is_empty() {
+            return step("starting the control plane", || control_plane::start(self)).map(|_| ());
         }
-        step("starting the control plane", || control_plane::start(self))?;
+        machine::make_ssh_key(self)?;
+        nodes.iter().try_for_each(|node| node.prepare(&authority))?;
+        let var_lib = self.state.join("var-lib");
         thread::scope(|scope| {
-            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| boot(node))).collect();
+            let images = scope.spawn(|| step("unpacking the images", || image_store::build(self, &var_lib)));
+            step("starting the control plane", || control_plane::start(self))?;
+            images
+                .join()
+                .map_err(|_| anyhow!("the thread that unpacks the images panicked"))?
+        })?;
+        thread::scope(|scope| {
+            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| boot(node, &var_lib))).collect();
             boots.into_iter().try_for_each(|boot| {
                 boot.join()
                     .map_err(|_| anyhow!("the thread that boots a node panicked"))?
@@ -204,13 +213,13 @@ impl Lab {
 }
 
 /// Boots a node; a boot that fails is tried once more.
-fn boot(node: &Node) -> Result<()> {
+fn boot(node: &Node, var_lib: &Path) -> Result<()> {
     let attempt = || {
         let power_on = Instant::now();
-        let mut machine = [node.power_on()?];
+        let mut machine = [node.power_on(var_lib)?];
         let result = node
             .wait_ready(&mut machine, power_on)
-            .and_then(|_| node.wait_usable(&mut machine));
+            .and_then(|()| node.wait_usable(&mut machine));
         if let Err(error) = &result {
             say(format!(
                 "{} did not come up: {error:#}\n{}",
@@ -218,12 +227,6 @@ fn boot(node: &Node) -> Result<()> {
                 node.last_words()
             ));
             machine[0].end()?;
-        } else {
-            say(format!(
-                "{} has its images {:.1}s after power-on",
-                node.name(),
-                power_on.elapsed().as_secs_f64()
-            ));
         }
         result
     };

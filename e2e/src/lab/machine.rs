@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::images::present_workspace_images;
 use super::namespace::{
     Daemon, HOST_ADDRESS, Namespace, mgmt_tap, node_address, pod_prefix, rail_tap, wait_while_alive,
 };
 use super::pki::{Authority, Identity, kubeconfig};
 use super::progress::say;
 use super::run::capture;
-use super::{Lab, Node, RAILS, control_plane};
+use super::{Lab, Node, RAILS, control_plane, image_store};
 
 /// 60 s on two idle cores; others may be compiling.
 const READY_LIMIT: Duration = Duration::from_mins(5);
@@ -75,8 +74,8 @@ impl Node {
                 link_or_copy(&from.join(program), &folder.join("bin").join(program))?;
             }
         }
-        let base = ["pause", "tools"].map(|image| parts.images.join(format!("{image}.tar")));
-        for archive in base.into_iter().chain(present_workspace_images()) {
+        // What the disk's images were made of, so that a later `load` sees what is new.
+        for archive in image_store::archives(&self.lab) {
             let name = archive.file_name().context("an image archive has no name")?;
             link_or_copy(&archive, &folder.join("images").join(name))?;
         }
@@ -109,13 +108,22 @@ impl Node {
         Ok(())
     }
 
-    /// Switches the machine on.
-    pub(super) fn power_on(&self) -> Result<Daemon> {
+    /// Switches the machine on, with a new disk that holds a copy of `var_lib`.
+    pub(super) fn power_on(&self, var_lib: &Path) -> Result<Daemon> {
         let disk = self.lab.state().join(format!("{}.disk", self.name()));
         fs::File::create(&disk)?.set_len(DISK_BYTES)?;
         let mut mkfs = Command::new("mkfs.ext4");
-        mkfs.args(["-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"])
-            .arg(&disk);
+        mkfs.args([
+            "-q",
+            "-F",
+            "-O",
+            "^has_journal",
+            "-E",
+            "lazy_itable_init=1,nodiscard",
+            "-d",
+        ])
+        .arg(var_lib)
+        .arg(&disk);
         capture(&mut mkfs, LIMIT)?.ok()?;
         let qemu = Path::new("qemu-system-x86_64");
         self.lab
@@ -183,8 +191,8 @@ impl Node {
         arguments
     }
 
-    /// Waits until Kubernetes calls the node ready; answers with the time since `power_on`.
-    pub(super) fn wait_ready(&self, machine: &mut [Daemon], power_on: Instant) -> Result<Duration> {
+    /// Waits until Kubernetes calls the node ready.
+    pub(super) fn wait_ready(&self, machine: &mut [Daemon], power_on: Instant) -> Result<()> {
         let path = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
         wait_while_alive(
             machine,
@@ -200,37 +208,22 @@ impl Node {
                 }
             },
         )?;
-        let took = power_on.elapsed();
         say(format!(
             "{} Ready {:.1}s after power-on",
             self.name(),
-            took.as_secs_f64()
+            power_on.elapsed().as_secs_f64()
         ));
-        Ok(took)
+        Ok(())
     }
 
-    /// Waits until the node has imported its images, and keeps one ssh connection open for the commands to come.
+    /// Waits for the way in, and keeps one ssh connection open for the commands to come.
     pub(super) fn wait_usable(&self, machine: &mut [Daemon]) -> Result<()> {
-        let every = Duration::from_secs(1);
-        wait_while_alive(
-            machine,
-            &format!("{} answers over ssh", self.name()),
-            LIMIT,
-            every,
-            || self.exec("true", LIMIT)?.ok().map(|_| ()),
-        )?;
-        Namespace::daemon_of(
-            &self.ssh(&["-M", "-N"]),
-            "ssh",
-            &self.lab.log(&format!("{}-ssh", self.name())),
-        )?;
-        wait_while_alive(
-            machine,
-            &format!("{} imports its images", self.name()),
-            READY_LIMIT,
-            every,
-            || self.exec("test -e /run/lab-images-imported", LIMIT)?.ok().map(|_| ()),
-        )
+        let what = format!("{} answers over ssh", self.name());
+        wait_while_alive(machine, &what, LIMIT, Duration::from_secs(1), || {
+            self.exec("true", LIMIT)?.ok().map(|_| ())
+        })?;
+        let log = self.lab.log(&format!("{}-ssh", self.name()));
+        Namespace::daemon_of(&self.ssh(&["-M", "-N"]), "ssh", &log).map(|_| ())
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod cache;
 mod capture;
 mod control_plane;
+mod image_store;
 pub mod images;
 mod lifecycle;
 mod machine;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -220,6 +220,23 @@ impl Daemon {
                 tail(&self.log, 20)
             ),
         }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn stop(&mut self, limit: Duration) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a process id is too large")?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM).with_context(|| format!("{} ended too early", self.name))?;
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(
+                start.elapsed() < limit,
+                "{} does not end within {}s",
+                self.name,
+                limit.as_secs()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Ends it at once.
