@@ -46,8 +46,7 @@ pub(crate) struct Lease {
     namespace: String,
     name: String,
     identity: String,
-    /// The version that was last seen, and when it was seen first. The holder's clock is of no interest.
-    seen: Option<(String, Instant)>,
+    silence: Silence,
     held: bool,
 }
 
@@ -64,7 +63,7 @@ impl Lease {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             identity: format!("{identity}_{:x}", Timestamp::now().as_nanosecond()),
-            seen: None,
+            silence: Silence::default(),
             held: false,
         }
     }
@@ -153,7 +152,7 @@ impl Lease {
         let now = Instant::now();
         let other = holder(&found).filter(|holder| *holder != self.identity);
         if let Some(other) = other
-            && !self.has_run_out(&found, now)
+            && !self.silence.has_run_out(&found, now)
         {
             return Ok(Attempt::HeldBy(other.to_owned()));
         }
@@ -168,24 +167,6 @@ impl Lease {
             Ok(_) => Ok(Attempt::Held),
             Err(error) if write::is_conflict(&error) => Ok(Attempt::HeldBy("another replica".to_owned())),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Whether its holder has been silent for the lease's whole duration, by this replica's own clock.
-    fn has_run_out(&mut self, record: &Record, now: Instant) -> bool {
-        let version = record.metadata.resource_version.clone().unwrap_or_default();
-        let duration = record
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.lease_duration_seconds)
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .map_or(DURATION, Duration::from_secs);
-        match &self.seen {
-            Some((seen, since)) if *seen == version => now.duration_since(*since) >= duration,
-            _ => {
-                self.seen = Some((version, now));
-                false
-            }
         }
     }
 
@@ -206,7 +187,58 @@ impl Lease {
     }
 }
 
+/// The version of the record that was last seen, and when it was seen first. The holder's clock is of no interest.
+#[derive(Default)]
+struct Silence(Option<(String, Instant)>);
+
+impl Silence {
+    /// Whether the holder has been silent for the lease's whole duration, by this replica's own clock.
+    fn has_run_out(&mut self, record: &Record, now: Instant) -> bool {
+        let version = record.metadata.resource_version.clone().unwrap_or_default();
+        let duration = record
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.lease_duration_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map_or(DURATION, Duration::from_secs);
+        match &self.0 {
+            Some((seen, since)) if *seen == version => now.duration_since(*since) >= duration,
+            _ => {
+                self.0 = Some((version, now));
+                false
+            }
+        }
+    }
+}
+
 fn holder(record: &Record) -> Option<&str> {
     let holder = record.spec.as_ref()?.holder_identity.as_deref()?;
     (!holder.is_empty()).then_some(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_runs_out_only_when_nothing_was_renewed_for_its_duration_on_our_own_clock() {
+        let record = |version: &str| Record {
+            metadata: ObjectMeta {
+                resource_version: Some(version.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                lease_duration_seconds: Some(15),
+                ..LeaseSpec::default()
+            }),
+        };
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        assert!(!silence.has_run_out(&record("1"), start), "its age is unknown at first");
+        assert!(!silence.has_run_out(&record("1"), after(14)));
+        assert!(!silence.has_run_out(&record("2"), after(16)), "it was renewed");
+        assert!(!silence.has_run_out(&record("2"), after(30)));
+        assert!(silence.has_run_out(&record("2"), after(31)));
+    }
 }

@@ -21,7 +21,7 @@ mod trim;
 mod world;
 mod write;
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -56,8 +56,18 @@ enum Command {
     Teardown(teardown::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not a log line: with `teardown` this is what Helm shows to people.
+            eprintln!("railhead-operator: {}", controller::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&cli.log)?;
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)

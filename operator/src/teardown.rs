@@ -23,7 +23,11 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use crate::{conditions, network::listed, write};
+use crate::{
+    conditions,
+    network::{listed, still_attached},
+    write,
+};
 
 /// Options of `teardown`.
 #[derive(Debug, Args)]
@@ -57,10 +61,10 @@ pub(crate) enum TeardownError {
     NoDeployment { name: String },
     #[error("the operator's pods have not ended within {timeout:?}: {pods}")]
     OperatorStays { timeout: Duration, pods: String },
-    #[error("refused: {count} pods are attached ({pods}): delete them (or their Jobs) and uninstall again")]
-    Attached { count: usize, pods: String },
+    #[error("refused: {pods}; delete the pods (or their Jobs) and uninstall again")]
+    Attached { pods: String },
     #[error(
-        "not all nodes have given back what was changed on them within {timeout:?}: {nodes}; see `kubectl describe nodenet`, then uninstall again"
+        "not all nodes have given back what was changed on them within {timeout:?}: {nodes}; see `kubectl describe nodenet`, then uninstall again (or set teardown: false on the Fabrics and keep Railhead)"
     )]
     TimedOut { timeout: Duration, nodes: String },
 }
@@ -117,8 +121,7 @@ async fn refuse_if_attached(client: &Client) -> Result<(), TeardownError> {
         })
         .collect();
     Err(TeardownError::Attached {
-        count: pods.len(),
-        pods: listed(&pods),
+        pods: format!("{}: {}", still_attached(pods.len()), listed(&pods)),
     })
 }
 
