@@ -18,7 +18,8 @@ pub struct Context {
     pub pf_side: Box<dyn PfSide>,
     /// Notes for the runtime's log.
     pub log: Log,
-    /// How long ADD waits for a signal and for the GID. A VF of igb takes up to 5 s after it was taken up.
+    /// How long ADD waits for a signal, and then for the GID. A VF of igb takes up to 5 s on an idle node, since its driver
+    /// looks every 2 s; containerd gives the whole sandbox minutes.
     pub proof_patience: Duration,
     /// How long a function that is on its way back from a namespace is waited for.
     pub return_patience: Duration,
@@ -67,7 +68,7 @@ impl Context {
             pf_side: Box::new(KernelPfSide::new(Sysfs::new(layout.sysfs()))),
             layout,
             log: Log::default(),
-            proof_patience: Duration::from_secs(10),
+            proof_patience: Duration::from_secs(20),
             return_patience: Duration::from_secs(5),
             lock_patience: Duration::from_secs(10),
             after_step: Box::new(|_, _| true),

@@ -198,7 +198,7 @@ fn addresses_routes_and_rules_are_made_seen_and_removed() {
         let rule = Rule::from_address("10.0.0.7".parse().unwrap(), 1000, 1003);
         socket.add_rule(&rule).unwrap();
         assert!(socket.add_rule(&rule).unwrap_err().is_already_there());
-        assert_eq!(socket.rules().unwrap(), [rule.clone()]);
+        assert_eq!(socket.rules().unwrap(), std::slice::from_ref(&rule));
         socket.remove_rule(&rule).unwrap();
         assert!(socket.remove_rule(&rule).unwrap_err().is_gone());
 
