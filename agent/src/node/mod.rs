@@ -25,7 +25,8 @@ use crate::{
     conditions::Finding,
     functions::Host,
     inventory::{self, Inventory},
-    plans, publish,
+    plans,
+    publish::Publisher,
 };
 
 /// Field manager of the status.
@@ -51,6 +52,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut registered = agent.registered.subscribe();
+    let mut publisher = Publisher::default();
     loop {
         let node_network = specs.borrow_and_update().clone();
         registered.borrow_and_update();
@@ -60,7 +62,7 @@ pub async fn run(
                 true
             }
             Some(network) if network.spec.teardown => teardown::pass(&agent, &network, &mut chain).await,
-            Some(network) => pass(&agent, &network, &mut chain).await,
+            Some(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
         };
         let pause = if calm { CALM } else { EAGER };
         tokio::select! {
@@ -74,7 +76,7 @@ pub async fn run(
 }
 
 /// One pass. Returns whether all is well.
-async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> bool {
+async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publisher: &mut Publisher) -> bool {
     let seen = match look(agent, network).await {
         Ok(seen) => seen,
         Err(message) => {
@@ -102,7 +104,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> b
     // Only now: kubelet may send claims as soon as it knows the plugin.
     agent.phase.send_replace(Phase::Serving);
     let registered = agent.registered.borrow().accepted;
-    if registered && let Err(error) = publish::publish(&agent.client, &agent.node, &seen.inventory).await {
+    if registered && let Err(error) = publisher.publish(&agent.client, &agent.node, &seen.inventory).await {
         tracing::warn!(%error, "the ports could not be published");
     }
     let mut status = status::ports(&seen.inventory, &taken);

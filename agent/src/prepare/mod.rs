@@ -140,7 +140,7 @@ fn answer(plan: &AttachmentPlan, rails: &[RailAllocation]) -> Vec<PreparedDevice
 }
 
 /// `index 5, rails rail0 rail1, 10.0.64.5 10.1.64.5, VLAN 1012`.
-fn reserved_note(plan: &AttachmentPlan) -> String {
+fn place(plan: &AttachmentPlan) -> String {
     let names: Vec<&str> = plan.rails.iter().map(|rail| rail.name.as_str()).collect();
     let addresses: Vec<String> = plan
         .rails
@@ -182,10 +182,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_event_of_a_reservation_says_what_the_pod_got() {
+    fn the_log_says_what_the_pod_got() {
         let plan = plans::tests::plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
         assert_eq!(
-            reserved_note(&plan),
+            place(&plan),
             "index 5, rails rail0 rail1, addresses 10.0.64.5 10.1.64.5, VLAN 1012"
         );
     }

@@ -3,7 +3,10 @@
 pub(crate) mod slice;
 
 use k8s_openapi::{
-    api::{core::v1::Node, resource::v1::ResourceSlice},
+    api::{
+        core::v1::Node,
+        resource::v1::{Device, ResourceSlice},
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{
@@ -54,44 +57,71 @@ pub fn slice_name(node: &str) -> String {
     format!("railhead-{node}")
 }
 
-/// Publishes the inventory as the node's one slice, with a new generation if its content changed.
-pub async fn publish(client: &Client, node: &str, inventory: &Inventory) -> Result<(), PublishError> {
-    let slices: Api<ResourceSlice> = Api::all(client.clone());
-    let name = slice_name(node);
-    let write = |source| PublishError::Write {
-        name: name.clone(),
-        source: Box::new(source),
-    };
-    let current = slices.get_opt(&name).await.map_err(|source| PublishError::Read {
-        name: name.clone(),
-        source: Box::new(source),
-    })?;
-    let devices = devices(inventory);
-    match current {
-        None => {
-            let owner = owner(client, node).await?;
-            let slice = ResourceSlice {
-                metadata: ObjectMeta {
-                    name: Some(name.clone()),
-                    owner_references: Some(vec![owner]),
-                    ..ObjectMeta::default()
-                },
-                spec: slice::spec(node, devices, 1),
-            };
-            let created = slices.create(&PostParams::default(), &slice).await;
-            created.map_err(write)?;
-            tracing::info!(slice = name, "published the node's ports");
+/// Publishes, and knows what the API server made of what was published.
+#[derive(Debug, Default)]
+pub struct Publisher {
+    /// What was wanted last, and how it was stored: an API server without a feature drops its fields, and publishing them
+    /// again and again would change nothing but the generation.
+    last: Option<(Vec<Device>, Vec<Device>)>,
+}
+
+impl Publisher {
+    /// Publishes the inventory as the node's one slice, with a new generation if its content changed.
+    pub async fn publish(&mut self, client: &Client, node: &str, inventory: &Inventory) -> Result<(), PublishError> {
+        let slices: Api<ResourceSlice> = Api::all(client.clone());
+        let name = slice_name(node);
+        let write = |source| PublishError::Write {
+            name: name.clone(),
+            source: Box::new(source),
+        };
+        let current = slices.get_opt(&name).await.map_err(|source| PublishError::Read {
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        let wanted = devices(inventory);
+        let stored = match current {
+            None => {
+                let owner = owner(client, node).await?;
+                let slice = ResourceSlice {
+                    metadata: ObjectMeta {
+                        name: Some(name.clone()),
+                        owner_references: Some(vec![owner]),
+                        ..ObjectMeta::default()
+                    },
+                    spec: slice::spec(node, wanted.clone(), 1),
+                };
+                let created = slices.create(&PostParams::default(), &slice).await;
+                tracing::info!(slice = name, "publishing the node's ports");
+                created.map_err(write)?
+            }
+            Some(slice) if self.is_published(&slice, &wanted) => return Ok(()),
+            Some(mut slice) => {
+                let generation = slice.spec.pool.generation + 1;
+                slice.spec = slice::spec(node, wanted.clone(), generation);
+                let replaced = slices.replace(&name, &PostParams::default(), &slice).await;
+                tracing::info!(slice = name, generation, "publishing changed ports");
+                replaced.map_err(write)?
+            }
+        };
+        let stored = stored.spec.devices.unwrap_or_default();
+        if !same(&stored, &wanted) {
+            tracing::warn!(
+                slice = name,
+                "the API server changed what was published; is a DRA feature switched off?"
+            );
         }
-        Some(mut slice) if !same(slice.spec.devices.as_deref().unwrap_or_default(), &devices) => {
-            let generation = slice.spec.pool.generation + 1;
-            slice.spec = slice::spec(node, devices, generation);
-            let replaced = slices.replace(&name, &PostParams::default(), &slice).await;
-            replaced.map_err(write)?;
-            tracing::info!(slice = name, generation, "published changed ports");
-        }
-        Some(_) => {}
+        self.last = Some((wanted, stored));
+        Ok(())
     }
-    Ok(())
+
+    fn is_published(&self, slice: &ResourceSlice, wanted: &[Device]) -> bool {
+        let published = slice.spec.devices.as_deref().unwrap_or_default();
+        let as_stored = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, stored)| last == wanted && same(published, stored));
+        as_stored || same(published, wanted)
+    }
 }
 
 /// Takes the node's ports away from the scheduler.
@@ -126,4 +156,29 @@ async fn owner(client: &Client, node: &str) -> Result<OwnerReference, PublishErr
         controller: Some(true),
         block_owner_deletion: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_the_api_server_drops_are_not_published_again_and_again() {
+        let wanted = vec![Device {
+            name: "rail0".to_owned(),
+            allow_multiple_allocations: Some(true),
+            ..Device::default()
+        }];
+        let mut stored = wanted.clone();
+        stored[0].allow_multiple_allocations = None;
+        let slice = ResourceSlice {
+            spec: slice::spec("gpu-1", stored.clone(), 3),
+            ..ResourceSlice::default()
+        };
+        let mut publisher = Publisher::default();
+        assert!(!publisher.is_published(&slice, &wanted));
+        publisher.last = Some((wanted.clone(), stored));
+        assert!(publisher.is_published(&slice, &wanted));
+        assert!(!publisher.is_published(&slice, &[]), "a real change is published");
+    }
 }
