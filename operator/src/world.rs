@@ -12,8 +12,7 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use railhead_crds::{
-    Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
-    names::NETWORK_LABEL,
+    Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork, names::NETWORK_LABEL,
 };
 
 /// The stores.

@@ -10,8 +10,8 @@ use railhead_crds::{
 };
 use railhead_planner::{index, network::Resolved};
 
+use super::wording::{listed, ranges, still_attached};
 use crate::{
-    announce::News,
     conditions::{self, Said},
     pod::has_ended,
 };
@@ -81,65 +81,6 @@ pub(super) fn deleting(network: &TrainingNetwork, holders: &[String], now: Times
     status.conditions = merged;
     status.observed_generation = generation;
     status
-}
-
-/// What is worth an event in going from one status to the next.
-pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetworkStatus) -> Vec<News> {
-    let old = before.map_or(&[][..], |status| &status.conditions);
-    let changed = |type_: &str| {
-        let now = conditions::find(&after.conditions, type_)?;
-        let was = conditions::find(old, type_);
-        let other_reason = was.is_none_or(|was| was.reason != now.reason);
-        let other_message = was.is_none_or(|was| was.message != now.message);
-        (other_reason || other_message).then_some((now, other_reason))
-    };
-    let mut news = Vec::new();
-    if let Some((reserved, _)) = changed("Reserved") {
-        news.push(if reserved.status == "True" {
-            News::normal("Reserve", "Reserved", reserved.message.clone())
-        } else {
-            let reason = static_reason(&reserved.reason);
-            News::warning("Reserve", reason, reserved.message.clone())
-        });
-    }
-    // The messages of these count pods: one event when it begins, not one for every pod of a thousand.
-    let began = |type_| changed(type_).filter(|(_, began)| *began).map(|(now, _)| now);
-    match began("Attached") {
-        Some(attached) if attached.status == "True" => {
-            news.push(News::normal("Attach", "AllAttached", attached.message.clone()));
-        }
-        Some(attached) if attached.reason == "IndexOutOfRange" => {
-            let message = attached.message.clone();
-            news.push(News::warning("Attach", "IndexOutOfRange", message));
-        }
-        _ => {}
-    }
-    if let Some(ready) = began("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
-        let message = ready.message.clone();
-        news.push(News::warning("Delete", "DeletingWaitingForPods", message));
-    }
-    if let Some(degraded) = began("Degraded").filter(|c| c.status == "True") {
-        news.push(News::warning("Attach", "Degraded", degraded.message.clone()));
-    }
-    news
-}
-
-/// Events are told apart by these; a reason that is not among them still has its text.
-fn static_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 8] = [
-        "PoolExhausted",
-        "VlanExhausted",
-        "BandwidthUnavailable",
-        "FabricNotFound",
-        "ClassNotFound",
-        "RailNotFound",
-        "TemplateConflict",
-        "FabricInvalid",
-    ];
-    REASONS
-        .into_iter()
-        .find(|known| *known == reason)
-        .unwrap_or("NotReserved")
 }
 
 fn reserved(reservation: &Reservation<'_>) -> Said {
@@ -261,50 +202,10 @@ fn summary(seen: &Seen<'_>, slice: &NetworkSlice) -> NetworkSummary {
     }
 }
 
-/// `2 pods still attached`.
-pub(crate) fn still_attached(count: usize) -> String {
-    if count == 1 {
-        "1 pod still attached".to_owned()
-    } else {
-        format!("{count} pods still attached")
-    }
-}
-
-/// The first few of a list.
-pub(crate) fn listed(items: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match items.len().checked_sub(SHOWN) {
-        None | Some(0) => items.join(", "),
-        Some(more) => format!("{} and {more} more", items[..SHOWN].join(", ")),
-    }
-}
-
-/// `0-3, 5, 7-9`.
-fn ranges(indices: &[u32]) -> String {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for index in indices {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == *index => *last = *index,
-            _ => ranges.push((*index, *index)),
-        }
-    }
-    let texts: Vec<String> = ranges
-        .iter()
-        .map(|(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
-        .collect();
-    listed(&texts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::fixtures;
+    use crate::network::{fixtures, news::news};
 
     fn status_of(attachments: &[Arc<NetworkAttachment>], pods: &[Arc<Pod>]) -> TrainingNetworkStatus {
         let network = fixtures::network(2);
@@ -402,12 +303,5 @@ mod tests {
         assert!(message.contains("2 pods still attached: llama-0, llama-1"), "{message}");
         assert_eq!(said(&status, "Reserved").0, "True");
         assert_eq!(status.summary, network.status.unwrap().summary);
-    }
-
-    #[test]
-    fn many_waiting_indices_are_written_as_ranges() {
-        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
-        let odd: Vec<u32> = (0..40).map(|i| i * 2).collect();
-        assert!(ranges(&odd).ends_with("and 32 more"));
     }
 }

@@ -4,8 +4,10 @@ mod decide;
 mod delete;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod news;
 mod settled;
 mod template;
+mod wording;
 
 use std::sync::Arc;
 
@@ -23,7 +25,10 @@ use railhead_planner::{
 use thiserror::Error;
 
 use self::decide::{Reservation, Seen};
-pub(crate) use self::decide::{is_wired, listed, still_attached};
+pub(crate) use self::{
+    decide::is_wired,
+    wording::{listed, still_attached},
+};
 use crate::{
     announce::Announcer,
     controller::{Category, RESYNC},
@@ -342,7 +347,7 @@ impl Subject<'_> {
                 name: self.name.clone(),
                 source: Box::new(source),
             })?;
-        for news in decide::news(self.network.status.as_ref(), status) {
+        for news in news::news(self.network.status.as_ref(), status) {
             self.context.announcer.say(self.network, &news).await;
         }
         Ok(())

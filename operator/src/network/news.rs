@@ -1,0 +1,64 @@
+//! Which changes of a network's status are worth an event. Pure.
+
+use railhead_crds::TrainingNetworkStatus;
+
+use crate::{announce::News, conditions};
+
+/// What is worth an event in going from one status to the next.
+pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetworkStatus) -> Vec<News> {
+    let old = before.map_or(&[][..], |status| &status.conditions);
+    let changed = |type_: &str| {
+        let now = conditions::find(&after.conditions, type_)?;
+        let was = conditions::find(old, type_);
+        let other_reason = was.is_none_or(|was| was.reason != now.reason);
+        let other_message = was.is_none_or(|was| was.message != now.message);
+        (other_reason || other_message).then_some((now, other_reason))
+    };
+    let mut news = Vec::new();
+    if let Some((reserved, _)) = changed("Reserved") {
+        news.push(if reserved.status == "True" {
+            News::normal("Reserve", "Reserved", reserved.message.clone())
+        } else {
+            let reason = static_reason(&reserved.reason);
+            News::warning("Reserve", reason, reserved.message.clone())
+        });
+    }
+    // The messages of these count pods: one event when it begins, not one for every pod of a thousand.
+    let began = |type_| changed(type_).filter(|(_, began)| *began).map(|(now, _)| now);
+    match began("Attached") {
+        Some(attached) if attached.status == "True" => {
+            news.push(News::normal("Attach", "AllAttached", attached.message.clone()));
+        }
+        Some(attached) if attached.reason == "IndexOutOfRange" => {
+            let message = attached.message.clone();
+            news.push(News::warning("Attach", "IndexOutOfRange", message));
+        }
+        _ => {}
+    }
+    if let Some(ready) = began("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
+        let message = ready.message.clone();
+        news.push(News::warning("Delete", "DeletingWaitingForPods", message));
+    }
+    if let Some(degraded) = began("Degraded").filter(|c| c.status == "True") {
+        news.push(News::warning("Attach", "Degraded", degraded.message.clone()));
+    }
+    news
+}
+
+/// Events are told apart by these; a reason that is not among them still has its text.
+fn static_reason(reason: &str) -> &'static str {
+    const REASONS: [&str; 8] = [
+        "PoolExhausted",
+        "VlanExhausted",
+        "BandwidthUnavailable",
+        "FabricNotFound",
+        "ClassNotFound",
+        "RailNotFound",
+        "TemplateConflict",
+        "FabricInvalid",
+    ];
+    REASONS
+        .into_iter()
+        .find(|known| *known == reason)
+        .unwrap_or("NotReserved")
+}
