@@ -39,7 +39,11 @@ pub async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<Vec<Pre
     let prepared = attach(agent, reference, &entitled, deadline).await;
     match &prepared {
         Ok((plan, fresh)) if *fresh => {
-            agent.events.normal(&pod, "NetworkReserved", reserved_note(plan)).await;
+            tracing::info!(
+                pod = format!("{}/{}", pod.namespace, pod.name),
+                place = place(plan),
+                "took index and functions"
+            );
             agent.attachments_changed.notify_one();
             agent.node_changed.notify_one();
         }
