@@ -10,12 +10,20 @@ use crate::samples;
 /// Creates a pod and gives it back as the API server stored it.
 fn stored(world: &World, pod: &Value) -> Result<Value> {
     let admin = world.cluster.admin();
-    let output = world.cluster.feed(&admin, &["create", "--output", "json", "--filename", "-"], std::slice::from_ref(pod))?;
+    let output = world.cluster.feed(
+        &admin,
+        &["create", "--output", "json", "--filename", "-"],
+        std::slice::from_ref(pod),
+    )?;
     Ok(serde_json::from_str(&output.ok()?.stdout)?)
 }
 
 fn same(what: &str, is: &Value, should_be: &Value) -> Result<()> {
-    if is == should_be { Ok(()) } else { bail!("{what} is {is} instead of {should_be}") }
+    if is == should_be {
+        Ok(())
+    } else {
+        bail!("{what} is {is} instead of {should_be}")
+    }
 }
 
 fn claim_entry(network: &str) -> Value {
@@ -32,14 +40,28 @@ pub(crate) fn one_label_gives_the_claim_to_containers_and_plain_init_containers(
     ]);
     pod["spec"]["containers"] = json!([{"name": "train", "image": "train"}, {"name": "eval", "image": "eval"}]);
     let pod = stored(world, &pod)?;
-    same("the annotation", &pod["metadata"]["annotations"]["railhead.dev/attach"], &json!("llama"))?;
-    same("the pod's claims", &pod["spec"]["resourceClaims"], &json!([claim_entry("llama")]))?;
+    same(
+        "the annotation",
+        &pod["metadata"]["annotations"]["railhead.dev/attach"],
+        &json!("llama"),
+    )?;
+    same(
+        "the pod's claims",
+        &pod["spec"]["resourceClaims"],
+        &json!([claim_entry("llama")]),
+    )?;
     let claims = |list: &Value| -> Value {
         let containers = list.as_array().into_iter().flatten();
-        containers.map(|c| json!([c["name"], c["resources"]["claims"]])).collect()
+        containers
+            .map(|c| json!([c["name"], c["resources"]["claims"]]))
+            .collect()
     };
     let ours = json!([{"name": "railhead"}]);
-    same("containers", &claims(&pod["spec"]["containers"]), &json!([["train", ours], ["eval", ours]]))?;
+    same(
+        "containers",
+        &claims(&pod["spec"]["containers"]),
+        &json!([["train", ours], ["eval", ours]]),
+    )?;
     // Their order is the order in which they run.
     let expected = json!([["z-preflight", ours], ["a-sidecar", null], ["m-preflight", ours]]);
     same("init containers", &claims(&pod["spec"]["initContainers"]), &expected)
@@ -57,7 +79,11 @@ pub(crate) fn what_a_container_claims_already_is_kept(world: &World) -> Result<(
     let entries = json!([{"name": "gpus", "resourceClaimTemplateName": "gpus"}, claim_entry("llama")]);
     same("the pod's claims", &pod["spec"]["resourceClaims"], &entries)?;
     let container = &pod["spec"]["containers"][0];
-    same("the container's claims", &container["resources"]["claims"], &json!([{"name": "gpus"}, {"name": "railhead"}]))?;
+    same(
+        "the container's claims",
+        &container["resources"]["claims"],
+        &json!([{"name": "gpus"}, {"name": "railhead"}]),
+    )?;
     same("its limits", &container["resources"]["limits"], &json!({"cpu": "1"}))?;
     same("its environment", &container["env"], &environment)
 }
@@ -70,7 +96,13 @@ pub(crate) fn a_pod_that_was_mutated_before_is_not_changed_again(world: &World) 
     again["metadata"]["annotations"] = first["metadata"]["annotations"].clone();
     again["spec"] = first["spec"].clone();
     let again = stored(world, &again)?;
-    let ours = |pod: &Value| json!([pod["metadata"]["annotations"], pod["spec"]["resourceClaims"], pod["spec"]["containers"]]);
+    let ours = |pod: &Value| {
+        json!([
+            pod["metadata"]["annotations"],
+            pod["spec"]["resourceClaims"],
+            pod["spec"]["containers"]
+        ])
+    };
     same("the pod", &ours(&again), &ours(&first))
 }
 
@@ -81,13 +113,21 @@ pub(crate) fn a_pod_without_the_label_is_not_touched(world: &World) -> Result<()
     pod["spec"]["hostNetwork"] = json!(true);
     let pod = stored(world, &pod)?;
     same("the pod's claims", &pod["spec"]["resourceClaims"], &Value::Null)?;
-    same("the annotation", &pod["metadata"]["annotations"]["railhead.dev/attach"], &Value::Null)
+    same(
+        "the annotation",
+        &pod["metadata"]["annotations"]["railhead.dev/attach"],
+        &Value::Null,
+    )
 }
 
 pub(crate) fn the_label_with_host_network_is_refused(world: &World) -> Result<()> {
     let mut pod = samples::pod("default", "host-network", "llama", 0);
     pod["spec"]["hostNetwork"] = json!(true);
-    world.cluster.refused(&world.cluster.admin(), &pod, &["hostNetwork", "llama", "remove hostNetwork"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &pod,
+        &["hostNetwork", "llama", "remove hostNetwork"],
+    )
 }
 
 pub(crate) fn a_label_that_can_be_no_networks_name_is_refused(world: &World) -> Result<()> {
@@ -103,32 +143,58 @@ pub(crate) fn the_annotation_without_the_label_is_refused(world: &World) -> Resu
     let mut pod = samples::pod("default", "annotated", "llama", 0);
     pod["metadata"]["labels"] = json!({});
     pod["metadata"]["annotations"] = json!({"railhead.dev/attach": "llama"});
-    let words = ["railhead.dev/attach", "join a network with the label railhead.dev/network"];
+    let words = [
+        "railhead.dev/attach",
+        "join a network with the label railhead.dev/network",
+    ];
     world.cluster.refused(&world.cluster.admin(), &pod, &words)
 }
 
 pub(crate) fn a_claim_entry_of_our_name_from_elsewhere_is_refused(world: &World) -> Result<()> {
     let mut pod = samples::pod("default", "own-claim", "llama", 0);
     pod["spec"]["resourceClaims"] = json!([{"name": "railhead", "resourceClaimName": "cheaper"}]);
-    world.cluster.refused(&world.cluster.admin(), &pod, &["spec.resourceClaims", "llama-rails", "remove the entry"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &pod,
+        &["spec.resourceClaims", "llama-rails", "remove the entry"],
+    )
 }
 
 pub(crate) fn the_label_of_a_pod_cannot_change(world: &World) -> Result<()> {
     let namespace = world.cluster.namespace("relabel")?;
     let mut plain = samples::pod(&namespace, "plain", "llama", 0);
     plain["metadata"]["labels"] = json!({});
-    world.cluster.create(&world.cluster.admin(), &[samples::pod(&namespace, "pod", "llama", 0), plain])?;
+    world.cluster.create(
+        &world.cluster.admin(),
+        &[samples::pod(&namespace, "pod", "llama", 0), plain],
+    )?;
     let try_to = |arguments: &[&str]| {
         let arguments = [arguments, &["--namespace", &namespace]].concat();
         world.cluster.kubectl(&world.cluster.admin(), &arguments)
     };
     let words = ["railhead.dev/network of a pod cannot be changed", "make the pod anew"];
-    expect_refusal(&try_to(&["label", "pod", "pod", "railhead.dev/network=other", "--overwrite"])?, &words)?;
+    expect_refusal(
+        &try_to(&["label", "pod", "pod", "railhead.dev/network=other", "--overwrite"])?,
+        &words,
+    )?;
     expect_refusal(&try_to(&["label", "pod", "pod", "railhead.dev/network-"])?, &words)?;
-    expect_refusal(&try_to(&["label", "pod", "plain", "railhead.dev/network=llama"])?, &words)?;
+    expect_refusal(
+        &try_to(&["label", "pod", "plain", "railhead.dev/network=llama"])?,
+        &words,
+    )?;
     // The status has a door of its own, through which labels can be changed as well.
     let patch = r#"{"metadata": {"labels": {"railhead.dev/network": "other"}}}"#;
-    let by_status = ["patch", "pod", "pod", "--subresource", "status", "--type", "merge", "--patch", patch];
+    let by_status = [
+        "patch",
+        "pod",
+        "pod",
+        "--subresource",
+        "status",
+        "--type",
+        "merge",
+        "--patch",
+        patch,
+    ];
     expect_refusal(&try_to(&by_status)?, &words)?;
     let annotate = ["annotate", "pod", "pod", "railhead.dev/attach=other", "--overwrite"];
     expect_refusal(&try_to(&annotate)?, &["railhead.dev/attach of a pod cannot be changed"])?;
@@ -138,8 +204,13 @@ pub(crate) fn the_label_of_a_pod_cannot_change(world: &World) -> Result<()> {
 
 pub(crate) fn the_pods_of_a_job_are_admitted(world: &World) -> Result<()> {
     let namespace = world.cluster.namespace("job")?;
-    let job = crate::chart::repository().join("examples/quickstart/job.yaml").display().to_string();
-    world.cluster.ok(&["apply", "--namespace", &namespace, "--filename", &job])?;
+    let job = crate::chart::repository()
+        .join("examples/quickstart/job.yaml")
+        .display()
+        .to_string();
+    world
+        .cluster
+        .ok(&["apply", "--namespace", &namespace, "--filename", &job])?;
     eventually("the Job has its two pods, with claims", || {
         let pods = world.cluster.list(&namespace, "pods")?;
         let indices: Vec<&str> = pods
@@ -147,6 +218,10 @@ pub(crate) fn the_pods_of_a_job_are_admitted(world: &World) -> Result<()> {
             .filter(|pod| pod["spec"]["resourceClaims"] == json!([claim_entry("llama")]))
             .filter_map(|pod| pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"].as_str())
             .collect();
-        if indices.len() == 2 { Ok(()) } else { Err(anyhow::anyhow!("{indices:?}")).context("indices of pods with a claim") }
+        if indices.len() == 2 {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!("{indices:?}")).context("indices of pods with a claim")
+        }
     })
 }

@@ -31,7 +31,10 @@ pub(crate) fn an_install_without_an_image_repository_says_what_to_set(world: &Wo
     if output.success() {
         bail!("without image.repository the chart was rendered");
     }
-    contains(&output.stderr, &["image.repository is required", "--set image.repository="])
+    contains(
+        &output.stderr,
+        &["image.repository is required", "--set image.repository="],
+    )
 }
 
 pub(crate) fn an_unknown_value_is_refused(world: &World) -> Result<()> {
@@ -54,7 +57,21 @@ pub(crate) fn a_class_can_be_changed_added_and_left_out(world: &World) -> Result
     if rendered.contains("name: realtime") {
         bail!("the class that was set to null is still there");
     }
-    let arguments = ["get", "qosc", "--output", "jsonpath={range .items[*]}{.metadata.name}={.spec.bandwidth.guaranteed} {end}"];
+    let arguments = [
+        "get",
+        "qosc",
+        "--output",
+        "jsonpath={range .items[*]}{.metadata.name}={.spec.bandwidth.guaranteed} {end}",
+    ];
     let installed = world.cluster.ok(&arguments)?;
-    contains(&installed, &["development=1G", "production=10G", "large-scale=40G", "realtime=100G", "storage="])
+    contains(
+        &installed,
+        &[
+            "development=1G",
+            "production=10G",
+            "large-scale=40G",
+            "realtime=100G",
+            "storage=",
+        ],
+    )
 }

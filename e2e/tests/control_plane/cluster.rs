@@ -15,8 +15,8 @@ use tempfile::TempDir;
 /// Namespace of the Helm release.
 pub(crate) const SYSTEM: &str = "railhead-system";
 /// How long a controller may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+const COMMAND_LIMIT: Duration = Duration::from_mins(2);
 
 /// Who talks to the API server.
 #[derive(Clone, Debug)]
@@ -33,12 +33,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(lab: Lab) -> Result<Self> {
-        Ok(Self { lab, folder: tempfile::tempdir()?, names: AtomicUsize::new(0) })
+        Ok(Self {
+            lab,
+            folder: tempfile::tempdir()?,
+            names: AtomicUsize::new(0),
+        })
     }
 
     /// The cluster's administrator, member of system:masters.
     pub(crate) fn admin(&self) -> Identity {
-        Identity { kubeconfig: self.lab.kubeconfig() }
+        Identity {
+            kubeconfig: self.lab.kubeconfig(),
+        }
     }
 
     /// A service account, by a token that is bound to a pod if one is named: such a token carries the pod's node.
@@ -63,7 +69,10 @@ impl Cluster {
 
     fn command(&self, who: &Identity, arguments: &[&str]) -> Command {
         let mut command = self.lab.command("kubectl");
-        command.args(arguments).env("KUBECONFIG", &who.kubeconfig).env("KUBECACHEDIR", self.folder.path().join("cache"));
+        command
+            .args(arguments)
+            .env("KUBECONFIG", &who.kubeconfig)
+            .env("KUBECACHEDIR", self.folder.path().join("cache"));
         command
     }
 
@@ -106,7 +115,10 @@ impl Cluster {
     /// A namespace for one test.
     pub(crate) fn namespace(&self, purpose: &str) -> Result<String> {
         let name = format!("{purpose}-{}", self.number());
-        self.create(&self.admin(), &[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})])?;
+        self.create(
+            &self.admin(),
+            &[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})],
+        )?;
         // Pods need the account that the controllers make for each namespace.
         eventually("the namespace has its default service account", || {
             self.ok(&["get", "serviceaccount", "default", "--namespace", &name])
@@ -116,24 +128,45 @@ impl Cluster {
 
     /// An object as it is now.
     pub(crate) fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.ok(&["get", kind, name, "--namespace", namespace, "--output", "json"])?)?)
+        Ok(serde_json::from_str(&self.ok(&[
+            "get",
+            kind,
+            name,
+            "--namespace",
+            namespace,
+            "--output",
+            "json",
+        ])?)?)
     }
 
     /// All objects of a kind in a namespace.
     pub(crate) fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
-        let mut list: Value = serde_json::from_str(&self.ok(&["get", kind, "--namespace", namespace, "--output", "json"])?)?;
-        let Value::Array(items) = list["items"].take() else { bail!("kubectl printed no list of {kind}") };
+        let mut list: Value =
+            serde_json::from_str(&self.ok(&["get", kind, "--namespace", namespace, "--output", "json"])?)?;
+        let Value::Array(items) = list["items"].take() else {
+            bail!("kubectl printed no list of {kind}")
+        };
         Ok(items)
     }
 
     /// Waits until a condition has this status and reason, and gives its message.
-    pub(crate) fn condition(&self, object: (&str, &str, &str), kind: &str, status: &str, reason: &str) -> Result<String> {
+    pub(crate) fn condition(
+        &self,
+        object: (&str, &str, &str),
+        kind: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<String> {
         let (namespace, resource, name) = object;
         eventually(&format!("{resource} {name} has {kind}={status} for {reason}"), || {
             let object = self.get(namespace, resource, name)?;
             let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let found = conditions.iter().find(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
-            let message = found.with_context(|| format!("its conditions are {}", Value::Array(conditions.clone())))?["message"].as_str();
+            let found = conditions
+                .iter()
+                .find(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
+            let message =
+                found.with_context(|| format!("its conditions are {}", Value::Array(conditions.clone())))?["message"]
+                    .as_str();
             Ok(message.unwrap_or_default().to_owned())
         })
     }
@@ -144,7 +177,10 @@ impl Cluster {
             let events = self.list(namespace, "events")?;
             let of_object: Vec<&Value> = events.iter().filter(|e| e["involvedObject"]["name"] == name).collect();
             let Some(event) = of_object.iter().find(|e| e["reason"] == reason) else {
-                let seen: Vec<String> = of_object.iter().map(|e| format!("{}: {}", e["reason"], e["message"])).collect();
+                let seen: Vec<String> = of_object
+                    .iter()
+                    .map(|e| format!("{}: {}", e["reason"], e["message"]))
+                    .collect();
                 bail!("its events are {seen:?}");
             };
             Ok(event["message"].as_str().unwrap_or_default().to_owned())
@@ -154,8 +190,21 @@ impl Cluster {
     /// Waits until an object is gone.
     pub(crate) fn gone(&self, namespace: &str, kind: &str, name: &str) -> Result<()> {
         eventually(&format!("{kind} {name} is gone"), || {
-            let found = self.ok(&["get", kind, name, "--namespace", namespace, "--ignore-not-found", "--output", "yaml"])?;
-            if found.trim().is_empty() { Ok(()) } else { bail!("it is still there:\n{found}") }
+            let found = self.ok(&[
+                "get",
+                kind,
+                name,
+                "--namespace",
+                namespace,
+                "--ignore-not-found",
+                "--output",
+                "yaml",
+            ])?;
+            if found.trim().is_empty() {
+                Ok(())
+            } else {
+                bail!("it is still there:\n{found}")
+            }
         })
     }
 }

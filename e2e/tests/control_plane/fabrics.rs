@@ -12,7 +12,9 @@ use crate::simulated_node::SimulatedNode;
 pub(crate) fn a_fabric_without_nodes_says_so(world: &World) -> Result<()> {
     let name = "nodeless";
     world.cluster.create(&world.cluster.admin(), &[samples::fabric(name)])?;
-    let message = world.cluster.condition(("default", "fabric", name), "NodesReady", "False", "NoNodes")?;
+    let message = world
+        .cluster
+        .condition(("default", "fabric", name), "NodesReady", "False", "NoNodes")?;
     contains(&message, &["nodeSelector"])
 }
 
@@ -21,7 +23,9 @@ pub(crate) fn a_fabric_whose_ports_no_node_has_says_which_are_missing(world: &Wo
     world.cluster.create(&world.cluster.admin(), &[samples::fabric(name)])?;
     // The agent found nothing at the places that the Fabric names.
     SimulatedNode::join(&world.cluster, "portless-node", name, &[])?;
-    let message = world.cluster.condition(("default", "fabric", name), "NodesReady", "False", "PortMissing")?;
+    let message = world
+        .cluster
+        .condition(("default", "fabric", name), "NodesReady", "False", "PortMissing")?;
     contains(&message, &["portless-node", "rail0"])
 }
 
@@ -32,13 +36,21 @@ pub(crate) fn a_fabric_shows_its_nodes_and_what_is_free(world: &World) -> Result
     fabric["spec"]["vlan"]["range"] = json!({"min": 100, "max": 109});
     cluster.create(&cluster.admin(), &[fabric])?;
     SimulatedNode::join(cluster, "shown-node", name, &["100G", "100G"])?;
-    cluster.condition(("default", "fabric", name), "NodesReady", "True", "AllNodesReady").or_else(|_| {
-        // Whatever the reason of the good case is called, its status is True.
-        eventually("NodesReady is True", || {
-            let view = ["get", "fabric", name, "--output", "jsonpath={.status.conditions[?(@.type=='NodesReady')].status}"];
-            contains(&cluster.ok(&view)?, &["True"]).map(|()| String::new())
-        })
-    })?;
+    cluster
+        .condition(("default", "fabric", name), "NodesReady", "True", "AllNodesReady")
+        .or_else(|_| {
+            // Whatever the reason of the good case is called, its status is True.
+            eventually("NodesReady is True", || {
+                let view = [
+                    "get",
+                    "fabric",
+                    name,
+                    "--output",
+                    "jsonpath={.status.conditions[?(@.type=='NodesReady')].status}",
+                ];
+                contains(&cluster.ok(&view)?, &["True"]).map(|()| String::new())
+            })
+        })?;
     let namespace = cluster.namespace("shown")?;
     cluster.create(&cluster.admin(), &[samples::network(&namespace, "llama", name, 16384)])?;
     reserved(world, &namespace, "llama")?;
@@ -52,7 +64,10 @@ pub(crate) fn a_fabric_in_use_is_not_deleted(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let name = "in-use";
     let namespace = cluster.namespace("in-use")?;
-    cluster.create(&cluster.admin(), &[samples::fabric(name), samples::network(&namespace, "llama", name, 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[samples::fabric(name), samples::network(&namespace, "llama", name, 2)],
+    )?;
     reserved(world, &namespace, "llama")?;
     cluster.ok(&["delete", "fabric", name, "--wait=false"])?;
     let message = cluster.event("default", name, "DeletingWaitingForNetworks")?;
@@ -73,7 +88,9 @@ pub(crate) fn pools_that_overlap_across_rails_are_reported(world: &World) -> Res
     eventually("the Fabric says that its pools overlap", || {
         let fabric = world.cluster.get("default", "fabric", name)?;
         let conditions = fabric["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let pools = conditions.iter().find(|c| c["type"] == "PoolsHealthy" && c["status"] == "False");
+        let pools = conditions
+            .iter()
+            .find(|c| c["type"] == "PoolsHealthy" && c["status"] == "False");
         contains(&pools.map(ToString::to_string).unwrap_or_default(), &["overlap"])
     })
 }

@@ -14,7 +14,16 @@ fn tenant(world: &World, namespace: &str, role: &str) -> Result<Identity> {
     let cluster = &world.cluster;
     cluster.ok(&["create", "serviceaccount", "tenant", "--namespace", namespace])?;
     let account = format!("{namespace}:tenant");
-    cluster.ok(&["create", "rolebinding", "tenant", "--namespace", namespace, role, "--serviceaccount", &account])?;
+    cluster.ok(&[
+        "create",
+        "rolebinding",
+        "tenant",
+        "--namespace",
+        namespace,
+        role,
+        "--serviceaccount",
+        &account,
+    ])?;
     cluster.service_account(namespace, "tenant", None)
 }
 
@@ -37,24 +46,68 @@ pub(crate) fn a_tenant_with_every_right_in_its_namespace_cannot_write_records(wo
     let cluster = &world.cluster;
     let fabric = "tenant-fabric";
     let namespace = cluster.namespace("tenant")?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
     let slice_name = reserved(world, &namespace, "llama")?;
     let node = SimulatedNode::add(cluster, "tenant-node", fabric)?;
     let attachment = node.attach(cluster, &namespace, &slice_name, 0)?;
-    cluster.ok(&["create", "role", "everything", "--namespace", &namespace, "--verb=*", "--resource=*.railhead.dev"])?;
+    cluster.ok(&[
+        "create",
+        "role",
+        "everything",
+        "--namespace",
+        &namespace,
+        "--verb=*",
+        "--resource=*.railhead.dev",
+    ])?;
     let tenant = tenant(world, &namespace, "--role=everything")?;
     let words = ["written by Railhead only", "edit its TrainingNetwork"];
     cluster.refused(&tenant, &slice(&namespace), &words)?;
-    cluster.refused(&tenant, &samples::attachment(&namespace, &slice_name, 1, "tenant-node"), &words)?;
+    cluster.refused(
+        &tenant,
+        &samples::attachment(&namespace, &slice_name, 1, "tenant-node"),
+        &words,
+    )?;
     let try_to = |arguments: &[&str]| cluster.kubectl(&tenant, &[arguments, &["--namespace", &namespace]].concat());
     expect_refusal(&try_to(&["delete", "networkslice", &slice_name])?, &words)?;
     expect_refusal(&try_to(&["delete", "networkattachment", &attachment])?, &words)?;
     let unlock = r#"{"metadata": {"finalizers": null}}"#;
-    expect_refusal(&try_to(&["patch", "networkslice", &slice_name, "--type", "merge", "--patch", unlock])?, &words)?;
+    expect_refusal(
+        &try_to(&[
+            "patch",
+            "networkslice",
+            &slice_name,
+            "--type",
+            "merge",
+            "--patch",
+            unlock,
+        ])?,
+        &words,
+    )?;
     let forge = r#"{"status": {"attached": 7}}"#;
-    let by_status = ["patch", "networkslice", &slice_name, "--subresource", "status", "--type", "merge", "--patch", forge];
+    let by_status = [
+        "patch",
+        "networkslice",
+        &slice_name,
+        "--subresource",
+        "status",
+        "--type",
+        "merge",
+        "--patch",
+        forge,
+    ];
     expect_refusal(&try_to(&by_status)?, &words)?;
-    cluster.kubectl(&node.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
+    cluster
+        .kubectl(
+            &node.agent,
+            &["delete", "networkattachment", &attachment, "--namespace", &namespace],
+        )?
+        .ok()?;
     Ok(())
 }
 
@@ -64,11 +117,21 @@ pub(crate) fn a_tenant_with_the_edit_role_may_make_networks(world: &World) -> Re
     let tenant = tenant(world, &namespace, "--clusterrole=edit")?;
     // Roles are aggregated by a controller, a little after the install.
     eventually("the edit role covers networks", || {
-        cluster.feed(&tenant, &["apply", "--filename", "-"], &[samples::network(&namespace, "llama", "nowhere", 2)])?.ok()
+        cluster
+            .feed(
+                &tenant,
+                &["apply", "--filename", "-"],
+                &[samples::network(&namespace, "llama", "nowhere", 2)],
+            )?
+            .ok()
     })?;
-    cluster.kubectl(&tenant, &["get", "tnet,nslice,natt", "--namespace", &namespace])?.ok()?;
+    cluster
+        .kubectl(&tenant, &["get", "tnet,nslice,natt", "--namespace", &namespace])?
+        .ok()?;
     cluster.kubectl(&tenant, &["get", "fab,qosc"])?.ok()?;
-    cluster.kubectl(&tenant, &["delete", "tnet", "llama", "--namespace", &namespace])?.ok()?;
+    cluster
+        .kubectl(&tenant, &["delete", "tnet", "llama", "--namespace", &namespace])?
+        .ok()?;
     let output = cluster.feed(&tenant, &["create", "--filename", "-"], &[slice(&namespace)])?;
     expect_refusal(&output, &["forbidden"])
 }
@@ -82,9 +145,36 @@ pub(crate) fn not_even_the_administrator_writes_the_ledger(world: &World) -> Res
     world.cluster.refused(&world.cluster.admin(), &ledger, &words)
 }
 
+pub(crate) fn a_group_named_for_emergencies_may_write_records_after_an_upgrade(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    crate::helm_release(cluster, "upgrade", &["--set", "guards.breakGlassGroups={repair}"])?;
+    let ledger = json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "repaired"},
+        "spec": {"version": 1, "sequence": 1},
+    });
+    let create = |groups: &[&str]| {
+        let arguments = [
+            &["create", "--dry-run=server", "--filename", "-", "--as", "somebody"],
+            groups,
+        ]
+        .concat();
+        cluster.feed(&cluster.admin(), &arguments, std::slice::from_ref(&ledger))
+    };
+    // The group opens the policy; rights it needs like everybody.
+    let member = ["--as-group", "system:masters", "--as-group", "repair"];
+    eventually("the group may write", || create(&member)?.ok())?;
+    expect_refusal(&create(&member[..2])?, &["written by Railhead only"])?;
+    crate::helm_release(cluster, "upgrade", &[])?;
+    eventually("the group may write no more", || {
+        expect_refusal(&create(&member)?, &["written by Railhead only"])
+    })
+}
+
 /// A fabric with two nodes, and the agents of both.
 fn two_nodes(world: &World, fabric: &str) -> Result<(SimulatedNode, SimulatedNode)> {
-    world.cluster.create(&world.cluster.admin(), &[samples::fabric(fabric)])?;
+    world
+        .cluster
+        .create(&world.cluster.admin(), &[samples::fabric(fabric)])?;
     let nodes = [format!("{fabric}-1"), format!("{fabric}-2")];
     let mine = SimulatedNode::join(&world.cluster, &nodes[0], fabric, &["100G", "100G"])?;
     let other = SimulatedNode::join(&world.cluster, &nodes[1], fabric, &["100G", "100G"])?;
@@ -97,12 +187,30 @@ pub(crate) fn an_agent_takes_indices_for_its_own_node_only(world: &World) -> Res
     let namespace = cluster.namespace("confined")?;
     let attachment = other.attach(cluster, &namespace, "slice", 0)?;
     let words = ["agent of node confined-1", "belongs to node confined-2"];
-    cluster.refused(&mine.agent, &samples::attachment(&namespace, "slice", 1, &other.name), &words)?;
+    cluster.refused(
+        &mine.agent,
+        &samples::attachment(&namespace, "slice", 1, &other.name),
+        &words,
+    )?;
     let try_to = |arguments: &[&str]| cluster.kubectl(&mine.agent, &[arguments, &["--namespace", &namespace]].concat());
     expect_refusal(&try_to(&["delete", "networkattachment", &attachment])?, &words)?;
-    let forged = mine.write_status(cluster, &namespace, "NetworkAttachment", &attachment, &json!({"summary": "0/2"}));
-    contains(&format!("{:#}", forged.err().context("it reported for another node")?), &words)?;
-    cluster.kubectl(&other.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
+    let forged = mine.write_status(
+        cluster,
+        &namespace,
+        "NetworkAttachment",
+        &attachment,
+        &json!({"summary": "0/2"}),
+    );
+    contains(
+        &format!("{:#}", forged.err().context("it reported for another node")?),
+        &words,
+    )?;
+    cluster
+        .kubectl(
+            &other.agent,
+            &["delete", "networkattachment", &attachment, "--namespace", &namespace],
+        )?
+        .ok()?;
     Ok(())
 }
 
@@ -115,7 +223,15 @@ pub(crate) fn an_agent_reports_its_own_node_only(world: &World) -> Result<()> {
     contains(&message, &["agent of node reporting-1", "not reporting-2"])?;
     mine.write_status(cluster, "default", "NodeNetwork", &mine.name, &forge)?;
     // Roles refuse this before the policy is asked.
-    let patch = ["patch", "nodenetwork", &mine.name, "--type", "merge", "--patch", r#"{"spec": {"mtu": 1500}}"#];
+    let patch = [
+        "patch",
+        "nodenetwork",
+        &mine.name,
+        "--type",
+        "merge",
+        "--patch",
+        r#"{"spec": {"mtu": 1500}}"#,
+    ];
     expect_refusal(&cluster.kubectl(&mine.agent, &patch)?, &["forbidden"])
 }
 
@@ -132,17 +248,25 @@ pub(crate) fn an_agent_publishes_its_own_devices_only(world: &World) -> Result<(
     };
     let words = ["agent of node publishing-1", "on its own node only"];
     cluster.refused(&mine.agent, &slice("foreign-node", &other.name, "railhead.dev"), &words)?;
-    cluster.refused(&mine.agent, &slice("foreign-driver", &mine.name, "gpu.example.com"), &words)?;
+    cluster.refused(
+        &mine.agent,
+        &slice("foreign-driver", &mine.name, "gpu.example.com"),
+        &words,
+    )?;
     let delete = cluster.kubectl(&mine.agent, &["delete", "resourceslice", "railhead-publishing-2"])?;
     expect_refusal(&delete, &words)?;
-    cluster.kubectl(&mine.agent, &["delete", "resourceslice", "railhead-publishing-1"])?.ok()?;
+    cluster
+        .kubectl(&mine.agent, &["delete", "resourceslice", "railhead-publishing-1"])?
+        .ok()?;
     Ok(())
 }
 
 pub(crate) fn a_token_without_a_node_writes_nothing(world: &World) -> Result<()> {
     let by_hand = world.cluster.service_account(SYSTEM, "railhead-agent", None)?;
     let attachment = samples::attachment("default", "by-hand", 0, "any");
-    world.cluster.refused(&by_hand, &attachment, &["token of the agent says no node"])
+    world
+        .cluster
+        .refused(&by_hand, &attachment, &["token of the agent says no node"])
 }
 
 pub(crate) fn the_garbage_collector_still_collects(world: &World) -> Result<()> {
@@ -156,7 +280,15 @@ pub(crate) fn the_garbage_collector_still_collects(world: &World) -> Result<()> 
         json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}]);
     cluster.create(&node.agent, &[attachment])?;
     // Foreground deletion lets the collector work on the owned object's metadata as well.
-    cluster.ok(&["delete", "configmap", "owner", "--namespace", &namespace, "--cascade=foreground", "--wait=false"])?;
+    cluster.ok(&[
+        "delete",
+        "configmap",
+        "owner",
+        "--namespace",
+        &namespace,
+        "--cascade=foreground",
+        "--wait=false",
+    ])?;
     cluster.gone(&namespace, "networkattachment", "garbage-0")
 }
 
@@ -164,7 +296,13 @@ pub(crate) fn a_namespace_with_networks_and_attachments_still_ends(world: &World
     let cluster = &world.cluster;
     let fabric = "ending";
     let namespace = cluster.namespace("ending")?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
     let slice = reserved(world, &namespace, "llama")?;
     let node = SimulatedNode::add(cluster, "ending-node", fabric)?;
     node.attach(cluster, &namespace, &slice, 0)?;

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use railhead_e2e::lab::Lab;
 use railhead_e2e::lab::cache::Cache;
@@ -40,6 +40,9 @@ use operator::Operator;
 const LAB: &str = "tests";
 /// The tests wait more than they compute.
 const THREADS: usize = 4;
+
+/// The tests are over, and with them the simulated nodes' heartbeats.
+static DONE: AtomicBool = AtomicBool::new(false);
 
 /// What the tests share.
 pub(crate) struct World {
@@ -66,12 +69,18 @@ fn main() -> ExitCode {
     }
     if let Some(reason) = cannot_run() {
         println!("SKIP control plane: {reason}");
-        return if std::env::var_os("CI").is_some_and(|ci| ci == "true") { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        return if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     arguments.test_threads.get_or_insert(THREADS);
     let outcome = run(&arguments);
     if std::env::var_os("RAILHEAD_KEEP").is_some() {
-        say(format!("left running because RAILHEAD_KEEP is set: lab --name {LAB} kubectl get tnet -A"));
+        say(format!(
+            "left running because RAILHEAD_KEEP is set: lab --name {LAB} kubectl get tnet -A"
+        ));
     } else if let Err(error) = Lab::down(LAB) {
         eprintln!("the control plane was not stopped: {error:#}");
         return ExitCode::FAILURE;
@@ -95,8 +104,13 @@ fn cannot_run() -> Option<String> {
     match parts {
         Err(error) => Some(format!("{error:#}")),
         Ok(parts) => {
-            let missing = parts.missing(false).or_else(|| Some(&parts.helm).filter(|helm| !helm.is_dir()))?;
-            Some(format!("{} is not built yet: run `lab prepare` first", missing.display()))
+            let missing = parts
+                .missing(false)
+                .or_else(|| Some(&parts.helm).filter(|helm| !helm.is_dir()))?;
+            Some(format!(
+                "{} is not built yet: run `lab prepare` first",
+                missing.display()
+            ))
         }
     }
 }
@@ -183,6 +197,7 @@ fn shared() -> Vec<Test> {
 fn alone() -> Vec<Test> {
     tests![
         operators: [a_follower_takes_over_and_keeps_what_is_reserved],
+        guards: [a_group_named_for_emergencies_may_write_records_after_an_upgrade],
         teardown: [
             teardown_is_refused_while_a_pod_is_attached,
             teardown_gives_everything_back,
@@ -205,16 +220,39 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let binary = step("building the operator", operator::build)?;
     Lab::down(LAB)?;
     let lab = Lab::up(LAB, 0)?;
-    // From here on this process is inside, and so is every thread.
-    lab.enter_netns()?;
+    // One thread enters the lab's network, and with it every thread that it makes. This one stays outside, to end the lab later.
+    let inside = thread::spawn({
+        let arguments = arguments.clone();
+        move || {
+            lab.enter_netns()?;
+            run_inside(&arguments, lab, binary)
+        }
+    });
+    inside.join().map_err(|_| anyhow!("the tests' runner panicked"))?
+}
+
+fn run_inside(arguments: &Arguments, lab: Lab, binary: PathBuf) -> Result<bool> {
     let cluster = Cluster::new(lab)?;
     step("installing the chart", || install(&cluster))?;
     let operator_account = cluster.service_account(SYSTEM, "railhead-operator", None)?;
-    let leader = Operator::start(&cluster, &binary, &operator_account, "operator-a", "railhead-operator", operators::LEADER_PORT)?;
+    let leader = Operator::start(
+        &cluster,
+        &binary,
+        &operator_account,
+        "operator-a",
+        "railhead-operator",
+        operators::LEADER_PORT,
+    )?;
     // The tests' threads borrow it until the process ends.
-    let world: &'static World = Box::leak(Box::new(World { cluster, binary, operator_account }));
-    operators::LEADER.set(Mutex::new(Some(leader))).map_err(|_| ()).expect("only this line sets it");
-    static DONE: AtomicBool = AtomicBool::new(false);
+    let world: &'static World = Box::leak(Box::new(World {
+        cluster,
+        binary,
+        operator_account,
+    }));
+    operators::LEADER
+        .set(Mutex::new(Some(leader)))
+        .map_err(|_| ())
+        .expect("only this line sets it");
     let heart = thread::spawn(move || {
         while !DONE.load(Ordering::Relaxed) {
             simulated_node::heartbeat(&world.cluster).ok();
@@ -222,7 +260,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
     });
     let together = libtest_mimic::run(arguments, trials(shared(), Some(world)));
-    let one_by_one = Arguments { test_threads: Some(1), ..arguments.clone() };
+    let one_by_one = Arguments {
+        test_threads: Some(1),
+        ..arguments.clone()
+    };
     let single = libtest_mimic::run(&one_by_one, trials(alone(), Some(world)));
     DONE.store(true, Ordering::Relaxed);
     heart.join().ok();
@@ -239,24 +280,39 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Installs the chart as a user does, and waits until its policies are in force.
-fn install(cluster: &Cluster) -> Result<()> {
+/// Values of the release. The images do not exist: one replica that waits for a node for ever is enough.
+const VALUES: &str = "image.repository=railhead,image.tag=test,operator.replicas=1,operator.nodeSelector.nowhere=yes";
+
+/// Runs Helm on the chart, as a user does.
+pub(crate) fn helm_release(cluster: &Cluster, verb: &str, more: &[&str]) -> Result<()> {
     let chart = chart::folder();
     let chart = chart.to_str().context("the clone's path is not UTF-8")?;
-    let release = ["install", "railhead", chart, "--namespace", SYSTEM, "--create-namespace"];
-    // The images do not exist: one replica that waits for a node for ever is enough.
-    let values = ["--set", "image.repository=railhead,image.tag=test,operator.replicas=1,operator.nodeSelector.nowhere=yes"];
-    cluster.lab.helm(&[&release[..], &values[..]].concat())?.ok()?;
+    let release = [verb, "railhead", chart, "--namespace", SYSTEM, "--set", VALUES];
+    cluster.lab.helm(&[&release[..], more].concat())?.ok()?;
+    Ok(())
+}
+
+/// Installs the chart, and waits until its policies are in force.
+fn install(cluster: &Cluster) -> Result<()> {
+    helm_release(cluster, "install", &["--create-namespace"])?;
     eventually("the policies are in force", || {
         let mut pod = samples::pod("default", "probe", "probe", 0);
         pod["spec"]["hostNetwork"] = json!(true);
-        let output = cluster.feed(&cluster.admin(), &["create", "--dry-run=server", "--filename", "-"], &[pod])?;
+        let output = cluster.feed(
+            &cluster.admin(),
+            &["create", "--dry-run=server", "--filename", "-"],
+            &[pod],
+        )?;
         cluster::expect_refusal(&output, &["railhead-pods"])?;
         let ledger = json!({
             "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "probe"},
             "spec": {"version": 1, "sequence": 0},
         });
-        let output = cluster.feed(&cluster.admin(), &["create", "--dry-run=server", "--filename", "-"], &[ledger])?;
+        let output = cluster.feed(
+            &cluster.admin(),
+            &["create", "--dry-run=server", "--filename", "-"],
+            &[ledger],
+        )?;
         cluster::expect_refusal(&output, &["railhead-records"])
     })
 }

@@ -12,9 +12,14 @@ use crate::simulated_node::SimulatedNode;
 
 /// Waits until a network is reserved, and gives the name of its slice.
 pub(crate) fn reserved(world: &World, namespace: &str, network: &str) -> Result<String> {
-    world.cluster.condition((namespace, "tnet", network), "Reserved", "True", "Reserved")?;
+    world
+        .cluster
+        .condition((namespace, "tnet", network), "Reserved", "True", "Reserved")?;
     let network = world.cluster.get(namespace, "tnet", network)?;
-    Ok(network["status"]["sliceName"].as_str().context("a reserved network without a slice")?.to_owned())
+    Ok(network["status"]["sliceName"]
+        .as_str()
+        .context("a reserved network without a slice")?
+        .to_owned())
 }
 
 /// Waits until a fabric's ledger holds nothing.
@@ -22,7 +27,11 @@ pub(crate) fn ledger_is_empty(world: &World, fabric: &str) -> Result<()> {
     eventually(&format!("the ledger of {fabric} is empty"), || {
         let ledger = world.cluster.get("default", "fabricledger", fabric)?;
         let entries = &ledger["spec"]["entries"];
-        if entries.as_array().is_none_or(Vec::is_empty) { Ok(()) } else { bail!("it holds {entries}") }
+        if entries.as_array().is_none_or(Vec::is_empty) {
+            Ok(())
+        } else {
+            bail!("it holds {entries}")
+        }
     })
 }
 
@@ -42,14 +51,21 @@ fn refusal(world: &World, fabric: &Value, change: impl FnOnce(&mut Value), reaso
     let line = cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--no-headers"])?;
     contains(&line, &["False", reason])?;
     let slices = cluster.list(&namespace, "networkslices")?;
-    if slices.is_empty() { Ok(message) } else { bail!("refused, but there are slices: {slices:?}") }
+    if slices.is_empty() {
+        Ok(message)
+    } else {
+        bail!("refused, but there are slices: {slices:?}")
+    }
 }
 
 pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "blocks";
     let namespace = cluster.namespace("blocks")?;
-    let networks = [samples::network(&namespace, "llama", fabric, 3), samples::network(&namespace, "qwen", fabric, 16)];
+    let networks = [
+        samples::network(&namespace, "llama", fabric, 3),
+        samples::network(&namespace, "qwen", fabric, 16),
+    ];
     cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
     cluster.create(&cluster.admin(), &networks)?;
     for (name, pods) in [("llama", 4), ("qwen", 16)] {
@@ -70,8 +86,20 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
             bail!("{name} has two VLANs: {spec}");
         }
     }
-    let line = cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--output", "wide", "--no-headers"])?;
-    contains(&line, &["llama", "0/3", "production", "False", "WaitingForPods", "10.100."])?;
+    let line = cluster.ok(&[
+        "get",
+        "tnet",
+        "llama",
+        "--namespace",
+        &namespace,
+        "--output",
+        "wide",
+        "--no-headers",
+    ])?;
+    contains(
+        &line,
+        &["llama", "0/3", "production", "False", "WaitingForPods", "10.100."],
+    )?;
     let template = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
     let request = &template["spec"]["spec"]["devices"]["requests"][0];
     if request["name"] != "rail0" || request["exactly"]["capacity"]["requests"]["bandwidth"] != "10G" {
@@ -103,7 +131,12 @@ pub(crate) fn a_network_larger_than_the_pool_is_told_the_numbers(world: &World) 
     for rail in 0..2 {
         fabric["spec"]["rails"][rail]["pools"] = json!([{"cidr": format!("10.{rail}.7.0/24")}]);
     }
-    let message = refusal(world, &fabric, |network| network["spec"]["pods"] = json!(300), "PoolExhausted")?;
+    let message = refusal(
+        world,
+        &fabric,
+        |network| network["spec"]["pods"] = json!(300),
+        "PoolExhausted",
+    )?;
     contains(&message, &["300", "256"])
 }
 
@@ -112,9 +145,15 @@ pub(crate) fn no_vlan_is_left(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("one-vlan");
     fabric["spec"]["vlan"]["range"] = json!({"min": 7, "max": 7});
     let namespace = cluster.namespace("one-vlan")?;
-    cluster.create(&cluster.admin(), &[fabric, samples::network(&namespace, "first", "one-vlan", 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[fabric, samples::network(&namespace, "first", "one-vlan", 2)],
+    )?;
     reserved(world, &namespace, "first")?;
-    cluster.create(&cluster.admin(), &[samples::network(&namespace, "second", "one-vlan", 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[samples::network(&namespace, "second", "one-vlan", 2)],
+    )?;
     let message = cluster.condition((&namespace, "tnet", "second"), "Reserved", "False", "VlanExhausted")?;
     contains(&message, &["vlan.range"])?;
     // What the first gives back, the second gets without anybody's help.
@@ -131,7 +170,12 @@ pub(crate) fn more_bandwidth_than_any_port_has_is_refused(world: &World) -> Resu
     let mut network = samples::network(&namespace, "llama", fabric, 2);
     network["spec"]["bandwidthPerRail"] = json!("200G");
     cluster.create(&cluster.admin(), &[network])?;
-    let message = cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", "BandwidthUnavailable")?;
+    let message = cluster.condition(
+        (&namespace, "tnet", "llama"),
+        "Reserved",
+        "False",
+        "BandwidthUnavailable",
+    )?;
     contains(&message, &["200G", "100G", "rail0", "lower spec.bandwidthPerRail"])
 }
 
@@ -165,7 +209,14 @@ pub(crate) fn a_foreign_template_of_our_name_is_not_taken_over(world: &World) ->
         "metadata": {"name": "llama-rails", "namespace": namespace},
         "spec": {"spec": {"devices": {"requests": [{"name": "other", "exactly": {"deviceClassName": "other"}}]}}},
     });
-    cluster.create(&cluster.admin(), &[template, samples::fabric("foreign"), samples::network(&namespace, "llama", "foreign", 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            template,
+            samples::fabric("foreign"),
+            samples::network(&namespace, "llama", "foreign", 2),
+        ],
+    )?;
     let message = cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", "TemplateConflict")?;
     contains(&message, &["llama-rails"])?;
     let kept = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
@@ -187,7 +238,13 @@ pub(crate) fn a_label_that_names_no_network_is_answered_with_the_nearest_name(wo
 pub(crate) fn an_index_beyond_the_network_is_told(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let namespace = cluster.namespace("beyond")?;
-    cluster.create(&cluster.admin(), &[samples::fabric("beyond"), samples::network(&namespace, "llama", "beyond", 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric("beyond"),
+            samples::network(&namespace, "llama", "beyond", 2),
+        ],
+    )?;
     reserved(world, &namespace, "llama")?;
     cluster.create(&cluster.admin(), &[samples::pod(&namespace, "llama-5", "llama", 5)])?;
     let message = cluster.event(&namespace, "llama-5", "IndexOutOfRange")?;
@@ -200,7 +257,10 @@ pub(crate) fn deleting_a_network_gives_everything_back(world: &World) -> Result<
     let namespace = cluster.namespace("released")?;
     let mut sample = samples::fabric(fabric);
     sample["spec"]["vlan"]["range"] = json!({"min": 20, "max": 29});
-    cluster.create(&cluster.admin(), &[sample, samples::network(&namespace, "llama", fabric, 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[sample, samples::network(&namespace, "llama", fabric, 2)],
+    )?;
     let slice = reserved(world, &namespace, "llama")?;
     cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace])?;
     cluster.gone(&namespace, "networkslice", &slice)?;
@@ -209,7 +269,11 @@ pub(crate) fn deleting_a_network_gives_everything_back(world: &World) -> Result<
     eventually("the Fabric shows all VLANs free", || {
         let fabric = cluster.get("default", "fabric", fabric)?;
         let free = &fabric["status"]["vlansFree"];
-        if *free == 10 { Ok(()) } else { bail!("it shows {free} of 10") }
+        if *free == 10 {
+            Ok(())
+        } else {
+            bail!("it shows {free} of 10")
+        }
     })
 }
 
@@ -217,17 +281,33 @@ pub(crate) fn deleting_a_network_under_pods_waits_and_says_so(world: &World) -> 
     let cluster = &world.cluster;
     let fabric = "waiting";
     let namespace = cluster.namespace("waiting")?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
     let slice = reserved(world, &namespace, "llama")?;
     let node = SimulatedNode::add(cluster, "waiting-node", fabric)?;
     let attachment = node.attach(cluster, &namespace, &slice, 0)?;
     eventually("the network counts its pod", || {
-        contains(&cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--no-headers"])?, &["1/2"])
+        contains(
+            &cluster.ok(&["get", "tnet", "llama", "--namespace", &namespace, "--no-headers"])?,
+            &["1/2"],
+        )
     })?;
     cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--wait=false"])?;
-    let message = cluster.condition((&namespace, "tnet", "llama"), "Ready", "False", "DeletingWaitingForPods")?;
+    let message = cluster.condition(
+        (&namespace, "tnet", "llama"),
+        "Ready",
+        "False",
+        "DeletingWaitingForPods",
+    )?;
     contains(&message, &["1 pod", "pod-0"])?;
-    cluster.get(&namespace, "networkslice", &slice).context("the slice of a wired pod is gone")?;
+    cluster
+        .get(&namespace, "networkslice", &slice)
+        .context("the slice of a wired pod is gone")?;
     let delete = ["delete", "networkattachment", &attachment, "--namespace", &namespace];
     cluster.kubectl(&node.agent, &delete)?.ok()?;
     cluster.gone(&namespace, "tnet", "llama")?;

@@ -20,13 +20,18 @@ pub(crate) struct Operator {
 /// Builds the operator, and says where the binary is.
 pub(crate) fn build() -> Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let status = Command::new(cargo).args(["build", "--quiet", "--package", "railhead-operator"]).status()?;
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "railhead-operator"])
+        .status()?;
     if !status.success() {
         bail!("`cargo build --package railhead-operator` ended with {status}");
     }
     // This test lies in <target>/<profile>/deps; the operator was just built in <target>/debug.
     let this = std::env::current_exe()?;
-    let target = this.ancestors().nth(3).context("this test does not lie in a target folder")?;
+    let target = this
+        .ancestors()
+        .nth(3)
+        .context("this test does not lie in a target folder")?;
     let binary = target.join("debug/railhead-operator");
     if !binary.exists() {
         bail!("{} was not built", binary.display());
@@ -36,7 +41,14 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 impl Operator {
     /// Starts one. Two with different leases both think that they lead.
-    pub(crate) fn start(cluster: &Cluster, binary: &Path, who: &Identity, name: &str, lease: &str, port: u16) -> Result<Self> {
+    pub(crate) fn start(
+        cluster: &Cluster,
+        binary: &Path,
+        who: &Identity,
+        name: &str,
+        lease: &str,
+        port: u16,
+    ) -> Result<Self> {
         let log = File::create(cluster.lab.log(name))?;
         let http = SocketAddr::from(([127, 0, 0, 1], port));
         let child = Command::new(binary)
@@ -66,7 +78,10 @@ impl Operator {
     pub(crate) fn page(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;

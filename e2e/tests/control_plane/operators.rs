@@ -33,10 +33,20 @@ pub(crate) fn two_operators_that_both_lead_reserve_nothing_twice(world: &World) 
     let fabric = "rivals";
     let namespace = cluster.namespace("rivals")?;
     // With a lease of its own it leads beside the other, as after a network partition.
-    let rival = Operator::start(cluster, &world.binary, &world.operator_account, "rival", "rival", LEADER_PORT + 1)?;
+    let rival = Operator::start(
+        cluster,
+        &world.binary,
+        &world.operator_account,
+        "rival",
+        "rival",
+        LEADER_PORT + 1,
+    )?;
     let names: Vec<String> = (0..20).map(|number| format!("network-{number}")).collect();
-    let networks: Vec<Value> =
-        names.iter().zip(1..).map(|(name, pods)| samples::network(&namespace, name, fabric, pods)).collect();
+    let networks: Vec<Value> = names
+        .iter()
+        .zip(1..)
+        .map(|(name, pods)| samples::network(&namespace, name, fabric, pods))
+        .collect();
     // The networks wait for their fabric, so that both operators begin to reserve at the same moment.
     cluster.create(&cluster.admin(), &networks)?;
     cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
@@ -68,9 +78,13 @@ pub(crate) fn two_operators_that_both_lead_reserve_nothing_twice(world: &World) 
     }
     for slice in &slices {
         let spec = &slice["spec"];
-        let entry = entries.iter().find(|entry| entry["owner"]["uid"] == spec["network"]["uid"]);
+        let entry = entries
+            .iter()
+            .find(|entry| entry["owner"]["uid"] == spec["network"]["uid"]);
         let entry = entry.with_context(|| format!("a slice without an entry: {spec}"))?;
-        let agree = spec["base"] == entry["base"] && spec["capacity"] == entry["size"] && spec["rails"][0]["vlan"] == entry["vlan"];
+        let agree = spec["base"] == entry["base"]
+            && spec["capacity"] == entry["size"]
+            && spec["rails"][0]["vlan"] == entry["vlan"];
         if !agree {
             bail!("the ledger says {entry} and the slice {spec}");
         }
@@ -81,9 +95,19 @@ pub(crate) fn two_operators_that_both_lead_reserve_nothing_twice(world: &World) 
 pub(crate) fn the_metrics_tell_what_was_done(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let namespace = cluster.namespace("metrics")?;
-    cluster.create(&cluster.admin(), &[samples::fabric("metrics"), samples::network(&namespace, "llama", "metrics", 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric("metrics"),
+            samples::network(&namespace, "llama", "metrics", 2),
+        ],
+    )?;
     reserved(world, &namespace, "llama")?;
-    let leader = LEADER.get().context("no operator runs")?.lock().expect("no holder of this lock panics");
+    let leader = LEADER
+        .get()
+        .context("no operator runs")?
+        .lock()
+        .expect("no holder of this lock panics");
     let leader = leader.as_ref().context("the operator was stopped")?;
     leader.page("/healthz")?;
     contains(&leader.page("/metrics")?, &["railhead_", "reconcile"])
@@ -93,11 +117,24 @@ pub(crate) fn a_follower_takes_over_and_keeps_what_is_reserved(world: &World) ->
     let cluster = &world.cluster;
     let fabric = "takeover";
     let namespace = cluster.namespace("takeover")?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "before", fabric, 8)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "before", fabric, 8),
+        ],
+    )?;
     let slice = reserved(world, &namespace, "before")?;
     let ledger = cluster.get("default", "fabricledger", fabric)?["spec"].clone();
     let account = &world.operator_account;
-    let follower = Operator::start(cluster, &world.binary, account, "operator-b", "railhead-operator", LEADER_PORT + 2)?;
+    let follower = Operator::start(
+        cluster,
+        &world.binary,
+        account,
+        "operator-b",
+        "railhead-operator",
+        LEADER_PORT + 2,
+    )?;
     // Power is cut: nothing is released, the lease runs out.
     stop_leader();
     cluster.create(&cluster.admin(), &[samples::network(&namespace, "after", fabric, 8)])?;
@@ -109,6 +146,10 @@ pub(crate) fn a_follower_takes_over_and_keeps_what_is_reserved(world: &World) ->
     eventually("the new leader kept the old entry", || {
         let now = cluster.get("default", "fabricledger", fabric)?;
         let entries = now["spec"]["entries"].as_array().cloned().unwrap_or_default();
-        if entries.len() == 2 && entries.contains(&ledger["entries"][0]) { Ok(()) } else { bail!("{entries:?}") }
+        if entries.len() == 2 && entries.contains(&ledger["entries"][0]) {
+            Ok(())
+        } else {
+            bail!("{entries:?}")
+        }
     })
 }

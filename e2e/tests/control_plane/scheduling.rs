@@ -11,7 +11,9 @@ use crate::simulated_node::SimulatedNode;
 
 /// A fabric with one node of two 1G ports.
 fn fabric_with_node(world: &World, fabric: &str) -> Result<()> {
-    world.cluster.create(&world.cluster.admin(), &[samples::fabric(fabric)])?;
+    world
+        .cluster
+        .create(&world.cluster.admin(), &[samples::fabric(fabric)])?;
     SimulatedNode::join(&world.cluster, &format!("{fabric}-node"), fabric, &["1G", "1G"])?;
     Ok(())
 }
@@ -25,7 +27,11 @@ fn network(namespace: &str, name: &str, fabric: &str, bandwidth: &str) -> Value 
 fn scheduled(world: &World, namespace: &str, pod: &str, node: &str) -> Result<()> {
     eventually(&format!("{pod} is scheduled to {node}"), || {
         let pod = world.cluster.get(namespace, "pod", pod)?;
-        if pod["spec"]["nodeName"] == node { Ok(()) } else { bail!("its conditions are {}", pod["status"]["conditions"]) }
+        if pod["spec"]["nodeName"] == node {
+            Ok(())
+        } else {
+            bail!("its conditions are {}", pod["status"]["conditions"])
+        }
     })
 }
 
@@ -39,25 +45,47 @@ pub(crate) fn a_pod_gets_one_port_per_rail_with_its_guarantee(world: &World) -> 
     cluster.create(&cluster.admin(), &[samples::pod(&namespace, "llama-1", "llama", 1)])?;
     scheduled(world, &namespace, "llama-1", "ports-node")?;
     let claims = cluster.list(&namespace, "resourceclaims")?;
-    let [claim] = &claims[..] else { bail!("one pod, {} claims", claims.len()) };
-    let results = claim["status"]["allocation"]["devices"]["results"].as_array().context("the claim is not allocated")?;
+    let [claim] = &claims[..] else {
+        bail!("one pod, {} claims", claims.len())
+    };
+    let results = claim["status"]["allocation"]["devices"]["results"]
+        .as_array()
+        .context("the claim is not allocated")?;
     let got: Vec<Value> = results
         .iter()
-        .map(|r| json!([r["request"], r["device"], r["pool"], r["consumedCapacity"]["bandwidth"], r["consumedCapacity"]["vfs"]]))
+        .map(|r| {
+            json!([
+                r["request"],
+                r["device"],
+                r["pool"],
+                r["consumedCapacity"]["bandwidth"],
+                r["consumedCapacity"]["vfs"]
+            ])
+        })
         .collect();
-    let wanted = json!([["rail0", "rail0", "ports-node", "300M", "1"], ["rail1", "rail1", "ports-node", "300M", "1"]]);
+    let wanted = json!([
+        ["rail0", "rail0", "ports-node", "300M", "1"],
+        ["rail1", "rail1", "ports-node", "300M", "1"]
+    ]);
     if Value::Array(got.clone()) != wanted {
         bail!("the scheduler gave {got:?}");
     }
     // The agent reads from the claim whose it is.
     let parameters = &claim["status"]["allocation"]["devices"]["config"][0]["opaque"]["parameters"];
     let uid = cluster.get(&namespace, "tnet", "llama")?["metadata"]["uid"].clone();
-    if parameters["network"] != "llama" || parameters["networkUID"] != uid {
+    if parameters["kind"] != "NetworkClaim" || parameters["network"] != "llama" || parameters["networkUID"] != uid {
         bail!("the claim carries {parameters}");
     }
     let message = cluster.event(&namespace, "llama-1", "NetworkReserved")?;
     let slice = cluster.get(&namespace, "networkslice", &slice)?;
-    contains(&message, &["index 1", &format!("VLAN {}", slice["spec"]["rails"][0]["vlan"]), "10.100."])
+    contains(
+        &message,
+        &[
+            "index 1",
+            &format!("VLAN {}", slice["spec"]["rails"][0]["vlan"]),
+            "10.100.",
+        ],
+    )
 }
 
 pub(crate) fn a_port_is_never_oversold_and_the_event_says_what_is_free(world: &World) -> Result<()> {
@@ -65,7 +93,10 @@ pub(crate) fn a_port_is_never_oversold_and_the_event_says_what_is_free(world: &W
     let fabric = "oversell";
     fabric_with_node(world, fabric)?;
     let namespace = cluster.namespace("oversell")?;
-    let networks = [network(&namespace, "llama", fabric, "400M"), network(&namespace, "qwen", fabric, "400M")];
+    let networks = [
+        network(&namespace, "llama", fabric, "400M"),
+        network(&namespace, "qwen", fabric, "400M"),
+    ];
     cluster.create(&cluster.admin(), &networks)?;
     reserved(world, &namespace, "llama")?;
     reserved(world, &namespace, "qwen")?;
@@ -82,7 +113,15 @@ pub(crate) fn a_port_is_never_oversold_and_the_event_says_what_is_free(world: &W
         bail!("the third pod was scheduled: 1.2G of a 1G port are given away");
     }
     // When one of the two goes, the third gets its place.
-    cluster.ok(&["delete", "pod", "llama-0", "--namespace", &namespace, "--force", "--grace-period=0"])?;
+    cluster.ok(&[
+        "delete",
+        "pod",
+        "llama-0",
+        "--namespace",
+        &namespace,
+        "--force",
+        "--grace-period=0",
+    ])?;
     scheduled(world, &namespace, "qwen-0", "oversell-node")
 }
 
@@ -95,7 +134,10 @@ pub(crate) fn a_pod_older_than_its_network_is_scheduled(world: &World) -> Result
     cluster.event(&namespace, "llama-0", "NetworkNotFound")?;
     // By now Kubernetes has given up on the claim's template for minutes.
     eventually("Kubernetes has missed the template", || {
-        contains(&cluster.ok(&["get", "events", "--namespace", &namespace])?, &["llama-rails"])
+        contains(
+            &cluster.ok(&["get", "events", "--namespace", &namespace])?,
+            &["llama-rails"],
+        )
     })?;
     cluster.create(&cluster.admin(), &[network(&namespace, "llama", fabric, "100M")])?;
     scheduled(world, &namespace, "llama-0", "older-node")

@@ -12,67 +12,124 @@ pub(crate) fn overlapping_pools_of_a_rail_are_refused(world: &World) -> Result<(
     for rail in 0..2 {
         fabric["spec"]["rails"][rail]["pools"] = json!([{"cidr": "10.0.0.0/16"}, {"cidr": "10.0.128.0/24"}]);
     }
-    world.cluster.refused(&world.cluster.admin(), &fabric, &["spec.rails[0]", "overlap"])
+    world
+        .cluster
+        .refused(&world.cluster.admin(), &fabric, &["spec.rails[0]", "overlap"])
 }
 
 pub(crate) fn a_pool_that_is_no_network_address_is_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("unmasked");
     fabric["spec"]["rails"][1]["pools"][0]["cidr"] = json!("10.101.0.7/16");
-    world.cluster.refused(&world.cluster.admin(), &fabric, &["spec.rails[1].pools[0]", "write the network address"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &fabric,
+        &["spec.rails[1].pools[0]", "write the network address"],
+    )
 }
 
 pub(crate) fn vlan_0_is_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("vlan-0");
     fabric["spec"]["vlan"]["range"] = json!({"min": 0, "max": 100});
-    world.cluster.refused(&world.cluster.admin(), &fabric, &["spec.vlan.range.min", "greater than or equal to 1"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &fabric,
+        &["spec.vlan.range.min", "greater than or equal to 1"],
+    )
 }
 
 pub(crate) fn vlan_5000_is_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("vlan-5000");
     fabric["spec"]["vlan"]["range"] = json!({"min": 100, "max": 5000});
-    world.cluster.refused(&world.cluster.admin(), &fabric, &["spec.vlan.range.max", "less than or equal to 4094"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &fabric,
+        &["spec.vlan.range.max", "less than or equal to 4094"],
+    )
 }
 
 pub(crate) fn a_reversed_vlan_range_is_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("vlan-reversed");
     fabric["spec"]["vlan"]["range"] = json!({"min": 200, "max": 100});
-    world.cluster.refused(&world.cluster.admin(), &fabric, &["spec.vlan.range", "min is larger than max"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &fabric,
+        &["spec.vlan.range", "min is larger than max"],
+    )
 }
 
 pub(crate) fn binary_bandwidth_is_refused(world: &World) -> Result<()> {
     let mut network = samples::network("default", "binary", "any", 2);
     network["spec"]["bandwidthPerRail"] = json!("100Gi");
-    let words = ["spec.bandwidthPerRail", "decimal bits per second such as 200M, 10G or 1T"];
+    let words = [
+        "spec.bandwidthPerRail",
+        "decimal bits per second such as 200M, 10G or 1T",
+    ];
     world.cluster.refused(&world.cluster.admin(), &network, &words)
 }
 
 pub(crate) fn a_network_of_0_pods_is_refused(world: &World) -> Result<()> {
     let network = samples::network("default", "empty", "any", 0);
-    world.cluster.refused(&world.cluster.admin(), &network, &["spec.pods", "greater than or equal to 1"])
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &network,
+        &["spec.pods", "greater than or equal to 1"],
+    )
 }
 
 pub(crate) fn a_name_that_is_too_long_is_refused(world: &World) -> Result<()> {
     let name = "n".repeat(58);
     let network = samples::network("default", &name, "any", 1);
-    world.cluster.refused(&world.cluster.admin(), &network, &[&name, "at most 57 characters"])?;
-    world.cluster.refused(&world.cluster.admin(), &samples::fabric(&name), &[&name, "at most 57 characters"])
+    world
+        .cluster
+        .refused(&world.cluster.admin(), &network, &[&name, "at most 57 characters"])?;
+    world.cluster.refused(
+        &world.cluster.admin(),
+        &samples::fabric(&name),
+        &[&name, "at most 57 characters"],
+    )
 }
 
 pub(crate) fn a_running_network_cannot_change_its_size(world: &World) -> Result<()> {
     let namespace = world.cluster.namespace("resize")?;
-    world.cluster.create(&world.cluster.admin(), &[samples::network(&namespace, "llama", "nowhere", 2)])?;
+    world.cluster.create(
+        &world.cluster.admin(),
+        &[samples::network(&namespace, "llama", "nowhere", 2)],
+    )?;
     let patch = r#"{"spec": {"pods": 4}}"#;
-    let arguments = ["patch", "tnet", "llama", "--namespace", &namespace, "--type", "merge", "--patch", patch];
+    let arguments = [
+        "patch",
+        "tnet",
+        "llama",
+        "--namespace",
+        &namespace,
+        "--type",
+        "merge",
+        "--patch",
+        patch,
+    ];
     let output = world.cluster.kubectl(&world.cluster.admin(), &arguments)?;
-    expect_refusal(&output, &["pods cannot be changed", "delete the network and apply it anew"])
+    expect_refusal(
+        &output,
+        &["pods cannot be changed", "delete the network and apply it anew"],
+    )
 }
 
 pub(crate) fn every_field_has_text_for_kubectl_explain(world: &World) -> Result<()> {
-    let document: Value = serde_json::from_str(&world.cluster.ok(&["get", "--raw", "/openapi/v3/apis/railhead.dev/v1alpha1"])?)?;
-    let Some(schemas) = document["components"]["schemas"].as_object() else { bail!("the API server publishes no schemas") };
+    let document: Value =
+        serde_json::from_str(
+            &world
+                .cluster
+                .ok(&["get", "--raw", "/openapi/v3/apis/railhead.dev/v1alpha1"])?,
+        )?;
+    let Some(schemas) = document["components"]["schemas"].as_object() else {
+        bail!("the API server publishes no schemas")
+    };
     let mut silent = Vec::new();
     let mut kinds = 0;
-    for (name, schema) in schemas.iter().filter(|(name, _)| name.starts_with("dev.railhead.v1alpha1.") && !name.ends_with("List")) {
+    for (name, schema) in schemas
+        .iter()
+        .filter(|(name, _)| name.starts_with("dev.railhead.v1alpha1.") && !name.ends_with("List"))
+    {
         kinds += 1;
         without_text(name.trim_start_matches("dev.railhead.v1alpha1."), schema, &mut silent);
     }
@@ -82,14 +139,21 @@ pub(crate) fn every_field_has_text_for_kubectl_explain(world: &World) -> Result<
     if !silent.is_empty() {
         bail!("these fields say nothing in kubectl explain: {}", silent.join(", "));
     }
-    let text = world.cluster.ok(&["explain", "trainingnetwork.spec.bandwidthPerRail"])?;
+    let text = world
+        .cluster
+        .ok(&["explain", "trainingnetwork.spec.bandwidthPerRail"])?;
     contains(&text, &["Guaranteed bandwidth per pod and rail"])
 }
 
 fn without_text(path: &str, schema: &Value, silent: &mut Vec<String>) {
     // apiVersion, kind and metadata are Kubernetes' own.
     let own = |name: &str| !["apiVersion", "kind", "metadata"].contains(&name);
-    for (name, field) in schema["properties"].as_object().into_iter().flatten().filter(|(name, _)| own(name)) {
+    for (name, field) in schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| own(name))
+    {
         let path = format!("{path}.{name}");
         if field["description"].as_str().unwrap_or_default().is_empty() {
             silent.push(path.clone());
@@ -102,6 +166,8 @@ fn without_text(path: &str, schema: &Value, silent: &mut Vec<String>) {
 pub(crate) fn the_quickstart_is_accepted_as_it_stands(world: &World) -> Result<()> {
     let quickstart = crate::chart::repository().join("examples/quickstart");
     let folder = quickstart.display().to_string();
-    world.cluster.ok(&["apply", "--dry-run=server", "--validate=strict", "--filename", &folder])?;
+    world
+        .cluster
+        .ok(&["apply", "--dry-run=server", "--validate=strict", "--filename", &folder])?;
     Ok(())
 }

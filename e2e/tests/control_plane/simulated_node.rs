@@ -37,7 +37,10 @@ impl SimulatedNode {
                 }],
             },
         })])?;
-        ALIVE.lock().expect("no holder of this lock panics").push(name.to_owned());
+        ALIVE
+            .lock()
+            .expect("no holder of this lock panics")
+            .push(name.to_owned());
         heartbeat(cluster)?;
         let pod = format!("agent-of-{name}");
         cluster.create(&cluster.admin(), &[json!({
@@ -46,13 +49,18 @@ impl SimulatedNode {
             "metadata": {"name": pod, "namespace": SYSTEM},
             "spec": {"nodeName": name, "serviceAccountName": "railhead-agent", "containers": [{"name": "agent", "image": "agent"}]},
         })])?;
-        Ok(Self { name: name.to_owned(), agent: cluster.service_account(SYSTEM, "railhead-agent", Some(&pod))? })
+        Ok(Self {
+            name: name.to_owned(),
+            agent: cluster.service_account(SYSTEM, "railhead-agent", Some(&pod))?,
+        })
     }
 
     /// Adds a node and does for it what its agent does at its start: publishes the ports, reports what it found.
     pub(crate) fn join(cluster: &Cluster, name: &str, fabric: &str, speeds: &[&str]) -> Result<Self> {
         let node = Self::add(cluster, name, fabric)?;
-        eventually(&format!("the operator makes NodeNetwork {name}"), || cluster.get("default", "nodenetwork", name))?;
+        eventually(&format!("the operator makes NodeNetwork {name}"), || {
+            cluster.get("default", "nodenetwork", name)
+        })?;
         node.publish(cluster, fabric, speeds)?;
         node.report(cluster, speeds)?;
         Ok(node)
@@ -79,17 +87,20 @@ impl SimulatedNode {
                 })
             })
             .collect();
-        cluster.create(&self.agent, &[json!({
-            "apiVersion": "resource.k8s.io/v1",
-            "kind": "ResourceSlice",
-            "metadata": {"name": format!("railhead-{}", self.name)},
-            "spec": {
-                "driver": "railhead.dev",
-                "nodeName": self.name,
-                "pool": {"name": self.name, "generation": 1, "resourceSliceCount": 1},
-                "devices": devices,
-            },
-        })])
+        cluster.create(
+            &self.agent,
+            &[json!({
+                "apiVersion": "resource.k8s.io/v1",
+                "kind": "ResourceSlice",
+                "metadata": {"name": format!("railhead-{}", self.name)},
+                "spec": {
+                    "driver": "railhead.dev",
+                    "nodeName": self.name,
+                    "pool": {"name": self.name, "generation": 1, "resourceSliceCount": 1},
+                    "devices": devices,
+                },
+            })],
+        )
     }
 
     /// The status of the NodeNetwork.
@@ -105,23 +116,38 @@ impl SimulatedNode {
             })
             .collect();
         let rails = speeds.len();
-        self.write_status(cluster, "default", "NodeNetwork", &self.name, &json!({
-            "observedGeneration": 1,
-            "summary": {"rails": format!("{rails}/{rails}"), "vfs": format!("0/{}", 8 * rails)},
-            "ports": ports,
-            "conditions": [condition("Ready", "True", "PortsReady", "simulated")?],
-        }))
+        self.write_status(
+            cluster,
+            "default",
+            "NodeNetwork",
+            &self.name,
+            &json!({
+                "observedGeneration": 1,
+                "summary": {"rails": format!("{rails}/{rails}"), "vfs": format!("0/{}", 8 * rails)},
+                "ports": ports,
+                "conditions": [condition("Ready", "True", "PortsReady", "simulated")?],
+            }),
+        )
     }
 
     /// Takes an index of a network for a pod, and reports it wired.
     pub(crate) fn attach(&self, cluster: &Cluster, namespace: &str, slice: &str, index: u32) -> Result<String> {
         let attachment = crate::samples::attachment(namespace, slice, index, &self.name);
         cluster.create(&self.agent, std::slice::from_ref(&attachment))?;
-        let name = attachment["metadata"]["name"].as_str().context("a sample without a name")?.to_owned();
-        self.write_status(cluster, namespace, "NetworkAttachment", &name, &json!({
-            "summary": "2/2",
-            "conditions": [condition("Wired", "True", "Wired", "simulated")?],
-        }))?;
+        let name = attachment["metadata"]["name"]
+            .as_str()
+            .context("a sample without a name")?
+            .to_owned();
+        self.write_status(
+            cluster,
+            namespace,
+            "NetworkAttachment",
+            &name,
+            &json!({
+                "summary": "2/2",
+                "conditions": [condition("Wired", "True", "Wired", "simulated")?],
+            }),
+        )?;
         Ok(name)
     }
 
@@ -132,7 +158,14 @@ impl SimulatedNode {
     }
 
     /// Writes a status in one request, as an agent does: it may patch a status, and read the object beside it.
-    pub(crate) fn write_status(&self, cluster: &Cluster, namespace: &str, kind: &str, name: &str, status: &Value) -> Result<()> {
+    pub(crate) fn write_status(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        kind: &str,
+        name: &str,
+        status: &Value,
+    ) -> Result<()> {
         let object = json!({
             "apiVersion": "railhead.dev/v1alpha1",
             "kind": kind,
@@ -140,7 +173,16 @@ impl SimulatedNode {
             "status": status,
         });
         // Without the spec, which kubectl would miss.
-        let arguments = ["apply", "--server-side", "--force-conflicts", "--subresource", "status", "--validate=false", "--filename", "-"];
+        let arguments = [
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--subresource",
+            "status",
+            "--validate=false",
+            "--filename",
+            "-",
+        ];
         cluster.feed(&self.agent, &arguments, &[object])?.ok()?;
         Ok(())
     }
@@ -170,6 +212,12 @@ pub(crate) fn heartbeat(cluster: &Cluster) -> Result<()> {
             })
         })
         .collect();
-    cluster.feed(&cluster.admin(), &["apply", "--server-side", "--force-conflicts", "--filename", "-"], &leases)?.ok()?;
+    cluster
+        .feed(
+            &cluster.admin(),
+            &["apply", "--server-side", "--force-conflicts", "--filename", "-"],
+            &leases,
+        )?
+        .ok()?;
     Ok(())
 }

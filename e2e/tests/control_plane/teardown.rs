@@ -19,17 +19,32 @@ use crate::simulated_node::SimulatedNode;
 fn teardown(world: &World, timeout: &str) -> Result<Output> {
     let mut command = Command::new(&world.binary);
     command
-        .args(["--log-format", "text", "teardown", "--deployment", "railhead-operator", "--timeout", timeout])
+        .args([
+            "--log-format",
+            "text",
+            "teardown",
+            "--deployment",
+            "railhead-operator",
+            "--timeout",
+            timeout,
+        ])
         .env("KUBECONFIG", &world.operator_account.kubeconfig)
-        .env("POD_NAMESPACE", SYSTEM);
-    capture(&mut command, Duration::from_secs(180))
+        .env("POD_NAMESPACE", SYSTEM)
+        .env_remove("RUST_BACKTRACE");
+    capture(&mut command, Duration::from_mins(3))
 }
 
 pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "held";
     let namespace = cluster.namespace("held")?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
     let slice = reserved(world, &namespace, "llama")?;
     let node = SimulatedNode::add(cluster, "held-node", fabric)?;
     let attachment = node.attach(cluster, &namespace, &slice, 0)?;
@@ -37,12 +52,23 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
     if output.success() {
         bail!("teardown went on under an attached pod: {output}");
     }
-    contains(&output.to_string(), &["refused", &namespace, "pod-0", "uninstall again"])?;
-    let began = cluster.list("default", "fabrics")?.into_iter().find(|fabric| fabric["spec"]["teardown"] == true);
+    contains(
+        &output.to_string(),
+        &["refused", &namespace, "pod-0", "uninstall again"],
+    )?;
+    let began = cluster
+        .list("default", "fabrics")?
+        .into_iter()
+        .find(|fabric| fabric["spec"]["teardown"] == true);
     if let Some(fabric) = began {
         bail!("it was refused and yet began with {}", fabric["metadata"]["name"]);
     }
-    cluster.kubectl(&node.agent, &["delete", "networkattachment", &attachment, "--namespace", &namespace])?.ok()?;
+    cluster
+        .kubectl(
+            &node.agent,
+            &["delete", "networkattachment", &attachment, "--namespace", &namespace],
+        )?
+        .ok()?;
     Ok(())
 }
 
@@ -55,7 +81,13 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
     cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=60s"])?;
     let fabric = "uninstalled";
     let namespace = cluster.namespace("uninstalled")?;
-    cluster.create(&admin, &[samples::fabric(fabric), samples::network(&namespace, "llama", fabric, 2)])?;
+    cluster.create(
+        &admin,
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
     reserved(world, &namespace, "llama")?;
     let node = SimulatedNode::join(cluster, "uninstalled-node", fabric, &["100G", "100G"])?;
 
@@ -63,7 +95,11 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
         let hook = scope.spawn(|| teardown(world, "90s"));
         eventually("the operator asks the node to give everything back", || {
             let wish = cluster.get("default", "nodenetwork", &node.name)?;
-            if wish["spec"]["teardown"] == true { Ok(()) } else { bail!("its spec is {}", wish["spec"]) }
+            if wish["spec"]["teardown"] == true {
+                Ok(())
+            } else {
+                bail!("its spec is {}", wish["spec"])
+            }
         })?;
         // Here the hook waits for the node. In a cluster it stops the operator's pods; this operator is a process.
         stop_leader();
@@ -85,13 +121,21 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
     // What people wrote stays, and does not wait for a controller that is gone.
     for (kind, namespace, name) in [("fabric", "default", fabric), ("tnet", &*namespace, "llama")] {
         let kept = cluster.get(namespace, kind, name)?;
-        if kept["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()) {
-            bail!("{kind} {name} still has the finalizers {}", kept["metadata"]["finalizers"]);
+        if kept["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|finalizers| !finalizers.is_empty())
+        {
+            bail!(
+                "{kind} {name} still has the finalizers {}",
+                kept["metadata"]["finalizers"]
+            );
         }
         if kept["spec"]["teardown"] == Value::Bool(true) {
             bail!("the next install would begin with a teardown");
         }
     }
-    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--timeout=10s"]).context("the network does not go")?;
+    cluster
+        .ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--timeout=10s"])
+        .context("the network does not go")?;
     Ok(())
 }
