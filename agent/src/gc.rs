@@ -1,7 +1,7 @@
 //! Gives back what nobody will ask to give back: pods that went while kubelet was down, files of earlier boots.
 //!
 //! containerd sends no CNI GC, so this is the only collector. It works on what is certain: a pod counts as gone when the
-//! API server has said so for a whole [`GRACE`], since kubelet gives back the pods that it ends itself.
+//! API server has said so for a minute, since kubelet gives back the pods that it ends itself.
 
 use std::{
     collections::{HashMap, HashSet},

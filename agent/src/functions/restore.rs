@@ -280,3 +280,42 @@ fn interface_differences(link: &Link, original: &FunctionOriginal) -> Vec<String
     }
     differences
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn original(admin: [u8; 6], own: [u8; 6]) -> FunctionOriginal {
+        FunctionOriginal {
+            version: 1,
+            boot_id: "boot".to_owned(),
+            pci_address: "0000:01:10.0".parse().unwrap(),
+            pf_pci_address: "0000:01:00.0".parse().unwrap(),
+            index: 0,
+            name: "eth3".to_owned(),
+            mac: Some(MacAddress::new(own)),
+            mtu: 1500,
+            up: false,
+            altnames: Vec::new(),
+            alias: None,
+            enforced: VfSettings {
+                mac: Some(MacAddress::new(admin)),
+                vlan: None,
+                min_rate_mbps: 0,
+                max_rate_mbps: 0,
+                spoof_check: true,
+                trust: false,
+            },
+        }
+    }
+
+    #[test]
+    fn drivers_say_in_two_ways_that_nobody_set_an_administrative_mac() {
+        let (zero, own, foreign) = ([0; 6], [0xda, 1, 2, 3, 4, 5], [0x02, 0, 0, 0, 0, 9]);
+        // igb reports the function's own MAC once the function has told it, others report zero.
+        assert!(is_own_or_none(MacAddress::new(own), &original(zero, own)));
+        assert!(is_own_or_none(MacAddress::new(zero), &original(own, own)));
+        assert!(!is_own_or_none(MacAddress::new(foreign), &original(zero, own)));
+        assert!(!is_own_or_none(MacAddress::new(zero), &original(foreign, own)));
+    }
+}

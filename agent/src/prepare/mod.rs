@@ -1,7 +1,7 @@
 //! NodePrepareResources: from a claim to a taken index, programmed functions, a plan and a CDI spec.
 //!
 //! Time budget: kubelet gives up after 45 s and comes back only after 60 to 90 s, so whatever may clear up soon (a slice
-//! that is being reserved, an index that is being given back) is waited for inside, up to [`PATIENCE`].
+//! that is being reserved, an index that is being given back) is waited for inside, up to 35 s.
 
 mod claim;
 mod error;
