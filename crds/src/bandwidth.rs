@@ -155,7 +155,10 @@ mod tests {
         assert_eq!(Bandwidth::from_quantity("1000000000"), Some(Bandwidth::from_mbps(1000)));
         assert_eq!(Bandwidth::from_quantity("200M"), Some(Bandwidth::from_mbps(200)));
         assert_eq!(Bandwidth::from_quantity("390625Ki"), Some(Bandwidth::from_mbps(400)));
-        assert_eq!(Bandwidth::from_quantity("9765625Ki"), Some(Bandwidth::from_mbps(10_000)));
+        assert_eq!(
+            Bandwidth::from_quantity("9765625Ki"),
+            Some(Bandwidth::from_mbps(10_000))
+        );
         assert_eq!(Bandwidth::from_quantity("500k"), None);
         assert_eq!(Bandwidth::from_quantity("100Gi"), None);
     }

@@ -51,7 +51,10 @@ pub fn slice(network: &str, uid: &str) -> String {
 /// the digits of the network's UID.
 pub fn slice_label(slice: &str) -> &str {
     let start = slice.len().saturating_sub(63);
-    slice.get(start..).unwrap_or(slice).trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
+    slice
+        .get(start..)
+        .unwrap_or(slice)
+        .trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
 }
 
 /// Name of the attachment that locks `index` of a slice.
@@ -75,7 +78,10 @@ mod tests {
         let slice = slice(&network, "7f3a9c21-0000-4000-8000-000000000000");
         assert_eq!(slice.len(), 66);
         let label = slice_label(&slice);
-        assert!(label.len() <= 63 && label.ends_with("7f3a9c21") && label.starts_with('n'), "{label}");
+        assert!(
+            label.len() <= 63 && label.ends_with("7f3a9c21") && label.starts_with('n'),
+            "{label}"
+        );
         assert_eq!(slice_label("llama-7f3a9c21"), "llama-7f3a9c21");
     }
 }
