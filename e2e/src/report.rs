@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::{
     cluster::text,
-    evidence::{FunctionState, RailInPod, Tagged, functions, guarantees, on_the_wire, rails_in_pod, rdma_bandwidth},
+    evidence::{
+        FunctionState, PING, ROCE, RailInPod, Tagged, functions, guarantees, on_the_wire, rails_in_pod, rdma_bandwidth,
+    },
     lab::{Lab, RAILS},
 };
 
@@ -83,10 +85,11 @@ pub fn traffic(lab: &Lab, namespace: &str, from: &SeenPod, to: &SeenPod) -> Resu
             let (here, there) = (&from.rails[rail], &to.rails[rail]);
             let peer = there.address.split('/').next().unwrap_or_default();
             let ping = format!("ping -c 2 -W 5 -M do -s {PING_PAYLOAD} -I {} {peer}", here.name);
-            let (ping, _) = on_the_wire(lab, from.node, rail, &here.address, || {
+            let cable = (from.node, rail);
+            let (ping, _) = on_the_wire(lab, cable, PING, &here.address, || {
                 lab.exec(namespace, &from.name, &ping)?.ok()
             })?;
-            let (rdma, bandwidth) = on_the_wire(lab, from.node, rail, &here.address, || {
+            let (rdma, bandwidth) = on_the_wire(lab, cable, ROCE, &here.address, || {
                 rdma_bandwidth(lab, namespace, (&to.name, there), (&from.name, here))
             })?;
             Ok(SeenTraffic { ping, rdma, bandwidth })
@@ -94,61 +97,80 @@ pub fn traffic(lab: &Lab, namespace: &str, from: &SeenPod, to: &SeenPod) -> Resu
         .collect()
 }
 
-/// The summary that a person reads.
+/// The summary that a person reads: a line per pod and rail.
 pub fn print(pods: &[SeenPod], traffic: &BTreeMap<String, Vec<SeenTraffic>>) {
-    println!();
-    println!(
-        "{:<10} {:<6} {:<6} {:<17} {:<18} {:<5} {:<4} {:<5} {:<22} {:<6} {:<6} {:<9} {:<9} {:<8}",
-        "POD",
-        "NODE",
-        "RAIL",
-        "ADDRESS",
-        "MAC",
-        "VLAN",
-        "PCP",
-        "MTU",
-        "RDMA DEVICE",
-        "GID",
-        "DSCP",
-        "MAX RATE",
-        "GUARANTEE",
-        "RDMA"
-    );
+    let mut lines = vec![
+        [
+            "POD",
+            "NODE",
+            "RAIL",
+            "ADDRESS",
+            "MAC",
+            "VLAN",
+            "PCP",
+            "DSCP",
+            "MTU",
+            "RDMA DEVICE",
+            "GID",
+            "GUARANTEE",
+            "MAXIMUM",
+            "SPOOFCHECK",
+            "RDMA WRITE",
+        ]
+        .map(str::to_owned),
+    ];
     for pod in pods {
         for (place, rail) in pod.rails.iter().enumerate() {
             let seen = traffic.get(&pod.name).and_then(|rails| rails.get(place));
             let set = |pick: fn(&SeenTraffic) -> String| seen.map_or_else(|| "-".to_owned(), pick);
-            let rate = pod
-                .enforced
-                .get(&rail.name)
-                .and_then(|f| f.enforced.get("rate"))
-                .cloned()
-                .unwrap_or_default();
-            println!(
-                "{:<10} {:<6} {:<6} {:<17} {:<18} {:<5} {:<4} {:<5} {:<22} {:<6} {:<6} {:<9} {:<9} {:<8}",
-                pod.name.rsplit_once('-').map_or(pod.name.as_str(), |(front, _)| front),
+            let enforced = |key: &str| {
+                pod.enforced
+                    .get(&rail.name)
+                    .and_then(|f| f.enforced.get(key))
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            lines.push([
+                pod.name.clone(),
                 format!("node{}", pod.node),
-                rail.name,
-                rail.address,
-                rail.mac,
+                rail.name.clone(),
+                rail.address.clone(),
+                rail.mac.clone(),
                 set(|t| numbers(&t.ping.vlans)),
                 set(|t| numbers(&t.ping.priorities)),
-                rail.mtu,
-                rail.rdma_device,
-                rail.gid_index,
                 set(|t| numbers(&t.rdma.dscps)),
-                max_rate(&rate),
+                rail.mtu.to_string(),
+                rail.rdma_device.clone(),
+                rail.gid_index.to_string(),
                 pod.guarantees.get(&rail.name).cloned().unwrap_or_default(),
+                max_rate(&enforced("rate")),
+                if enforced("spoofchk") == "true" {
+                    "on".to_owned()
+                } else {
+                    "off".to_owned()
+                },
                 set(|t| format!("{:.1} MiB/s", t.bandwidth)),
-            );
+            ]);
         }
     }
+    let widths: Vec<usize> = (0..lines[0].len())
+        .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
+        .collect();
     println!();
+    for line in &lines {
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        println!("{}", cells.join("  ").trim_end());
+    }
     println!(
-        "ADDRESS, MAC, MTU, RDMA DEVICE, GID: seen in the pod.  VLAN, PCP, DSCP: frames captured on the leaf's cable."
-    );
-    println!(
-        "MAX RATE: read back from the port.  GUARANTEE: the claim's consumed capacity.  RDMA: ib_write_bw to the other pod."
+        "\nADDRESS, MAC, MTU, RDMA DEVICE and the index of its RoCE v2 GID: seen in the pod.\n\
+         VLAN, PCP, DSCP: frames captured on the cable to the leaf; the pings had {} bytes and could not be fragmented.\n\
+         GUARANTEE: the claim's consumed capacity.  MAXIMUM, SPOOFCHECK: read back from the port.\n\
+         RDMA WRITE: ib_write_bw to the other pod (software RoCE on emulated machines: only that it works says something).",
+        PING_PAYLOAD + 28
     );
 }
 

@@ -131,12 +131,6 @@ fn demo() -> Result<()> {
         text(&degraded["reason"]),
         text(&degraded["message"])
     );
-    for pod in &seen {
-        for (rail, function) in &pod.enforced {
-            let spoof = function.enforced.get("spoofchk").cloned().unwrap_or_default();
-            println!("{} {rail}: spoof check {spoof}, read back from the port", pod.name);
-        }
-    }
 
     oversell(&lab)?;
 

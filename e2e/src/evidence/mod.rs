@@ -8,4 +8,4 @@ mod wire;
 pub use functions::{FunctionState, functions};
 pub use nothing_left::nothing_left;
 pub use pod::{RailInPod, guarantees, rails_in_pod, rdma_bandwidth};
-pub use wire::{Tagged, on_the_wire};
+pub use wire::{PING, ROCE, Tagged, on_the_wire};

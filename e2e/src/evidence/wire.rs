@@ -21,16 +21,21 @@ pub struct Tagged {
     pub frames: usize,
 }
 
-/// Runs `traffic` and tells the tags that its frames from `source` carried on the cable of `node`'s `rail`.
+/// Frames of a ping, as a tcpdump filter.
+pub const PING: &str = "icmp";
+/// Frames of RoCE v2 (UDP port 4791, InfiniBand Architecture Annex A17), as a tcpdump filter.
+pub const ROCE: &str = "udp dst port 4791";
+
+/// Runs `traffic` and tells the tags that its frames of `kind` from `source` carried on the cable of `node`'s `rail`.
 pub fn on_the_wire<T>(
     lab: &Lab,
-    node: usize,
-    rail: usize,
+    (node, rail): (usize, usize),
+    kind: &str,
     source: &str,
     traffic: impl FnOnce() -> Result<T>,
 ) -> Result<(Tagged, T)> {
     let source = source.split('/').next().unwrap_or(source);
-    let capture = lab.capture(rail, node, &format!("vlan and ip src {source}"))?;
+    let capture = lab.capture(rail, node, &format!("vlan and {kind} and ip src {source}"))?;
     let result = traffic()?;
     let frames = capture.stop()?;
     ensure!(
