@@ -1,4 +1,8 @@
-//! STATUS: would an ADD of a pod with a plan have what it needs on this node?
+//! STATUS: could an ADD on this node ever work?
+//!
+//! Whether the agent has run is not asked. A runtime may take a failed STATUS for a node without network and then starts no
+//! pod at all, the agent's own included, which would be the one to mend it. A pod that asks for a network before the agent
+//! has run is refused by its ADD.
 
 use std::fs::{self, OpenOptions};
 
@@ -7,18 +11,8 @@ use crate::{
     protocol::{CniError, Code},
 };
 
-/// The agent makes the plans folder when it first runs; the journal folder must take files.
+/// The journal folder must take files: without a journal ADD changes nothing.
 pub(crate) fn status(context: &Context) -> Result<(), CniError> {
-    let plans = context.layout.plans();
-    if !plans.is_dir() {
-        return Err(CniError::new(
-            Code::NotAvailable,
-            format!(
-                "the folder {} is missing: the railhead-agent has not prepared this node since it booted; look at its pod",
-                plans.display()
-            ),
-        ));
-    }
     let journals = context.layout.journals();
     let probe = journals.join(format!(".probe.{}", std::process::id()));
     let written = fs::create_dir_all(&journals)
