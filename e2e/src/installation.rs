@@ -25,7 +25,7 @@ pub const NETWORK: &str = include_str!("../../examples/quickstart/network.yaml")
 /// The quickstart's Job.
 pub const JOB: &str = include_str!("../../examples/quickstart/job.yaml");
 
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_mins(3);
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

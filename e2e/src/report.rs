@@ -186,4 +186,4 @@ fn max_rate(rate: &str) -> String {
 }
 
 /// How long a first attachment may take: image start, claim, wiring.
-pub const ATTACH: Duration = Duration::from_secs(180);
+pub const ATTACH: Duration = Duration::from_mins(3);

@@ -137,7 +137,7 @@ fn demo() -> Result<()> {
     step("deleting the job and its network", || {
         lab.kubectl(&["delete", "-n", "team-a", "job/llama", "tnet/llama", "--timeout=120s"])?
             .ok()?;
-        nothing_left(&lab, &recorded, Duration::from_secs(120))
+        nothing_left(&lab, &recorded, Duration::from_mins(2))
     })?;
     println!(
         "Slices, attachments, claims and ledger entries: 0. All {} virtual functions are as recorded after their creation.",
@@ -156,7 +156,7 @@ fn oversell(lab: &Lab) -> Result<()> {
             "Pod",
             "greedy",
             &["BandwidthUnavailable"],
-            Duration::from_secs(60),
+            Duration::from_mins(1),
         )
     })?;
     let pod = lab.get(&["pod", "-n", "team-b", "greedy"])?;
