@@ -145,6 +145,7 @@ fn commands(tier: Tier) -> Result<Vec<Command>> {
                 .filter(|target| is_netns(target))
                 .flat_map(|t| ["--test".into(), t])
                 .collect();
+            ensure!(!netns.is_empty(), "no test target has netns in its name");
             let netns: Vec<&str> = netns.iter().map(String::as_str).collect();
             vec![cargo(
                 &[&["--workspace", "--exclude", "railhead-e2e"], netns.as_slice()].concat(),
@@ -155,6 +156,7 @@ fn commands(tier: Tier) -> Result<Vec<Command>> {
     })
 }
 
+/// Tests that need root and namespaces of their own have `netns` in the name of their target.
 fn is_netns(target: &str) -> bool {
     target.contains("netns")
 }
