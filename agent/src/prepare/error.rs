@@ -78,6 +78,16 @@ pub enum PrepareError {
         /// Name.
         network: String,
     },
+    /// The slice went while the index was taken.
+    #[error(
+        "TrainingNetwork {namespace}/{network} is giving its addresses back and takes no more pods; apply it anew when it is gone"
+    )]
+    SliceEnds {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        network: String,
+    },
     /// The claim does not entitle the pod.
     #[error(transparent)]
     Refused(Box<ClaimRefused>),
@@ -215,7 +225,7 @@ impl PrepareError {
             Self::Index(_) => "IndexInvalid",
             Self::IndexHeld { .. } => "IndexHeld",
             Self::NetworkFull { .. } => "NetworkFull",
-            Self::NoSlice { .. } => "NetworkNotReserved",
+            Self::NoSlice { .. } | Self::SliceEnds { .. } => "NetworkNotReserved",
             Self::NoFreeFunction { .. } => "NoFreeFunction",
             Self::NoPort { .. } | Self::NoInventory { .. } => "PortMissing",
             Self::Program(_) => "FunctionNotProgrammed",

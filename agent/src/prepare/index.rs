@@ -18,7 +18,7 @@ use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, name
 use railhead_planner::index::{self, IndexChoice};
 
 use super::{PrepareError, claim::Entitled};
-use crate::agent::Agent;
+use crate::{agent::Agent, release};
 
 /// How often a held index is looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ impl<'a> Taker<'a> {
         let name = wanted.metadata.name.clone().unwrap_or_default();
         loop {
             match self.api.create(&PostParams::default(), &wanted).await {
-                Ok(_) => return Ok(None),
+                Ok(created) => return self.confirm(&created).await.map(|()| None),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 Err(source) => return Err(self.take_error(&name, source)),
             }
@@ -139,6 +139,29 @@ impl<'a> Taker<'a> {
                 None => {}
             }
         }
+    }
+
+    /// Reads the slice again, now that the attachment is there. The operator lists attachments after it has marked the slice
+    /// for deletion: either it sees this one and keeps the slice, or the mark is seen here and the attachment goes.
+    async fn confirm(&self, created: &NetworkAttachment) -> Result<(), PrepareError> {
+        let pod = self.entitled.pod_ref();
+        let slices: Api<NetworkSlice> = Api::namespaced(self.agent.client.clone(), &pod.namespace);
+        let read = slices.get_metadata_opt(self.entitled.slice_name()).await;
+        let refused = match read {
+            Ok(live) if stands(live.as_ref().map(|live| &live.metadata), &self.entitled.slice.metadata) => {
+                return Ok(());
+            }
+            Ok(_) => PrepareError::SliceEnds {
+                namespace: pod.namespace.clone(),
+                network: self.entitled.slice.spec.network.name.clone(),
+            },
+            Err(source) => self.take_error(self.entitled.slice_name(), source),
+        };
+        let name = created.metadata.name.as_deref().unwrap_or_default();
+        if let Err(error) = release::attachment(&self.agent.client, &pod.namespace, name, &pod.uid).await {
+            tracing::warn!(attachment = name, %error, "an index that was taken too late could not be given back yet");
+        }
+        Err(refused)
     }
 
     async fn describe(&self, held: &NetworkAttachment) -> String {
@@ -156,6 +179,11 @@ impl<'a> Taker<'a> {
             source: Box::new(source),
         }
     }
+}
+
+/// Whether `live` is the slice that the pod was checked against, and is to stay.
+fn stands(live: Option<&ObjectMeta>, checked: &ObjectMeta) -> bool {
+    live.is_some_and(|live| live.deletion_timestamp.is_none() && live.uid == checked.uid)
 }
 
 fn lowest_free(held: &BTreeSet<u32>, pods: u32) -> Option<u32> {
@@ -228,6 +256,7 @@ fn owner(slice: &NetworkSlice) -> OwnerReference {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
@@ -262,6 +291,21 @@ mod tests {
                 .to_string()
                 .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s)")
         );
+    }
+
+    #[test]
+    fn an_index_of_a_slice_that_ends_or_was_made_anew_is_not_kept() {
+        let slice = |uid: &str| ObjectMeta {
+            uid: Some(uid.to_owned()),
+            ..ObjectMeta::default()
+        };
+        let checked = slice("s-1");
+        assert!(stands(Some(&checked), &checked));
+        assert!(!stands(None, &checked));
+        assert!(!stands(Some(&slice("s-2")), &checked));
+        let mut ending = slice("s-1");
+        ending.deletion_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert!(!stands(Some(&ending), &checked));
     }
 
     #[test]
