@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
-        name = "Addresses",
+        name = "Address",
         type_ = "string",
         json_path = ".status.rails[*].addresses[0]",
         priority = 1

@@ -34,12 +34,6 @@ use crate::{Bandwidth, VfManagement};
         json_path = ".status.conditions[?(@.type=='Ready')].reason"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Ports",
-        type_ = "string",
-        json_path = ".status.ports[*].pciAddress",
-        priority = 1
-    ),
     printcolumn(name = "Speed", type_ = "string", json_path = ".status.ports[*].speed", priority = 1),
     printcolumn(name = "Chain", type_ = "string", json_path = ".status.chain.network", priority = 1)
 )]
