@@ -229,7 +229,7 @@ fn dependencies() -> Result<()> {
         (
             0,
             &[
-                "--offline",
+                "--locked",
                 "--log-level",
                 "error",
                 "check",
