@@ -7,11 +7,11 @@ use std::{
 
 use k8s_openapi::{
     api::core::v1::Pod,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{
-    Api, Resource,
+    Api,
     api::{ListParams, PostParams},
 };
 use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
@@ -209,6 +209,8 @@ fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp) -> String
     format!("{name} ({phase} on node {node})")
 }
 
+/// Owned by nobody: the slice's finalizer waits for it anyway, and a foreground deletion of the network would have the garbage
+/// collector take it from a pod that still runs.
 fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> NetworkAttachment {
     let pod = entitled.pod_ref();
     let slice = entitled.slice_name();
@@ -227,7 +229,6 @@ fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> N
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect(),
             ),
-            owner_references: Some(vec![owner(&entitled.slice)]),
             ..ObjectMeta::default()
         },
         spec: NetworkAttachmentSpec {
@@ -239,18 +240,6 @@ fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> N
             node_name: node.to_owned(),
         },
         status: None,
-    }
-}
-
-/// Without blockOwnerDeletion: the slice has a finalizer for that, and the agent no right to set it.
-fn owner(slice: &NetworkSlice) -> OwnerReference {
-    OwnerReference {
-        api_version: NetworkSlice::api_version(&()).into_owned(),
-        kind: NetworkSlice::kind(&()).into_owned(),
-        name: slice.metadata.name.clone().unwrap_or_default(),
-        uid: slice.metadata.uid.clone().unwrap_or_default(),
-        controller: None,
-        block_owner_deletion: None,
     }
 }
 
@@ -291,6 +280,36 @@ mod tests {
                 .to_string()
                 .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s)")
         );
+    }
+
+    #[test]
+    fn no_garbage_collector_takes_an_index_from_a_running_pod() {
+        let slice = json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkSlice",
+            "metadata": {"name": "llama-7f3a9c21", "namespace": "team-a", "uid": "s-1"},
+            "spec": {
+                "network": {"name": "llama", "uid": "n-1"},
+                "fabric": {"name": "backend", "uid": "f-1", "mtu": 9000, "linkType": "RoCE", "softRoCE": "Never"},
+                "pods": 8, "base": 64, "capacity": 8, "ledgerSequence": 1, "rails": [],
+                "qos": {"className": "gold", "dscp": 26, "priority": 3, "guaranteed": "1G", "trust": false,
+                    "spoofCheck": true},
+            },
+        });
+        let network = json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "TrainingNetwork", "metadata": {"name": "llama"},
+            "spec": {"pods": 8},
+        });
+        let pod = json!({"metadata": {"name": "llama-7-x", "namespace": "team-a", "uid": "u1"}});
+        let entitled = Entitled {
+            pod: serde_json::from_value(pod).unwrap(),
+            network: serde_json::from_value(network).unwrap(),
+            slice: serde_json::from_value(slice).unwrap(),
+            rails: Vec::new(),
+        };
+        let attachment = attachment(&entitled, 7, "c1", "gpu-3");
+        assert_eq!(attachment.metadata.name.as_deref(), Some("llama-7f3a9c21-7"));
+        assert_eq!(attachment.metadata.owner_references, None);
+        assert_eq!(attachment.spec, held().spec);
     }
 
     #[test]
