@@ -1,0 +1,122 @@
+//! `make bench`: sizes, and times of Railhead beside what a pod costs without it.
+//!
+//! Figures of one run may be compared with each other and with nothing else: the lab's processors are emulated.
+
+mod attach;
+mod pods;
+mod sizes;
+mod times;
+mod unlabelled;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, value_parser};
+use railhead_e2e::{
+    installation,
+    lab::{
+        DEFAULT_NAME, Lab,
+        cache::Cache,
+        images::build_workspace_images,
+        prepare::prepare,
+        progress::{say, step},
+    },
+    report::ATTACH,
+};
+
+/// Namespace of everything that the benchmark applies.
+const NAMESPACE: &str = "railhead-bench";
+/// The network of its labelled pods.
+const NETWORK: &str = "bench";
+
+/// Prints sizes and times. Uses the lab that is up; otherwise brings one up and takes it down again.
+#[derive(Parser)]
+struct Arguments {
+    /// Only what needs no lab.
+    #[arg(long)]
+    without_lab: bool,
+    /// How often a pod is made, and how often the plugins run on each node.
+    #[arg(long, default_value_t = 7, value_parser = value_parser!(u32).range(1..=99))]
+    runs: u32,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let images = build_workspace_images()?;
+    let sizes = sizes::measure(&images)?;
+    let unlabelled = step("ADD without a plan, on this machine", unlabelled::measure)?;
+    let mut report =
+        format!("\nSizes\n{sizes}\nA pod without the label, on this machine (processes started in turn)\n{unlabelled}");
+    if !arguments.without_lab {
+        report.push_str(&in_a_lab(arguments.runs)?);
+    }
+    print!("{report}");
+    Ok(())
+}
+
+/// Attaches to the lab, or brings one up for as long as it takes.
+fn in_a_lab(runs: u32) -> Result<String> {
+    if let Ok(lab) = Lab::attach() {
+        ensure!(lab.node_count() > 0, "the lab `{DEFAULT_NAME}` has no nodes");
+        say("the lab is up: measuring what is installed there");
+        let installed = lab.helm(&["status", installation::RELEASE, "--namespace", installation::NAMESPACE])?;
+        if !installed.success() {
+            say("Railhead is not installed there: installing it, and leaving it there");
+            install(&lab)?;
+        }
+        return measure(&lab, runs);
+    }
+    prepare(&Cache::open()?, None)?;
+    let measured = step("starting Kubernetes and two nodes", || Lab::up(DEFAULT_NAME, 2)).and_then(|lab| {
+        step("installing Railhead", || install(&lab))?;
+        measure(&lab, runs)
+    });
+    let down = step("taking the lab down", || Lab::down(DEFAULT_NAME));
+    measured.and_then(|report| down.map(|()| report))
+}
+
+fn install(lab: &Lab) -> Result<()> {
+    installation::install(lab)?;
+    installation::apply_fabric(lab)
+}
+
+fn measure(lab: &Lab, runs: u32) -> Result<String> {
+    installation::namespace(lab, NAMESPACE)?;
+    let result = measure_in_namespace(lab, runs);
+    // The namespace takes pods, claims and network with it, whatever happened.
+    let removed = step("removing the benchmark's pods and network", || {
+        lab.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=180s"])?.ok()
+    });
+    result.and_then(|report| removed.map(|_| report))
+}
+
+fn measure_in_namespace(lab: &Lab, runs: u32) -> Result<String> {
+    let network = format!(
+        "apiVersion: railhead.dev/v1alpha1\nkind: TrainingNetwork\nmetadata: {{name: {NETWORK}}}\nspec: {{pods: {}}}\n",
+        lab.node_count()
+    );
+    lab.apply(NAMESPACE, &network)?;
+    lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Ready", "True", ATTACH)?;
+    let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
+    let wired = pods::one_per_node(lab)?;
+    let memory = sizes::resident_memory(lab)?;
+    let mut report = format!("\nThe lab (emulated processors: only ratios mean anything)\n{started}");
+    for (node, pod) in lab.nodes().iter().zip(wired) {
+        let attached = step(&format!("the plugins by themselves on {}", node.name()), || {
+            attach::measure(node, &pod, runs)
+        })?;
+        report.push_str(&attached);
+    }
+    report.push_str("\nResident memory with a pod attached on each node\n");
+    report.push_str(&memory);
+    Ok(report)
+}
