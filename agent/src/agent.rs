@@ -51,6 +51,13 @@ pub enum Phase {
     TornDown,
 }
 
+impl Phase {
+    /// Whether everything is given back now, or was.
+    pub fn is_teardown(self) -> bool {
+        matches!(self, Self::TearingDown | Self::TornDown)
+    }
+}
+
 impl Agent {
     /// The records of original states.
     pub fn originals(&self) -> Originals {

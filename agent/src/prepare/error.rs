@@ -131,6 +131,30 @@ pub enum PrepareError {
         /// This node.
         node: String,
     },
+    /// The node's ports belong to another fabric.
+    #[error(
+        "the ports of node {node} belong to fabric {found:?}, the network is on fabric {wanted}; delete the pod so that it gets a claim from its network's template"
+    )]
+    OtherFabric {
+        /// This node.
+        node: String,
+        /// Fabric of its ports.
+        found: String,
+        /// Fabric of the network.
+        wanted: String,
+    },
+    /// The pod has functions by another claim.
+    #[error(
+        "pod {namespace}/{name} has its rails by claim {claim} already; take every other claim for railhead.dev out of its spec"
+    )]
+    SecondClaim {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// UID of the first claim.
+        claim: String,
+    },
     /// A rail's port is missing.
     #[error("node {node} has no port for rail {rail}; see: kubectl describe nodenetwork {node}")]
     NoPort {
@@ -220,7 +244,7 @@ impl PrepareError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TearingDown { .. } => "NodeTearingDown",
-            Self::Refused(_) => "ClaimRefused",
+            Self::Refused(_) | Self::OtherFabric { .. } | Self::SecondClaim { .. } => "ClaimRefused",
             Self::Index(IndexError::OutOfRange { .. }) => "IndexOutOfRange",
             Self::Index(_) => "IndexInvalid",
             Self::IndexHeld { .. } => "IndexHeld",

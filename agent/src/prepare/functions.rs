@@ -35,6 +35,7 @@ pub(super) async fn choose(
     let inventory = inventory.ok_or_else(|| PrepareError::NoInventory {
         node: agent.node.clone(),
     })?;
+    check_fabric(&agent.node, &inventory.fabric, &entitled.slice.spec.fabric.name)?;
     let (agent, claim_uid) = (agent.clone(), claim_uid.to_owned());
     let (slice, pod) = (entitled.slice.clone(), entitled.pod.clone());
     let nccl = entitled.network.spec.nccl.clone();
@@ -42,7 +43,14 @@ pub(super) async fn choose(
         plans::make_folders(&agent.layout)?;
         let path = agent.layout.locks().join("node.lock");
         let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(PrepareError::Lock)?;
+        // Under the lock under which a teardown gives the ports back: it may have begun since this Prepare did.
+        if agent.phase.borrow().is_teardown() {
+            return Err(PrepareError::TearingDown {
+                node: agent.node.clone(),
+            });
+        }
         let plans = plans::all(&agent.layout)?;
+        refuse_second_claim(&plans, &agent.boot_id, pod.metadata.uid.as_deref(), &claim_uid)?;
         let taken = plans::functions_taken(&plans, &agent.boot_id);
         let mut host = Host::open(agent.sysfs())?;
         let mut choices = Vec::new();
@@ -71,6 +79,40 @@ pub(super) async fn choose(
         Ok(plan)
     });
     chosen.await.map_err(|_| PrepareError::Panicked)?
+}
+
+/// Rails have the same numbers in every fabric, and a claim that was written by hand may ask for any port. On another fabric
+/// the network's VLAN and addresses belong to others.
+fn check_fabric(node: &str, found: &str, wanted: &str) -> Result<(), PrepareError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(PrepareError::OtherFabric {
+        node: node.to_owned(),
+        found: found.to_owned(),
+        wanted: wanted.to_owned(),
+    })
+}
+
+/// A pod has one plan, and so one claim: a plan for a second one would replace the first, whose functions nobody would then
+/// give back. One of an earlier boot holds nothing.
+fn refuse_second_claim(
+    plans: &[AttachmentPlan],
+    boot_id: &str,
+    pod_uid: Option<&str>,
+    claim_uid: &str,
+) -> Result<(), PrepareError> {
+    let other = plans
+        .iter()
+        .find(|plan| plan.boot_id == boot_id && Some(plan.pod.uid.as_str()) == pod_uid && plan.claim_uid != claim_uid);
+    match other {
+        None => Ok(()),
+        Some(plan) => Err(PrepareError::SecondClaim {
+            namespace: plan.pod.namespace.clone(),
+            name: plan.pod.name.clone(),
+            claim: plan.claim_uid.clone(),
+        }),
+    }
 }
 
 fn port<'a>(agent: &Agent, inventory: &'a Inventory, rail: u32, name: &str) -> Result<&'a FoundPort, PrepareError> {
@@ -207,6 +249,24 @@ mod tests {
         assert_eq!(free.pci_address.as_str(), "0000:01:10.4");
         let all = functions.iter().map(|f| f.pci_address.to_string()).collect();
         assert_eq!(first_free(&functions, &all), None);
+    }
+
+    #[test]
+    fn a_network_is_not_wired_to_the_ports_of_another_fabric() {
+        assert!(check_fabric("gpu-1", "backend", "backend").is_ok());
+        let error = check_fabric("gpu-1", "storage", "backend").unwrap_err();
+        assert_eq!(error.reason(), "ClaimRefused");
+        assert!(error.to_string().contains("storage"), "{error}");
+    }
+
+    #[test]
+    fn a_pod_cannot_have_functions_by_two_claims() {
+        let plans = [plans::tests::plan("u", "b", ["0000:01:10.0", "0000:02:10.0"])];
+        let refused = |boot, pod, claim| refuse_second_claim(&plans, boot, Some(pod), claim).is_err();
+        assert!(refused("b", "u", "another"));
+        assert!(!refused("b", "u", "claim-u"), "the same claim once more");
+        assert!(!refused("b", "v", "another"), "another pod");
+        assert!(!refused("b2", "u", "another"), "before the last boot");
     }
 
     #[test]

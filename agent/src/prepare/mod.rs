@@ -17,7 +17,7 @@ use railhead_planner::claim::RailAllocation;
 pub use error::PrepareError;
 
 use crate::{
-    agent::{Agent, Phase},
+    agent::Agent,
     cdi,
     kubelet::{ClaimRef, PreparedDevice},
     plans, release,
@@ -29,7 +29,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(35);
 /// Prepares a claim. Repeating it is fine: what exists is checked and used.
 pub async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<Vec<PreparedDevice>, PrepareError> {
     let deadline = Instant::now() + PATIENCE;
-    if matches!(*agent.phase.borrow(), Phase::TearingDown | Phase::TornDown) {
+    if agent.phase.borrow().is_teardown() {
         return Err(PrepareError::TearingDown {
             node: agent.node.clone(),
         });
@@ -77,15 +77,32 @@ async fn attach(
     if made.is_err() {
         // Whatever was done for this pod is undone, so that neither index nor function waits for a retry that may happen
         // on another node. If that fails too, the garbage collector does it.
-        if let Err(error) = release::claim(agent, &reference.uid).await {
+        if let Err(error) = undo(agent, &reference.uid, &pod, entitled.slice_name(), index).await {
             tracing::warn!(claim = reference.uid, %error, "a failed Prepare could not be undone yet");
-        }
-        let name = names::attachment(entitled.slice_name(), index);
-        if let Err(error) = release::attachment(&agent.client, &pod.namespace, &name, &pod.uid).await {
-            tracing::warn!(attachment = name, %error, "the index of a failed Prepare could not be given back yet");
         }
     }
     made.map(|plan| (plan, true))
+}
+
+/// Functions first. While a plan of the pod is left, by this claim or another, something may still use the index.
+async fn undo(
+    agent: &Arc<Agent>,
+    claim_uid: &str,
+    pod: &PodRef,
+    slice: &str,
+    index: u32,
+) -> Result<(), release::ReleaseError> {
+    release::claim(agent, claim_uid).await?;
+    if agent.layout.plan(&pod.uid).exists() {
+        return Ok(());
+    }
+    release::attachment(
+        &agent.client,
+        &pod.namespace,
+        &names::attachment(slice, index),
+        &pod.uid,
+    )
+    .await
 }
 
 async fn make(
