@@ -1,6 +1,13 @@
-//! kubelet's claims: [`crate::prepare`] and [`crate::release`] behind the plugin's trait, measured and logged.
+//! kubelet's claims: [`crate::prepare`] and [`crate::release`] behind the plugin's trait, one call at a time for each claim,
+//! measured and logged.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     agent::Agent,
@@ -8,15 +15,48 @@ use crate::{
     prepare, release,
 };
 
+/// How long a call waits for an earlier one of the same claim; kubelet hangs up after 45 s.
+const TURN: Duration = Duration::from_secs(20);
+
 /// The claims of the agent's node.
 pub struct NodeClaims {
     agent: Arc<Agent>,
+    turns: Turns,
 }
 
 impl NodeClaims {
     /// The claims of `agent`'s node.
     pub fn new(agent: Arc<Agent>) -> Self {
-        Self { agent }
+        Self {
+            agent,
+            turns: Turns::default(),
+        }
+    }
+}
+
+/// One call at a time for each claim. kubelet calls again when it has hung up, and the earlier call goes on: it could undo what
+/// the later one has just found in order, or take functions after an Unprepare that found nothing.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    async fn take(&self, claim: &str, patience: Duration) -> Result<OwnedMutexGuard<()>, String> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(claim).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let turn = Arc::default();
+                turns.insert(claim.to_owned(), Arc::downgrade(&turn));
+                turn
+            })
+        };
+        tokio::time::timeout(patience, turn.lock_owned()).await.map_err(|_| {
+            format!(
+                "an earlier call for claim {claim} has not ended after {} s; kubelet tries again",
+                patience.as_secs()
+            )
+        })
     }
 }
 
@@ -25,8 +65,12 @@ impl Claims for NodeClaims {
     async fn prepare(&self, claim: ClaimRef) -> Result<Vec<PreparedDevice>, String> {
         let start = Instant::now();
         // On a task of its own: kubelet may hang up, and half a Prepare is worse than one that nobody waits for.
+        let turn = self.turns.take(&claim.uid, TURN).await?;
         let agent = self.agent.clone();
-        let task = tokio::spawn(async move { prepare::prepare(&agent, &claim).await });
+        let task = tokio::spawn(async move {
+            let _turn = turn;
+            prepare::prepare(&agent, &claim).await
+        });
         let prepared = match task.await {
             Ok(prepared) => prepared.map_err(|error| error.to_string()),
             Err(_) => Err("the agent's Prepare panicked; see its log".to_owned()),
@@ -42,8 +86,12 @@ impl Claims for NodeClaims {
 
     #[tracing::instrument(name = "unprepare", skip_all, fields(claim = %claim.uid, name = %format!("{}/{}", claim.namespace, claim.name)))]
     async fn unprepare(&self, claim: ClaimRef) -> Result<(), String> {
+        let turn = self.turns.take(&claim.uid, TURN).await?;
         let agent = self.agent.clone();
-        let task = tokio::spawn(async move { release::claim(&agent, &claim.uid).await });
+        let task = tokio::spawn(async move {
+            let _turn = turn;
+            release::claim(&agent, &claim.uid).await
+        });
         let released = match task.await {
             Ok(released) => released.map_err(|error| error.to_string()),
             Err(_) => Err("the agent's Unprepare panicked; see its log".to_owned()),
@@ -53,5 +101,26 @@ impl Claims for NodeClaims {
             tracing::warn!(error, "not given back yet");
         }
         released
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_claim_is_worked_on_by_one_call_at_a_time_and_others_go_on() {
+        let turns = Turns::default();
+        let soon = Duration::from_millis(20);
+        let first = turns.take("c1", soon).await.unwrap();
+        let refused = turns.take("c1", soon).await.unwrap_err();
+        assert!(refused.contains("claim c1"), "{refused}");
+        let other = turns.take("c2", soon).await.unwrap();
+        drop(first);
+        drop(turns.take("c1", soon).await.unwrap());
+        drop(other);
+        let _last = turns.take("c3", soon).await.unwrap();
+        let known = turns.0.lock().unwrap().len();
+        assert_eq!(known, 1, "claims that are done with are forgotten");
     }
 }
