@@ -26,7 +26,7 @@ use crate::{
     functions::Host,
     inventory::{self, Inventory},
     plans,
-    publish::Publisher,
+    publish::{self, Publisher},
 };
 
 /// Field manager of the status.
@@ -53,13 +53,17 @@ pub async fn run(
 ) {
     let mut registered = agent.registered.subscribe();
     let mut publisher = Publisher::default();
+    let (mut heard, mut left) = (false, false);
     loop {
+        heard |= has_news(&specs);
         let node_network = specs.borrow_and_update().clone();
         registered.borrow_and_update();
+        left &= node_network.is_none();
         let calm = match node_network {
             None => {
                 agent.phase.send_replace(Phase::Idle);
-                true
+                left = left || (heard && leave(&agent).await);
+                left || !heard
             }
             Some(network) if network.spec.teardown => teardown::pass(&agent, &network, &mut chain).await,
             Some(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
@@ -71,6 +75,23 @@ pub async fn run(
             changed = specs.changed() => if changed.is_err() { return },
             changed = registered.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Whether the watch has said anything since the last look. Until then nobody knows whether a fabric selects the node.
+fn has_news(specs: &Receiver<Option<Arc<NodeNetwork>>>) -> bool {
+    specs.has_changed().unwrap_or(false)
+}
+
+/// No fabric selects the node any more: the scheduler must not choose its ports, and Prepare must not take functions.
+async fn leave(agent: &Agent) -> bool {
+    agent.inventory.send_replace(None);
+    match publish::withdraw(&agent.client, &agent.node).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "no fabric selects the node, and its ports could not be withdrawn");
+            false
         }
     }
 }
@@ -172,5 +193,19 @@ async fn report(agent: &Agent, network: &NodeNetwork, mut status: NodeNetworkSta
         // The fabric no longer selects the node.
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
         Err(error) => tracing::warn!(%error, "the status of the NodeNetwork could not be written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_has_just_started_does_not_take_its_node_for_one_that_no_fabric_selects() {
+        let (latest, mut specs) = tokio::sync::watch::channel(None);
+        assert!(!has_news(&specs), "nothing was listed yet");
+        latest.send_replace(None);
+        assert!(has_news(&specs), "the list is empty");
+        assert!(specs.borrow_and_update().is_none());
     }
 }
