@@ -38,7 +38,7 @@ for run in $(seq 0 "$runs"); do
   plugin ADD "$cluster" "bench-$run" none <"$work/cluster"
   b=$EPOCHREALTIME
   took cluster-add "$a" "$b" >&3
-  jq -c --argjson ours "$ours" '. as $previous | $ours + {prevResult: $previous}' "$work/out" >"$work/chained"
+  jq -c --argjson ours "$ours" '. as $previous | $ours + {cniVersion, prevResult: $previous}' "$work/out" >"$work/chained"
 
   a=$EPOCHREALTIME
   plugin ADD railhead "bench-$run" none <"$work/chained"
