@@ -46,6 +46,10 @@ pub struct QosClassSpec {
 /// Bandwidth per pod and port.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.maximum) || !isQuantity(self.maximum) || !isQuantity(self.guaranteed) || quantity(self.maximum).compareTo(quantity(self.guaranteed)) >= 0")
+        .message("bandwidth.maximum is below bandwidth.guaranteed: raise it, or leave it out for line rate")
+)]
 pub struct ClassBandwidth {
     /// What a pod is sure to get on each of its ports, for example 10G. Admitted by the scheduler and never oversold.
     pub guaranteed: Bandwidth,

@@ -125,6 +125,7 @@ fn shared() -> Vec<Test> {
             vlan_5000_is_refused,
             a_reversed_vlan_range_is_refused,
             binary_bandwidth_is_refused,
+            a_maximum_below_the_guarantee_is_refused,
             a_network_of_0_pods_is_refused,
             a_name_that_is_too_long_is_refused,
             a_running_network_cannot_change_its_size,
