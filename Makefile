@@ -1,7 +1,7 @@
 # Railhead: `make demo` shows it, `make test` tests it. Everything they need they install, saying so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench lab lab-down images check-machine clean-cache
+.PHONY: help demo test lint generate bench lab lab-down images check-machine
 
 LAB := target/debug/lab
 RUN := cargo run --quiet --locked --package railhead-e2e --bin
