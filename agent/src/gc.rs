@@ -88,20 +88,18 @@ async fn earlier_boots(agent: &Arc<Agent>) -> Result<(), CollectError> {
     for plan in plans::all(&agent.layout)? {
         if plan.boot_id != agent.boot_id {
             let _lock = release::lock(agent, &plan.claim_uid).await?;
-            cdi::remove(&agent.layout, &plan.claim_uid).map_err(ReleaseError::from)?;
-            plans::remove(&agent.layout, &plan.pod.uid)?;
-            tracing::info!(pod = plan.pod.name, "removed a plan of an earlier boot");
+            // Its CDI spec has no plan then, and goes below.
+            if plans::remove_earlier(&agent.layout, &plan.pod.uid, &agent.boot_id)? {
+                tracing::info!(pod = plan.pod.name, "removed a plan of an earlier boot");
+            }
         }
     }
     release::earlier_journals(agent).await?;
-    let claims: HashSet<String> = plans::all(&agent.layout)?
-        .into_iter()
-        .map(|plan| plan.claim_uid)
-        .collect();
     for claim in claims_with_spec(agent) {
-        if !claims.contains(&claim) {
-            // Takes the claim's lock and looks again: a plan comes before its spec, and goes after it.
-            release::claim(agent, &claim).await?;
+        let _lock = release::lock(agent, &claim).await?;
+        // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both.
+        if plans::of_claim(&agent.layout, &claim)?.is_none() {
+            cdi::remove(&agent.layout, &claim).map_err(ReleaseError::from)?;
         }
     }
     Ok(())
@@ -157,10 +155,14 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
         let exists = exists(&agent.client, &namespace, &spec.pod_name, &spec.pod_uid).await?;
         if gone.note(&spec.pod_uid, exists, Instant::now()) {
             let name = attachment.name_any();
-            match release::attachment(&agent.client, &namespace, &name, &spec.pod_uid).await {
+            let released = match release::claim(agent, &spec.claim_uid).await {
+                Ok(()) => release::attachment(&agent.client, &namespace, &name, &spec.pod_uid).await,
+                error => error,
+            };
+            match released {
                 Ok(()) => {
                     agent.metrics.collected();
-                    tracing::info!(namespace, name, "collected an index without a plan");
+                    tracing::info!(namespace, name, "collected an index without a readable plan");
                 }
                 Err(error) => failed = Some(error.into()),
             }

@@ -12,6 +12,7 @@ pub mod cdi;
 pub mod chain;
 pub mod claims;
 pub mod conditions;
+pub mod damaged;
 pub mod events;
 pub mod functions;
 pub mod gc;

@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use crate::{
     agent::Agent,
     cdi::{self, CdiError},
+    damaged,
     functions::{self, Host, HostError, OriginalsError, RestoreError},
     plans::{self, PlansError},
 };
@@ -99,6 +100,15 @@ pub enum ReleaseError {
     /// The CDI spec could not be removed.
     #[error(transparent)]
     Cdi(#[from] CdiError),
+    /// The indices of this node could not be listed.
+    #[error("list the NetworkAttachments of node {node}: {source}")]
+    List {
+        /// This node.
+        node: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The index could not be given back.
     #[error("delete NetworkAttachment {namespace}/{name}: {source}")]
     Attachment {
@@ -132,13 +142,14 @@ pub async fn lock(agent: &Arc<Agent>, claim_uid: &str) -> Result<FunctionLock, R
         })
 }
 
-/// Gives back everything of a claim. Without a plan there is nothing but perhaps a CDI spec.
+/// Gives back everything of a claim. Without a plan there is nothing but perhaps a CDI spec, or a plan that cannot be read.
 pub async fn claim(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
     let _lock = lock(agent, claim_uid).await?;
     let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
+        damaged::release(agent, claim_uid).await?;
         return Ok(cdi::remove(&agent.layout, claim_uid)?);
     };
-    unwire(agent, &plan).await?;
+    unwire(agent, &plan.pod).await?;
     restore(agent, &plan).await?;
     cdi::remove(&agent.layout, claim_uid)?;
     let name = names::attachment(&plan.slice_name, plan.index);
@@ -156,23 +167,23 @@ pub async fn claim(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseErr
 }
 
 /// Runs DEL for every sandbox of the pod that is still wired: the runtime's own DEL never came.
-async fn unwire(agent: &Agent, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
-    for container in sandboxes(&agent.layout, &plan.pod.uid) {
+pub(crate) async fn unwire(agent: &Agent, pod: &PodRef) -> Result<(), ReleaseError> {
+    for container in sandboxes(&agent.layout, &pod.uid) {
         tracing::warn!(
-            pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
+            pod = format!("{}/{}", pod.namespace, pod.name),
             container,
             "the runtime sent no DEL for this sandbox; taking its functions home"
         );
-        del(agent, Some(&plan.pod), &container).await?;
+        del(agent, Some(pod), &container).await?;
         if agent.layout.journal(&container).exists() {
             return Err(ReleaseError::StillWired {
-                pod: format!("{}/{}", plan.pod.namespace, plan.pod.name),
+                pod: format!("{}/{}", pod.namespace, pod.name),
                 container,
             });
         }
     }
     // A folder without a readable record has no sandbox to name any more.
-    let folder = agent.layout.attachment(&plan.pod.uid);
+    let folder = agent.layout.attachment(&pod.uid);
     if folder.exists()
         && let Err(error) = std::fs::remove_dir_all(&folder)
     {

@@ -1,7 +1,8 @@
 //! The files of the chain entry.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -97,18 +98,46 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> EntryError {
 
 /// Installs the binary by rename where it differs: libcni never sees half of it, and a running one stays whole.
 pub(super) fn install_binary(source: &Path, bin_dir: &Path) -> Result<bool, EntryError> {
-    let wanted = fs::read(source).map_err(file(source))?;
     let target = bin_dir.join(BINARY);
-    match fs::read(&target) {
-        Ok(present) if present == wanted => return Ok(false),
-        Ok(_) => {}
+    match File::open(&target) {
+        Ok(present) => {
+            let wanted = File::open(source).map_err(file(source))?;
+            if same_content(wanted, present).map_err(file(&target))? {
+                return Ok(false);
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(bin_dir).map_err(file(bin_dir))?;
         }
         Err(error) => return Err(file(&target)(error)),
     }
+    let wanted = fs::read(source).map_err(file(source))?;
     write_durably(&target, &wanted, 0o755)?;
     Ok(true)
+}
+
+/// Compares in pieces: this runs at every pass, and two whole binaries would double the agent's memory.
+fn same_content(one: File, other: File) -> io::Result<bool> {
+    const PIECE: usize = 32 << 10;
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (
+        BufReader::with_capacity(PIECE, one),
+        BufReader::with_capacity(PIECE, other),
+    );
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(left.len() == right.len());
+        }
+        one.consume(length);
+        other.consume(length);
+    }
 }
 
 /// Removes the binary; an absent one is fine.
@@ -257,6 +286,12 @@ mod tests {
         assert!(!install_binary(&source, &bin).unwrap());
         fs::write(&source, "two").unwrap();
         assert!(install_binary(&source, &bin).unwrap());
+        let long = vec![7; 100_000];
+        fs::write(&source, &long).unwrap();
+        assert!(install_binary(&source, &bin).unwrap());
+        assert!(!install_binary(&source, &bin).unwrap());
+        fs::write(&source, [&long[..99_999], &[8]].concat()).unwrap();
+        assert!(install_binary(&source, &bin).unwrap(), "the last byte counts");
         let mode = fs::metadata(bin.join(BINARY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111);
         remove_binary(&bin).unwrap();

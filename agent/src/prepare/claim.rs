@@ -43,6 +43,8 @@ pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Inst
     check_pod(&pod, &pod_uid, &agent.node)?;
     let (network_name, network_uid) = claim::network_of(&claim)?;
     let network: TrainingNetwork = get(client, "TrainingNetwork", namespace, &network_name).await?;
+    // Before the slice is waited for: there will never be one for a claim that was copied from another namespace.
+    check_network(&claim, &network, &network_uid)?;
     let slice = slice(client, namespace, &network_name, &network_uid, deadline).await?;
     let rails = claim::check(&claim, &pod, &network, &slice, &agent.node)?;
     Ok(Entitled {
@@ -65,6 +67,19 @@ fn consumer(claim: &ResourceClaim) -> Result<(String, String), ClaimRefused> {
             claim: format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any()),
             consumers: "no pod".to_owned(),
         })
+}
+
+fn check_network(claim: &ResourceClaim, network: &TrainingNetwork, wanted: &str) -> Result<(), ClaimRefused> {
+    let current = network.uid().unwrap_or_default();
+    if current == wanted {
+        return Ok(());
+    }
+    Err(ClaimRefused::OtherNetwork {
+        claim: format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any()),
+        network: network.name_any(),
+        found: wanted.to_owned(),
+        current,
+    })
 }
 
 fn check_pod(pod: &Pod, uid: &str, node: &str) -> Result<(), PrepareError> {
@@ -171,6 +186,19 @@ mod tests {
         let mut ending = good;
         ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(check_pod(&pod(ending), "u1", "gpu-1").is_err());
+    }
+
+    #[test]
+    fn a_claim_for_a_network_of_the_same_name_elsewhere_is_refused_without_waiting_for_a_slice() {
+        let claim = ResourceClaim::default();
+        let network: TrainingNetwork = serde_json::from_value(json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "TrainingNetwork",
+            "metadata": {"name": "llama", "namespace": "team-b", "uid": "u2"}, "spec": {"pods": 1},
+        }))
+        .unwrap();
+        assert!(check_network(&claim, &network, "u2").is_ok());
+        let refused = check_network(&claim, &network, "u1").unwrap_err().to_string();
+        assert!(refused.contains("another TrainingNetwork llama"), "{refused}");
     }
 
     #[test]
