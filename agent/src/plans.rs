@@ -115,6 +115,16 @@ pub fn remove(layout: &Layout, pod_uid: &str) -> Result<(), PlansError> {
     Ok(remove_durably(&layout.plan(pod_uid))?)
 }
 
+/// Removes a pod's plan if it is of an earlier boot; says whether it was. It is read again: kubelet may have prepared the claim
+/// anew since it was listed.
+pub fn remove_earlier(layout: &Layout, pod_uid: &str, boot_id: &str) -> Result<bool, PlansError> {
+    let earlier = read(&layout.plan(pod_uid))?.is_some_and(|plan| plan.boot_id != boot_id);
+    if earlier {
+        remove(layout, pod_uid)?;
+    }
+    Ok(earlier)
+}
+
 /// Makes the folders that agent and CNI binary share, for root only. Pods reach their own attachment folder by a bind
 /// mount, which asks for no permission on the way.
 pub fn make_folders(layout: &Layout) -> Result<(), PlansError> {
@@ -200,6 +210,20 @@ pub(crate) mod tests {
         remove(&layout, "uid-1").unwrap();
         remove(&layout, "uid-1").unwrap();
         assert!(of_claim(&layout, "claim-uid-1").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_plan_that_was_made_anew_since_it_was_listed_is_not_taken_for_one_of_an_earlier_boot() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        write(&layout, &plan("a", "before", ["0000:18:00.3", "0000:19:00.3"])).unwrap();
+        let listed = all(&layout).unwrap();
+        assert_eq!(listed[0].boot_id, "before");
+        write(&layout, &plan("a", "now", ["0000:18:00.4", "0000:19:00.4"])).unwrap();
+        assert!(!remove_earlier(&layout, &listed[0].pod.uid, "now").unwrap());
+        assert_eq!(all(&layout).unwrap().len(), 1);
+        assert!(remove_earlier(&layout, "a", "later").unwrap());
+        assert!(!remove_earlier(&layout, "a", "later").unwrap());
     }
 
     #[test]
