@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{cluster::text, lab::Node};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One function: everything that an attachment may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,8 @@ pub fn functions(node: &Node) -> Result<BTreeMap<String, FunctionState>> {
     let links: Vec<Value> = serde_json::from_str(&links.stdout).context("ip printed no JSON")?;
     let listed = node
         .exec(
-            "for vf in /sys/bus/pci/devices/*/physfn; do d=${vf%/physfn}; pf=$(basename $(ls -d $d/physfn/net/*)); \
-             for n in $d/physfn/virtfn*; do [ $(readlink -f $n) = $(readlink -f $d) ] && i=${n##*virtfn}; done; \
-             echo $(basename $d) $pf $i $(ls $d/net 2>/dev/null); done",
+            "for vf in /sys/class/net/*/device/virtfn*; do [ -e $vf ] || continue; pf=${vf#/sys/class/net/}; d=$(readlink -f $vf); \
+             echo ${d##*/} ${pf%%/*} ${vf##*virtfn} $(ls $vf/net 2>/dev/null); done",
             LIMIT,
         )?
         .ok()?;

@@ -7,5 +7,5 @@ mod wire;
 
 pub use functions::{FunctionState, functions};
 pub use nothing_left::nothing_left;
-pub use pod::{RailInPod, guarantees, rails_in_pod, rdma_bandwidth};
+pub use pod::{RailInPod, guarantees, rails_in_pod, rails_seen_by, rdma_bandwidth};
 pub use wire::{PING, ROCE, Tagged, on_the_wire};

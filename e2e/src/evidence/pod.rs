@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{eventually, text},
-    lab::Lab,
+    lab::{Lab, run::Output},
 };
 
 /// One rail, as the pod's own kernel view tells it.
@@ -31,18 +31,20 @@ pub struct RailInPod {
 
 /// The rails of a pod: every interface that is not the cluster network's, with the GID found in sysfs.
 pub fn rails_in_pod(lab: &Lab, namespace: &str, pod: &str) -> Result<Vec<RailInPod>> {
-    let links = lab.exec(namespace, pod, "ip -j address show")?.ok()?;
+    rails_seen_by(pod, |command| lab.exec(namespace, pod, command))
+}
+
+/// [`rails_in_pod`], with the pod's own way to run a shell command in it.
+pub fn rails_seen_by(pod: &str, run: impl Fn(&str) -> Result<Output>) -> Result<Vec<RailInPod>> {
+    let links = run("ip -j address show")?.ok()?;
     let links: Vec<Value> = serde_json::from_str(&links.stdout).context("ip printed no JSON")?;
-    let gids = lab
-        .exec(
-            namespace,
-            pod,
-            // Built-ins only: a GID table has a thousand slots, and a process for each takes minutes under emulation.
-            "cd /sys/class/infiniband && for g in */ports/1/gids/*; do read v < $g; \
-             [ $v = 0000:0000:0000:0000:0000:0000:0000:0000 ] && continue; a=${g%gids/*}gid_attrs; n=${g##*/}; \
-             read t < $a/types/$n; read d < $a/ndevs/$n; echo ${g%%/*} $n $v $d $t; done 2>/dev/null; true",
-        )?
-        .ok()?;
+    let gids = run(
+        // Built-ins only, and the first slots only: a GID table has a thousand, and reading takes its time under emulation.
+        "cd /sys/class/infiniband && for g in */ports/1/gids/[0-9] */ports/1/gids/1[0-9]; do read v < $g; \
+         [ $v = 0000:0000:0000:0000:0000:0000:0000:0000 ] && continue; a=${g%gids/*}gid_attrs; n=${g##*/}; \
+         read t < $a/types/$n; read d < $a/ndevs/$n; echo ${g%%/*} $n $v $d $t; done 2>/dev/null; true",
+    )?
+    .ok()?;
     let mut rails = Vec::new();
     for link in &links {
         let name = text(&link["ifname"]);

@@ -1,0 +1,32 @@
+//! Guaranteed bandwidth is admitted, never oversold.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    pods::pods,
+    world::{TEAM_A, TEAM_B, World},
+};
+
+const GREEDY: &str = include_str!("../../lab/manifests/greedy.yaml");
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// The event tells rail, asked and free; when the first network is gone the pod runs.
+pub(crate) fn a_pod_that_would_oversell_a_port_waits_until_there_is_room(world: &World) -> Result<()> {
+    let lab = &world.lab;
+    let steady = world.steady()?;
+    ensure!(steady[0].node != steady[1].node, "a node is without load");
+    lab.apply(TEAM_B, GREEDY)?;
+    let parts = ["BandwidthUnavailable", "rail0 asks 900M", "800M of 1G"];
+    lab.wait_event(TEAM_B, "Pod", "greedy", &parts, LIMIT)?;
+    let pod = lab.get(&["pod", "-n", TEAM_B, "greedy"])?;
+    ensure!(
+        pod["status"]["phase"] == "Pending",
+        "the pod is {}",
+        pod["status"]["phase"]
+    );
+    world.clear(TEAM_A)?;
+    pods(lab, TEAM_B, "greedy", 1)?;
+    world.clear_all()
+}

@@ -1,0 +1,143 @@
+//! The objects of `examples/quickstart`, and everything they promise.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use railhead_crds::Bandwidth;
+use railhead_e2e::{
+    cluster::text,
+    evidence::nothing_left,
+    installation::{JOB, NETWORK},
+    lab::{Lab, RAILS},
+    report::{self, ATTACH, SeenPod},
+};
+use serde_json::Value;
+
+use crate::world::{GIVEN_BACK, TEAM_A, World};
+
+/// What the lab's default class says.
+const PRIORITY: u8 = 3;
+const DSCP: u8 = 26;
+const GUARANTEED: Bandwidth = Bandwidth::from_mbps(200);
+const MAXIMUM_MBPS: u64 = 400;
+const MTU: u64 = 9000;
+
+/// Slice, VLAN, address, MTU, GID, rates, spoof check, NCCL settings, environment, conditions, traffic; then nothing.
+pub(crate) fn the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back(world: &World) -> Result<()> {
+    let lab = &world.lab;
+    lab.apply(TEAM_A, NETWORK)?;
+    lab.apply(TEAM_A, JOB)?;
+    lab.wait_condition(&["tnet", "-n", TEAM_A, "llama"], "Ready", "True", ATTACH)?;
+    let running = lab.running_pods(TEAM_A, "railhead.dev/network=llama", 2, ATTACH)?;
+    let pods: Vec<SeenPod> = running
+        .iter()
+        .map(|pod| report::look_at(lab, pod))
+        .collect::<Result<_>>()?;
+    ensure!(pods[0].node != pods[1].node, "both pods are on node{}", pods[0].node);
+    let slices = lab.list(&["networkslices", "-n", TEAM_A])?;
+    ensure!(slices.len() == 1, "{} slices", slices.len());
+    let rails = slices[0]["spec"]["rails"]
+        .as_array()
+        .context("the slice has no rails")?;
+
+    for (index, pod) in pods.iter().enumerate() {
+        inside(pod, index, rails).with_context(|| pod.name.clone())?;
+        told(lab, pod, index).with_context(|| pod.name.clone())?;
+    }
+    let seen = report::traffic(lab, TEAM_A, &pods[0], &pods[1])?;
+    for (rail, seen) in seen.iter().enumerate() {
+        let vlan = u16::try_from(rails[rail]["vlan"].as_u64().context("a rail without VLAN")?)?;
+        for (kind, frames) in [("ping", &seen.ping), ("RDMA", &seen.rdma)] {
+            ensure!(
+                frames.vlans == BTreeSet::from([vlan]),
+                "{kind} on VLANs {:?}, not {vlan}",
+                frames.vlans
+            );
+            let priorities = BTreeSet::from([PRIORITY]);
+            ensure!(
+                frames.priorities == priorities,
+                "{kind} with priorities {:?}",
+                frames.priorities
+            );
+        }
+        ensure!(
+            seen.rdma.dscps == BTreeSet::from([DSCP]),
+            "RDMA with DSCPs {:?}",
+            seen.rdma.dscps
+        );
+        ensure!(
+            seen.ping.longest >= 9000,
+            "the longest ping has {} bytes",
+            seen.ping.longest
+        );
+        ensure!(seen.bandwidth > 0.0, "RDMA moved nothing");
+    }
+    let degraded = &["tnet", "-n", TEAM_A, "llama"];
+    let degraded = lab.wait_condition(degraded, "Degraded", "True", Duration::from_secs(30))?;
+    ensure!(degraded["reason"] == "QosNotEnforced", "{degraded}");
+
+    let deleted = lab.kubectl(&["delete", "-n", TEAM_A, "job/llama", "tnet/llama", "--timeout=120s"])?;
+    deleted.ok()?;
+    nothing_left(lab, &world.recorded, GIVEN_BACK)
+}
+
+/// What kernel and scheduler say about a pod's rails.
+fn inside(pod: &SeenPod, index: usize, slice: &[Value]) -> Result<()> {
+    ensure!(
+        pod.rails.len() == RAILS && slice.len() == RAILS,
+        "its rails are {:?}",
+        pod.rails
+    );
+    for (rail, declared) in pod.rails.iter().zip(slice) {
+        let name = &rail.name;
+        ensure!(declared["name"] == name.as_str(), "{name} is not {}", declared["name"]);
+        let prefix = text(&declared["prefix"]);
+        let base: Ipv4Addr = prefix.split('/').next().unwrap_or_default().parse()?;
+        let wanted = Ipv4Addr::from(u32::from(base) + u32::try_from(index)?);
+        ensure!(
+            rail.address == format!("{wanted}/16"),
+            "{name} has {}, not {wanted}",
+            rail.address
+        );
+        ensure!(rail.mtu == MTU, "{name} has the MTU {}", rail.mtu);
+
+        let enforced = &pod.enforced[name].enforced;
+        let says = |key: &str| enforced.get(key).cloned().unwrap_or_default();
+        ensure!(says("spoofchk") == "true", "{name}: the port says {enforced:?}");
+        let rate: Value = serde_json::from_str(&says("rate")).with_context(|| format!("{name}: {enforced:?}"))?;
+        ensure!(rate["max_tx"] == MAXIMUM_MBPS, "{name}: the port enforces {rate}");
+        let counted = pod.guarantees.get(name).cloned().unwrap_or_default();
+        ensure!(
+            Bandwidth::from_quantity(&counted) == Some(GUARANTEED),
+            "{name}: the claim counts {counted}"
+        );
+    }
+    Ok(())
+}
+
+/// What the pod's programs are told.
+fn told(lab: &Lab, pod: &SeenPod, index: usize) -> Result<()> {
+    let conf = lab.exec(TEAM_A, &pod.name, "cat /etc/nccl.conf")?.ok()?.stdout;
+    let devices: Vec<&str> = pod.rails.iter().map(|rail| rail.rdma_device.as_str()).collect();
+    for line in [
+        format!("NCCL_IB_HCA=={}", devices.join(",")),
+        format!("NCCL_IB_TC={}", DSCP << 2),
+    ] {
+        ensure!(
+            conf.lines().any(|found| found == line),
+            "nccl.conf has no {line}:\n{conf}"
+        );
+    }
+    let environment = lab.exec(TEAM_A, &pod.name, "env")?.ok()?.stdout;
+    for line in [
+        "RAILHEAD_NETWORK=llama".to_owned(),
+        format!("RAILHEAD_INDEX={index}"),
+        "RAILHEAD_PODS=2".to_owned(),
+    ] {
+        ensure!(
+            environment.lines().any(|found| found == line),
+            "{line} is not in:\n{environment}"
+        );
+    }
+    Ok(())
+}

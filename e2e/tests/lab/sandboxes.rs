@@ -1,0 +1,158 @@
+//! Sandboxes that are lost and made again, as the runtime does when a pause process dies.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use railhead_e2e::{
+    cluster::{eventually, text},
+    lab::{Lab, Node},
+};
+use serde_json::Value;
+
+use crate::{
+    pods::{Pod, ping, pods, replaced},
+    world::{STEADY, TEAM_A, World},
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(90);
+/// How long a container that must not run is watched.
+const WATCH: Duration = Duration::from_secs(15);
+
+/// The claim is not prepared again: the same attachment is used.
+pub(crate) fn a_sandbox_made_again_is_wired_as_before(world: &World) -> Result<()> {
+    let lab = &world.lab;
+    let before = world.steady()?;
+    let pod = &before[0];
+    let attachment = attachment(lab, pod)?;
+    kill_sandbox(lab, pod)?;
+    wait_restarted(lab, pod)?;
+    let after = pods(lab, TEAM_A, STEADY, 2)?;
+    ensure!(after[0].uid == pod.uid, "the pod was replaced, its sandbox was to be");
+    ensure!(after[0].ip != pod.ip, "the sandbox is the old one");
+    ensure!(
+        after[0].identity() == pod.identity(),
+        "{:?} is not {:?}",
+        after[0].rails,
+        pod.rails
+    );
+    ensure!(attachment == self::attachment(lab, pod)?, "the index was taken anew");
+    ping(lab, &after[1], &after[0])
+}
+
+/// A damaged file is named with what to do, and costs nothing but this pod.
+pub(crate) fn a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted(world: &World) -> Result<()> {
+    let lab = &world.lab;
+    let before = world.steady()?;
+    let pod = &before[1];
+    let node = pod.machine(lab)?;
+    let plan = format!("/run/railhead/plans/{}.json", pod.uid);
+    node.exec(&format!("truncate -s $(($(stat -c %s {plan}) / 2)) {plan}"), LIMIT)?
+        .ok()?;
+    kill_sandbox(lab, pod)?;
+    lab.wait_event(TEAM_A, "Pod", &pod.name, &[&plan, "damaged", "delete the pod"], AGAIN)?;
+    let after = replaced(lab, STEADY, pod, 2)?;
+    ensure!(
+        after[1].identity() == pod.identity(),
+        "{:?} is not {:?}",
+        after[1].rails,
+        pod.rails
+    );
+    let gone = node.exec(&format!("test ! -e {plan}"), LIMIT)?;
+    ensure!(gone.success(), "{plan} is still on {}", node.name());
+    ping(lab, &after[0], &after[1])
+}
+
+/// The chain entry is taken out while nobody is there to put it back: the sandbox comes up without rails, and no container
+/// runs in it.
+pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Result<()> {
+    let lab = &world.lab;
+    let before = world.steady()?;
+    let pod = &before[1];
+    let entry = "/etc/cni/net.d/pod/99-railhead.conf";
+    let node = pod.machine(lab)?;
+    world.without_agents(|| {
+        take_out(&node, entry)?;
+        kill_sandbox(lab, pod)?;
+        eventually("the container is not started", AGAIN, || {
+            let container = container(lab, pod)?;
+            let waits = &container["state"]["waiting"]["message"];
+            ensure!(
+                text(waits).contains("/run/railhead"),
+                "its container: {}",
+                container["state"]
+            );
+            Ok(())
+        })?;
+        let start = std::time::Instant::now();
+        while start.elapsed() < WATCH {
+            let state = &container(lab, pod)?["state"];
+            ensure!(state["running"].is_null(), "a container runs without rails: {state}");
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Ok(())
+    })?;
+    eventually("the agent has put the entry back", AGAIN, || {
+        node.exec(&format!("test -f {entry}"), LIMIT)?.ok()
+    })?;
+    let after = replaced(lab, STEADY, pod, 2)?;
+    ensure!(
+        after[1].identity() == pod.identity(),
+        "{:?} is not {:?}",
+        after[1].rails,
+        pod.rails
+    );
+    ping(lab, &after[0], &after[1])
+}
+
+/// Removes a chain entry and makes the runtime notice: it watches the folder above only.
+fn take_out(node: &Node, entry: &str) -> Result<()> {
+    let notice = "echo > /etc/cni/net.d/.notice; rm /etc/cni/net.d/.notice; sleep 2";
+    node.exec(&format!("rm {entry} && {{ {notice}; }}"), LIMIT)?
+        .ok()
+        .map(drop)
+}
+
+/// Kills the process that holds a pod's sandbox.
+fn kill_sandbox(lab: &Lab, pod: &Pod) -> Result<()> {
+    let find = format!(
+        "for p in /proc/[0-9]*; do grep -q {} $p/cgroup && grep -q '^/busybox' $p/cmdline && kill -9 ${{p#/proc/}} && echo killed; \
+         done 2>/dev/null; true",
+        pod.uid
+    );
+    let output = pod.machine(lab)?.exec(&find, LIMIT)?.ok()?;
+    ensure!(
+        output.stdout.trim() == "killed",
+        "the pause process of {}: {output}",
+        pod.name
+    );
+    Ok(())
+}
+
+fn wait_restarted(lab: &Lab, pod: &Pod) -> Result<()> {
+    eventually(&format!("{} runs again", pod.name), AGAIN, || {
+        let container = container(lab, pod)?;
+        let restarted = container["restartCount"].as_u64().is_some_and(|count| count > 0);
+        ensure!(
+            restarted && !container["state"]["running"].is_null(),
+            "its container: {container}"
+        );
+        Ok(())
+    })
+}
+
+fn container(lab: &Lab, pod: &Pod) -> Result<Value> {
+    let found = lab.get(&["pod", "-n", &pod.namespace, &pod.name])?;
+    let container = found["status"]["containerStatuses"].get(0).cloned();
+    container.with_context(|| format!("{} has no container status", pod.name))
+}
+
+/// UID of the pod's attachment.
+fn attachment(lab: &Lab, pod: &Pod) -> Result<String> {
+    let attachments = lab.list(&["networkattachments", "-n", &pod.namespace])?;
+    let its = attachments
+        .iter()
+        .find(|attachment| attachment["spec"]["podUID"] == pod.uid.as_str());
+    let its = its.with_context(|| format!("{} has no attachment", pod.name))?;
+    Ok(text(&its["metadata"]["uid"]))
+}

@@ -1,0 +1,195 @@
+//! What the tests share: the lab with Railhead in it, how everything was before, and the job that most of them use.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use railhead_e2e::{
+    cluster::{eventually, text},
+    evidence::{FunctionState, functions, nothing_left},
+    installation,
+    lab::{DEFAULT_NAME, Lab, Node, images::build_workspace_images, progress::step},
+};
+use serde_json::json;
+
+use crate::{
+    jobs,
+    pods::{Pod, pods},
+};
+
+/// Namespace of the job that most tests use.
+pub(crate) const TEAM_A: &str = "team-a";
+/// Namespace of others.
+pub(crate) const TEAM_B: &str = "team-b";
+/// That job, and its network.
+pub(crate) const STEADY: &str = "steady";
+/// How long everything may take to come back.
+pub(crate) const GIVEN_BACK: Duration = Duration::from_mins(2);
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The lab and its state before the tests.
+pub(crate) struct World {
+    pub(crate) lab: Lab,
+    /// The functions of every node as they were made.
+    pub(crate) recorded: Vec<BTreeMap<String, FunctionState>>,
+    /// Every node before Railhead was installed: see [`node_state`].
+    pub(crate) before: Vec<String>,
+}
+
+impl World {
+    /// A new lab with Railhead and its fabric, or the one that an earlier run kept.
+    pub(crate) fn set_up() -> Result<Self> {
+        let keep = std::env::var_os("RAILHEAD_KEEP").is_some();
+        let kept = if keep { Self::kept()? } else { None };
+        let (lab, before) = match kept {
+            Some(kept) => kept,
+            None => Self::fresh()?,
+        };
+        for namespace in [TEAM_A, TEAM_B] {
+            installation::namespace(&lab, namespace)?;
+        }
+        let mut world = Self {
+            lab,
+            recorded: Vec::new(),
+            before,
+        };
+        if keep {
+            // A test that failed in an earlier run may have left something.
+            world.clear(TEAM_A)?;
+            world.clear(TEAM_B)?;
+        }
+        world.recorded = world.lab.nodes().iter().map(functions).collect::<Result<_>>()?;
+        Ok(world)
+    }
+
+    fn fresh() -> Result<(Lab, Vec<String>)> {
+        build_workspace_images()?;
+        Lab::down(DEFAULT_NAME)?;
+        let lab = step("starting Kubernetes and two nodes", || Lab::up(DEFAULT_NAME, 2))?;
+        let before = lab.nodes().iter().map(node_state).collect::<Result<Vec<_>>>()?;
+        fs::write(lab.state().join(BEFORE), serde_json::to_vec(&before)?)?;
+        step("installing Railhead", || installation::install(&lab))?;
+        step("applying the fabric", || installation::apply_fabric(&lab))?;
+        Ok((lab, before))
+    }
+
+    /// The lab of an earlier run, if Railhead is in it.
+    fn kept() -> Result<Option<(Lab, Vec<String>)>> {
+        let Ok(lab) = Lab::attach() else {
+            return Ok(None);
+        };
+        let Ok(before) = fs::read(lab.state().join(BEFORE)) else {
+            return Ok(None);
+        };
+        let before = serde_json::from_slice(&before).context("the record of the nodes does not parse")?;
+        let installed = lab.kubectl(&["get", "fabric", installation::FABRIC_NAME])?.success();
+        Ok(installed.then_some((lab, before)))
+    }
+
+    /// The two pods of the job that most tests use, by index; makes it if it is not there.
+    pub(crate) fn steady(&self) -> Result<Vec<Pod>> {
+        self.apply(TEAM_A, &jobs::network(STEADY, 2))?;
+        self.apply(TEAM_A, &jobs::job(STEADY, 2))?;
+        pods(&self.lab, TEAM_A, STEADY, 2)
+    }
+
+    /// Applies an object.
+    pub(crate) fn apply(&self, namespace: &str, object: &serde_json::Value) -> Result<()> {
+        self.lab.apply(namespace, &object.to_string())
+    }
+
+    /// Deletes all jobs, pods and networks of a namespace and waits until they are gone.
+    pub(crate) fn clear(&self, namespace: &str) -> Result<()> {
+        let deleted = self
+            .lab
+            .kubectl(&["delete", "-n", namespace, "--all", "--timeout=120s", "jobs,pods,tnet"])?;
+        deleted.ok()?;
+        let kinds = "networkslices,networkattachments,resourceclaims";
+        eventually(&format!("{namespace} is empty"), GIVEN_BACK, || {
+            let left = self.lab.list(&[kinds, "-n", namespace])?;
+            let names: Vec<String> = left.iter().map(|object| text(&object["metadata"]["name"])).collect();
+            ensure!(left.is_empty(), "left: {names:?}");
+            Ok(())
+        })
+    }
+
+    /// Deletes everything that tests make, and waits until it has all come back.
+    pub(crate) fn clear_all(&self) -> Result<()> {
+        self.clear(TEAM_A)?;
+        self.clear(TEAM_B)?;
+        nothing_left(&self.lab, &self.recorded, GIVEN_BACK)
+    }
+
+    /// Does something while no agent runs; they are back afterwards, whatever came of it.
+    pub(crate) fn without_agents<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.park_agents(&json!("yes"))?;
+        let result = eventually("the agents are gone", GIVEN_BACK, || {
+            let pods = self.lab.list(&["pods", "-n", installation::NAMESPACE])?;
+            let agents = pods
+                .iter()
+                .filter(|pod| text(&pod["metadata"]["name"]).starts_with("railhead-agent"));
+            ensure!(agents.count() == 0, "some still run");
+            Ok(())
+        });
+        let result = result.and_then(|()| work());
+        self.park_agents(&json!(null))?;
+        let status = [
+            "rollout",
+            "status",
+            "-n",
+            installation::NAMESPACE,
+            "daemonset/railhead-agent",
+        ];
+        let back = self.lab.kubectl(&[&status[..], &["--timeout=120s"]].concat())?.ok();
+        let result = result?;
+        back?;
+        Ok(result)
+    }
+
+    fn park_agents(&self, value: &serde_json::Value) -> Result<()> {
+        let patch = json!({"spec": {"template": {"spec": {"nodeSelector": {"test.railhead.dev/parked": value}}}}});
+        let daemon_set = [
+            "patch",
+            "-n",
+            installation::NAMESPACE,
+            "daemonset/railhead-agent",
+            "--patch",
+        ];
+        let patched = self.lab.kubectl(&[&daemon_set[..], &[&patch.to_string()]].concat())?;
+        patched.ok().map(drop)
+    }
+}
+
+/// File of the record of the nodes in a lab's state folder.
+const BEFORE: &str = "nodes-before.json";
+
+/// All that an installation changes on a node: CNI folders, ports, and files of its own.
+pub(crate) fn node_state(node: &Node) -> Result<String> {
+    let command = "cd /sys/class/net; for port in eth1 eth2; do echo $port mtu $(cat $port/mtu) flags $(cat $port/flags) \
+                   functions $(cat $port/device/sriov_numvfs); done; find /etc/cni /opt/cni | sort; \
+                   find /run/railhead /var/lib/railhead /run/railhead-agent /var/run/cdi -type f 2>/dev/null; \
+                   find /var/lib/kubelet/plugins /var/lib/kubelet/plugins_registry -name '*railhead*' 2>/dev/null; true";
+    Ok(node.exec(command, LIMIT)?.ok()?.stdout)
+}
+
+/// What one wants to read after a failure.
+pub(crate) fn show_logs(lab: &Lab) {
+    for workload in ["deployment/railhead-operator", "daemonset/railhead-agent"] {
+        let logs = [
+            "logs",
+            "-n",
+            installation::NAMESPACE,
+            workload,
+            "--tail=60",
+            "--all-pods",
+            "--prefix",
+        ];
+        if let Ok(output) = lab.kubectl(&logs) {
+            eprintln!("--- end of the log of {workload}\n{}{}", output.stdout, output.stderr);
+        }
+    }
+    if let Ok(output) = lab.kubectl(&["get", "pods,tnet,natt,nodenet", "-A", "-o", "wide"]) {
+        eprintln!("{}", output.stdout);
+    }
+    lab.show_logs();
+}
