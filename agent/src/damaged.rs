@@ -24,7 +24,7 @@ const NODE_LOCK: Duration = Duration::from_secs(10);
 /// readable plan is the claim's. The index goes last: by it the rest is found again.
 pub async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
-    let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, agent.node));
+    let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
     let listed = api.list(&ours).await.map_err(|source| ReleaseError::List {
         node: agent.node.clone(),
         source: Box::new(source),
@@ -32,7 +32,7 @@ pub async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseE
     for attachment in listed {
         let spec = &attachment.spec;
         let path = agent.layout.plan(&spec.pod_uid);
-        if spec.claim_uid != claim_uid || !unreadable(&path) {
+        if spec.node_name != agent.node || spec.claim_uid != claim_uid || !unreadable(&path) {
             continue;
         }
         let pod = PodRef {

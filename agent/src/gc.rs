@@ -139,7 +139,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
         }
     }
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
-    let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, agent.node));
+    let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
     let listed = api.list(&ours).await.map_err(|source| CollectError::List {
         node: agent.node.clone(),
         source: Box::new(source),

@@ -57,6 +57,14 @@ pub fn slice_label(slice: &str) -> &str {
         .trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
 }
 
+/// Value of [`NODE_LABEL`] for a node: its name, or the start of one that is longer than a label value may be. Who selects by
+/// it compares `spec.nodeName` as well.
+pub fn node_label(node: &str) -> &str {
+    node.get(..63)
+        .unwrap_or(node)
+        .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
+}
+
 /// Name of the attachment that locks `index` of a slice.
 pub fn attachment(slice: &str, index: u32) -> String {
     format!("{slice}-{index}")
@@ -83,5 +91,7 @@ mod tests {
             "{label}"
         );
         assert_eq!(slice_label("llama-7f3a9c21"), "llama-7f3a9c21");
+        assert_eq!(node_label("gpu-044"), "gpu-044");
+        assert_eq!(node_label(&("n".repeat(62) + ".example")), "n".repeat(62));
     }
 }

@@ -123,9 +123,11 @@ async fn holders_now(client: &Client, slice: &NetworkSlice) -> Result<Vec<String
     Ok(holders(&attachments, &pods))
 }
 
+/// Whether a pod may hold rails: it has a sandbox, and so may run its init containers, and it has not ended.
 fn runs(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase == Some("Running")
+    let Some(status) = &pod.status else { return false };
+    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    !ended && (status.phase.as_deref() == Some("Running") || status.pod_ip.is_some())
 }
 
 fn status(
@@ -181,5 +183,20 @@ mod tests {
         let in_use = conditions::find(&status.conditions, "InUse").unwrap();
         assert_eq!(in_use.message, "2 pods still attached: llama-0, llama-1");
         assert!(!conditions::is_true(&status.conditions, "Releasable"));
+    }
+
+    #[test]
+    fn a_pod_in_its_init_containers_holds_the_slice_and_an_ended_one_does_not() {
+        let pod = |phase: &str, address: Option<&str>| Pod {
+            status: Some(k8s_openapi::api::core::v1::PodStatus {
+                phase: Some(phase.into()),
+                pod_ip: address.map(str::to_owned),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert!(runs(&pod("Pending", Some("10.244.1.7"))));
+        assert!(!runs(&pod("Pending", None)));
+        assert!(!runs(&pod("Succeeded", Some("10.244.1.7"))));
     }
 }

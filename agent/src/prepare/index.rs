@@ -217,7 +217,7 @@ fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> N
     let labels = [
         (names::NETWORK_LABEL, entitled.slice.spec.network.name.as_str()),
         (names::SLICE_LABEL, names::slice_label(slice)),
-        (names::NODE_LABEL, node),
+        (names::NODE_LABEL, names::node_label(node)),
     ];
     NetworkAttachment {
         metadata: ObjectMeta {
