@@ -13,6 +13,7 @@ use railhead_e2e::lab::{
     cache::Cache,
     prepare::prepare,
     progress::{say, step},
+    run,
 };
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ struct Count {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match run_tiers(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool> {
+fn run_tiers(arguments: &Arguments) -> Result<bool> {
     let all = [
         Tier::Dependencies,
         Tier::Unit,
@@ -115,7 +116,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 /// The cargo commands of a tier.
 fn commands(tier: Tier) -> Result<Vec<Command>> {
     let cargo = |arguments: &[&str]| {
-        let mut command = Command::new("cargo");
+        let mut command = run::cargo();
         command.args(["test", "--quiet", "--locked"]).args(arguments);
         command
     };
@@ -163,7 +164,7 @@ fn is_netns(target: &str) -> bool {
 
 /// Names of the integration tests of all crates but this one.
 fn test_targets() -> Result<BTreeSet<String>> {
-    let output = Command::new("cargo")
+    let output = run::cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()?;
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata printed no JSON")?;
@@ -215,7 +216,7 @@ fn dependencies() -> Result<()> {
         let program = root.join("bin").join(name);
         if !program.is_file() {
             step(&format!("building {name} {version}, once"), || {
-                let status = Command::new("cargo")
+                let status = run::cargo()
                     .args(["install", "--quiet", "--locked", name, "--version", version, "--root"])
                     .arg(&root)
                     .status()?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::oci::Image;
 use super::progress::{say, step};
-use super::run::{capture, describe};
+use super::run::{capture, cargo, describe};
 
 const LIMIT: Duration = Duration::from_mins(1);
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -70,7 +70,7 @@ pub fn build_workspace_images() -> Result<Vec<PathBuf>> {
         ("railhead-cni", "railhead"),
     ];
     step("building Railhead's programs", || {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = cargo();
         cargo.args(["build", "--release", "--target", TARGET]);
         for (package, binary) in programs {
             cargo.args(["--package", package, "--bin", binary]);

@@ -50,6 +50,22 @@ impl fmt::Display for Output {
     }
 }
 
+/// A cargo command as a person would start it at a prompt. What an outer cargo says of its own package is taken out: build
+/// scripts look at it, so that dependencies would be built anew whenever cargo is started in the other way.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|ours| text.starts_with(ours))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// The command line as a person would type it.
 pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::lab::run::cargo;
 
 use crate::cluster::{Cluster, Identity, SYSTEM, eventually};
 
@@ -19,8 +20,7 @@ pub(crate) struct Operator {
 
 /// Builds the operator, and says where the binary is.
 pub(crate) fn build() -> Result<PathBuf> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let status = Command::new(cargo)
+    let status = cargo()
         .args(["build", "--quiet", "--package", "railhead-operator"])
         .status()?;
     if !status.success() {

@@ -1,14 +1,13 @@
 //! The cost for pods that want nothing from us, by the CNI crate's own benchmark with the binary as it is shipped.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, bail};
+use railhead_e2e::lab::run::cargo;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What that benchmark prints, indented.
 pub(crate) fn measure() -> Result<String> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = cargo()
         .args(["bench", "--quiet", "--locked", "--target", TARGET])
         .args(["--package", "railhead-cni", "--bench", "unlabelled"])
         // Linked as for the images.
