@@ -115,6 +115,10 @@ impl Queues {
                 self.waiting_networks(world);
             }
             Change::Pod { pod, network } => {
+                // A pod that has ended holds its slice no more, even when its attachment went before it.
+                send_all(&self.slices, &world.slices, |slice| {
+                    slice.namespace().as_deref() == Some(&*pod.namespace) && slice.spec.network.name == network
+                });
                 self.network(&pod.namespace, network);
                 send_within(&self.pods, &pod);
             }
