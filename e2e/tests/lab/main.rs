@@ -59,6 +59,20 @@ fn tests() -> Vec<Test> {
     ]
 }
 
+/// Tests that were written and not yet seen to pass from a clean start: run them with `--ignored`. Each leaves this list with
+/// the run that proves it.
+const UNPROVEN: [&str; 9] = [
+    "tenants::a_claim_copied_from_another_namespace_gets_nothing",
+    "indices::a_pod_beyond_the_network_does_not_start_and_the_others_run",
+    "sandboxes::a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted",
+    "agents::pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back_when_they_return",
+    "sandboxes::a_sandbox_that_nobody_wired_runs_no_container",
+    "uninstall::helm_uninstall_is_refused_while_pods_are_attached",
+    "bandwidth::a_pod_that_would_oversell_a_port_waits_until_there_is_room",
+    "ends::a_network_deleted_under_its_pods_waits_for_them",
+    "uninstall::helm_uninstall_leaves_the_nodes_as_they_were",
+];
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -127,6 +141,7 @@ fn trials(world: Option<&'static World>) -> Vec<Trial> {
             let result = step(name, || test(world)).inspect_err(|error| say(format!("{name}: {error:#}")));
             result.map_err(|error| Failed::from(format!("{error:#}")))
         })
+        .with_ignored_flag(UNPROVEN.contains(&name))
     };
     tests().into_iter().map(trial).collect()
 }
