@@ -2,15 +2,18 @@
 //!
 //! Requests wait in a bounded queue. The worker takes all that wait, reads the ledger, plans, and writes once with the
 //! resourceVersion that it read. If somebody else wrote meanwhile it starts over, so two operators that both think they lead
-//! cannot give one block or VLAN away twice.
+//! cannot give one block or VLAN away twice. What a slice holds is in the ledger, or is entered again before anything new.
+
+mod lost;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, PostParams},
+    runtime::reflector::Store,
 };
-use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState, NetworkSlice, VlanRange};
+use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, NetworkSlice, VlanRange};
 use railhead_planner::{
     ledger::{self, Refusal, Request},
     slots::SlotSpace,
@@ -37,6 +40,8 @@ pub(crate) enum LedgerError {
     Contended { name: String },
     #[error("cannot list the slices of Fabric {name}, whose ledger has to be made from them")]
     ListSlices { name: String, source: Arc<kube::Error> },
+    #[error("cannot read NetworkSlice {name}, which the ledger of its fabric does not know")]
+    ReadSlice { name: String, source: Arc<kube::Error> },
     #[error("the reservation worker has ended")]
     Ended,
 }
@@ -110,12 +115,17 @@ impl Reservations {
     }
 }
 
-/// The queue and the worker behind it, to be spawned.
-pub(crate) fn start(client: Client, metrics: Arc<Metrics>) -> (Reservations, impl Future<Output = ()>) {
+/// The queue and the worker behind it, to be spawned. `known_slices` are those that the watch has told of.
+pub(crate) fn start(
+    client: Client,
+    known_slices: Store<NetworkSlice>,
+    metrics: Arc<Metrics>,
+) -> (Reservations, impl Future<Output = ()>) {
     let (queue, mut commands) = mpsc::channel(BATCH);
     let worker = Worker {
         ledgers: Api::all(client.clone()),
-        slices: Api::all(client),
+        client,
+        known_slices,
         metrics,
     };
     let work = async move {
@@ -128,8 +138,9 @@ pub(crate) fn start(client: Client, metrics: Arc<Metrics>) -> (Reservations, imp
 }
 
 struct Worker {
+    client: Client,
     ledgers: Api<FabricLedger>,
-    slices: Api<NetworkSlice>,
+    known_slices: Store<NetworkSlice>,
     metrics: Arc<Metrics>,
 }
 
@@ -176,16 +187,20 @@ impl Worker {
         fabric: &str,
         reserves: &[Reserve],
     ) -> Result<Vec<Result<LedgerEntry, Refusal>>, LedgerError> {
-        let requests: Vec<Request> = reserves.iter().map(|r| r.request.clone()).collect();
+        let asked: Vec<Request> = reserves.iter().map(|r| r.request.clone()).collect();
         // The last one to ask knows the fabric best.
         let Some(newest) = reserves.last() else {
             return Ok(Vec::new());
         };
         for attempt in 0..ATTEMPTS {
             let mut ledger = self.read_or_create(fabric).await?;
+            let mut requests = asked.clone();
+            requests.extend(self.lost(fabric, &ledger.spec).await?);
             let outcome = ledger::reserve(&ledger.spec, &newest.space, newest.vlans, &requests);
+            let mut results = outcome.results;
+            results.truncate(asked.len());
             if !outcome.changed {
-                return Ok(outcome.results);
+                return Ok(results);
             }
             ledger.spec = outcome.ledger;
             if self.replace(&ledger, attempt).await? {
@@ -195,7 +210,7 @@ impl Worker {
                     sequence = ledger.spec.sequence,
                     "reserved"
                 );
-                return Ok(outcome.results);
+                return Ok(results);
             }
         }
         Err(LedgerError::Contended {
@@ -275,15 +290,15 @@ impl Worker {
             if let Some(ledger) = self.read(fabric).await? {
                 return Ok(ledger);
             }
-            let slices = self
-                .slices
+            let slices: Api<NetworkSlice> = Api::all(self.client.clone());
+            let slices = slices
                 .list(&ListParams::default())
                 .await
                 .map_err(|source| LedgerError::ListSlices {
                     name: fabric.to_owned(),
                     source: Arc::new(source),
                 })?;
-            let spec = from_slices(fabric, &slices.items);
+            let spec = lost::from_slices(fabric, &slices.items);
             if !spec.entries.is_empty() {
                 warn!(
                     fabric,
@@ -309,47 +324,5 @@ impl Worker {
         Err(LedgerError::Contended {
             name: fabric.to_owned(),
         })
-    }
-}
-
-/// A new ledger. Slices of the fabric that are there already (somebody deleted the ledger) keep what they have.
-fn from_slices(fabric: &str, slices: &[NetworkSlice]) -> FabricLedgerSpec {
-    let mut ledger = ledger::empty();
-    for slice in slices.iter().filter(|s| s.spec.fabric.name == fabric) {
-        let spec = &slice.spec;
-        ledger.sequence = ledger.sequence.max(spec.ledger_sequence);
-        ledger.entries.push(LedgerEntry {
-            base: spec.base,
-            size: spec.capacity,
-            vlan: spec.rails.first().map_or(0, |rail| rail.vlan),
-            owner: LedgerOwner {
-                namespace: slice.namespace().unwrap_or_default(),
-                name: spec.network.name.clone(),
-                uid: spec.network.uid.clone(),
-            },
-            sequence: spec.ledger_sequence,
-            state: LedgerState::Held,
-        });
-    }
-    ledger.entries.sort_by_key(|entry| entry.base);
-    ledger
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::fixtures;
-
-    #[test]
-    fn a_lost_ledger_is_made_again_from_the_slices_of_its_fabric() {
-        let slice = fixtures::slice(2);
-        let mut other = slice.clone();
-        other.spec.fabric.name = "storage".into();
-        let ledger = from_slices("backend", &[other, slice.clone()]);
-        assert_eq!(ledger.entries.len(), 1);
-        assert_eq!(ledger.entries[0].base, slice.spec.base);
-        assert_eq!(ledger.entries[0].vlan, slice.spec.rails[0].vlan);
-        assert_eq!(ledger.entries[0].owner.uid, slice.spec.network.uid);
-        assert_eq!(ledger.sequence, slice.spec.ledger_sequence);
     }
 }

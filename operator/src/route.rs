@@ -1,5 +1,7 @@
 //! Which controllers look again when something has changed.
 
+use std::collections::HashSet;
+
 use futures::{
     StreamExt as _,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
@@ -113,6 +115,7 @@ impl Queues {
                 send(&self.fabrics, &fabric);
                 // Somebody's release is somebody else's room.
                 self.waiting_networks(world);
+                self.networks_without_entry(world, &fabric);
             }
             Change::Pod { pod, network } => {
                 // A pod that has ended holds its slice no more, even when its attachment went before it.
@@ -140,6 +143,23 @@ impl Queues {
         send_all(&self.networks, &world.networks, |network| {
             let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
             !conditions::is_true(conditions, "Reserved")
+        });
+    }
+
+    /// Networks that are reserved as far as they know, and whose entry somebody took out of the ledger.
+    fn networks_without_entry(&self, world: &World, fabric: &str) {
+        let ledger = world.ledgers.get(&ObjectRef::new(fabric));
+        let entered: HashSet<&str> = ledger
+            .iter()
+            .flat_map(|ledger| &ledger.spec.entries)
+            .map(|entry| entry.owner.uid.as_str())
+            .collect();
+        send_all(&self.networks, &world.networks, |network| {
+            network
+                .status
+                .as_ref()
+                .is_some_and(|status| status.slice_name.is_some() && status.fabric_name.as_deref() == Some(fabric))
+                && !entered.contains(network.metadata.uid.as_deref().unwrap_or_default())
         });
     }
 

@@ -106,7 +106,7 @@ async fn reconcile_all(
     changes: UnboundedReceiver<Change>,
 ) {
     let announcer = Arc::new(Announcer::new(client.clone(), identity.to_owned()));
-    let (reservations, ledger_worker) = reservations::start(client.clone(), Arc::clone(metrics));
+    let (reservations, ledger_worker) = reservations::start(client.clone(), world.slices.clone(), Arc::clone(metrics));
     let (queues, inboxes) = route::queues();
     let fabrics = controller::run(
         "Fabric",

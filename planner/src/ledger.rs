@@ -3,7 +3,7 @@
 //! Best fit among the free aligned blocks keeps large blocks whole. The first and the last address of a pool are used only
 //! when nothing else fits, because the kernel makes the last one of a wide prefix a broadcast (the pod then gets a /32).
 
-use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState, VlanRange};
+use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState, NetworkSlice, VlanRange};
 use thiserror::Error;
 
 use crate::slots::{Interval, SlotSpace};
@@ -18,6 +18,20 @@ pub struct Request {
     pub owner: LedgerOwner,
     /// How many pods it has.
     pub pods: u32,
+    /// What its slice says that it holds. That is entered as it is; another block is never planned beside it.
+    pub held: Option<LedgerEntry>,
+}
+
+impl Request {
+    /// What the network of a slice asks for where the ledger does not know it.
+    pub fn of_slice(slice: &NetworkSlice) -> Self {
+        let entry = entry_of(slice);
+        Self {
+            owner: entry.owner.clone(),
+            pods: slice.spec.pods,
+            held: Some(entry),
+        }
+    }
 }
 
 /// Why a network got nothing. The text is the condition's message.
@@ -48,6 +62,28 @@ pub enum Refusal {
         /// Last.
         max: u16,
     },
+    /// The network has a slice, but the ledger does not know it and has given its addresses or its VLAN to another.
+    #[error(
+        "the slice of {owner} has slots {base} to {last} and VLAN {vlan}, and the ledger gives slots {other_base} to {other_last} and VLAN {other_vlan} to {other}: delete the pods of one of the two networks, then that network, and apply it anew"
+    )]
+    LedgerMismatch {
+        /// The network, as `namespace/name`.
+        owner: String,
+        /// First slot of its slice.
+        base: u32,
+        /// Last slot of its slice.
+        last: u32,
+        /// VLAN of its slice.
+        vlan: u16,
+        /// The other network.
+        other: String,
+        /// First slot that the ledger gives to the other.
+        other_base: u32,
+        /// Last slot that the ledger gives to the other.
+        other_last: u32,
+        /// VLAN that the ledger gives to the other.
+        other_vlan: u16,
+    },
 }
 
 impl Refusal {
@@ -56,6 +92,7 @@ impl Refusal {
         match self {
             Self::PoolExhausted { .. } => "PoolExhausted",
             Self::VlanExhausted { .. } => "VlanExhausted",
+            Self::LedgerMismatch { .. } => "LedgerMismatch",
         }
     }
 }
@@ -91,15 +128,44 @@ pub fn empty() -> FabricLedgerSpec {
     }
 }
 
+/// The entry that belongs to a slice.
+pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
+    let spec = &slice.spec;
+    LedgerEntry {
+        base: spec.base,
+        size: spec.capacity,
+        vlan: spec.rails.first().map_or(0, |rail| rail.vlan),
+        owner: LedgerOwner {
+            namespace: slice.metadata.namespace.clone().unwrap_or_default(),
+            name: spec.network.name.clone(),
+            uid: spec.network.uid.clone(),
+        },
+        sequence: spec.ledger_sequence,
+        state: LedgerState::Held,
+    }
+}
+
 /// Reserves for all `requests` that fit. An owner that already holds an entry gets that one, so asking twice is harmless.
+/// What slices hold is entered first, so that nothing new is planned on top of it.
 pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, requests: &[Request]) -> Outcome {
     let mut next = ledger.clone();
     next.version = LEDGER_VERSION;
-    let results = requests
+    let entered: Vec<_> = requests
         .iter()
         .map(|request| {
-            if let Some(entry) = next.entries.iter().find(|entry| entry.owner.uid == request.owner.uid) {
-                return Ok(entry.clone());
+            let held = request.held.as_ref()?;
+            Some(entry_for(&next, &request.owner).map_or_else(|| enter_again(&mut next, held), Ok))
+        })
+        .collect();
+    let results = requests
+        .iter()
+        .zip(entered)
+        .map(|(request, entered)| {
+            if let Some(entered) = entered {
+                return entered;
+            }
+            if let Some(entry) = entry_for(&next, &request.owner) {
+                return Ok(entry);
             }
             let (base, size) = find_block(&next, space, request.pods)?;
             let vlan = find_vlan(&next, vlans)?;
@@ -112,8 +178,7 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
                 sequence: next.sequence,
                 state: LedgerState::Held,
             };
-            let place = next.entries.partition_point(|other| other.base < base);
-            next.entries.insert(place, entry.clone());
+            insert(&mut next, entry.clone());
             Ok(entry)
         })
         .collect();
@@ -122,6 +187,44 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
         ledger: next,
         results,
     }
+}
+
+fn entry_for(ledger: &FabricLedgerSpec, owner: &LedgerOwner) -> Option<LedgerEntry> {
+    ledger
+        .entries
+        .iter()
+        .find(|entry| entry.owner.uid == owner.uid)
+        .cloned()
+}
+
+fn insert(ledger: &mut FabricLedgerSpec, entry: LedgerEntry) {
+    let place = ledger.entries.partition_point(|other| other.base < entry.base);
+    ledger.entries.insert(place, entry);
+}
+
+/// Enters what a slice holds, unless somebody else has any of it.
+fn enter_again(ledger: &mut FabricLedgerSpec, held: &LedgerEntry) -> Result<LedgerEntry, Refusal> {
+    let slots = |entry: &LedgerEntry| Interval::of(entry.base, entry.size);
+    let name = |owner: &LedgerOwner| format!("{}/{}", owner.namespace, owner.name);
+    let other = ledger
+        .entries
+        .iter()
+        .find(|other| other.vlan == held.vlan || slots(other).meets(slots(held)));
+    if let Some(other) = other {
+        return Err(Refusal::LedgerMismatch {
+            owner: name(&held.owner),
+            base: held.base,
+            last: slots(held).end.saturating_sub(1),
+            vlan: held.vlan,
+            other: name(&other.owner),
+            other_base: other.base,
+            other_last: slots(other).end.saturating_sub(1),
+            other_vlan: other.vlan,
+        });
+    }
+    ledger.sequence = ledger.sequence.max(held.sequence) + 1;
+    insert(ledger, held.clone());
+    Ok(held.clone())
 }
 
 /// The ledger without what `owner_uid` holds; `None` if it holds nothing.
@@ -262,155 +365,4 @@ fn split(mut start: u32, end: u32, blocks: &mut Vec<Interval>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::slots::tests::rail;
-
-    const VLANS: VlanRange = VlanRange { min: 1000, max: 1003 };
-
-    fn request(uid: &str, pods: u32) -> Request {
-        Request {
-            owner: LedgerOwner {
-                namespace: "team".into(),
-                name: uid.into(),
-                uid: uid.into(),
-            },
-            pods,
-        }
-    }
-
-    fn space(cidr: &str) -> SlotSpace {
-        SlotSpace::new(&[rail(0, &[cidr])]).unwrap()
-    }
-
-    #[test]
-    fn asking_twice_gives_the_same_block_and_does_not_change_the_ledger() {
-        let space = space("10.0.0.0/24");
-        let first = reserve(&empty(), &space, VLANS, &[request("a", 5)]);
-        let second = reserve(&first.ledger, &space, VLANS, &[request("a", 5)]);
-        assert_eq!(first.results, second.results);
-        assert!(first.changed && !second.changed);
-    }
-
-    #[test]
-    fn exactly_as_many_pods_as_addresses_fit() {
-        let space = space("10.0.0.0/24");
-        let outcome = reserve(&empty(), &space, VLANS, &[request("a", 256)]);
-        assert_eq!(outcome.results[0].as_ref().map(|e| (e.base, e.size)), Ok((0, 256)));
-        let refused = reserve(&outcome.ledger, &space, VLANS, &[request("b", 1)]);
-        assert_eq!(
-            refused.results[0],
-            Err(Refusal::PoolExhausted {
-                pods: 1,
-                needed: 1,
-                largest: 0
-            })
-        );
-    }
-
-    #[test]
-    fn the_first_and_last_address_of_a_pool_are_used_last() {
-        let space = space("10.0.0.0/28");
-        let outcome = reserve(&empty(), &space, VLANS, &[request("a", 2)]);
-        assert_eq!(outcome.results[0].as_ref().map(|e| e.base), Ok(2));
-    }
-
-    #[test]
-    fn gateways_and_excluded_prefixes_are_never_given_away() {
-        let mut rails = [rail(0, &["10.0.0.0/28"]), rail(1, &["10.1.0.0/28"])];
-        rails[1].pools[0].gateway = Some("10.1.0.9".into());
-        rails[0].pools[0].exclude = vec!["10.0.0.0/29".into()];
-        let space = SlotSpace::new(&rails).unwrap();
-        let outcome = reserve(&empty(), &space, VLANS, &[request("a", 4), request("b", 4)]);
-        assert_eq!(outcome.results[0].as_ref().map(|e| e.base), Ok(12));
-        assert_eq!(
-            outcome.results[1],
-            Err(Refusal::PoolExhausted {
-                pods: 4,
-                needed: 4,
-                largest: 2
-            })
-        );
-    }
-
-    #[test]
-    fn a_network_without_a_vlan_gets_no_addresses_either() {
-        let space = space("10.0.0.0/24");
-        let requests: Vec<Request> = (0..5).map(|i| request(&format!("n{i}"), 2)).collect();
-        let outcome = reserve(&empty(), &space, VLANS, &requests);
-        assert_eq!(
-            outcome.results[4],
-            Err(Refusal::VlanExhausted {
-                total: 4,
-                min: 1000,
-                max: 1003
-            })
-        );
-        assert_eq!(outcome.ledger.entries.len(), 4);
-    }
-
-    #[test]
-    fn more_pods_than_any_pool_has_is_refused_with_numbers() {
-        let outcome = reserve(&empty(), &space("10.0.0.0/24"), VLANS, &[request("a", 65536)]);
-        let text = outcome.results[0].as_ref().unwrap_err().to_string();
-        assert!(
-            text.contains("65536 addresses") && text.contains("largest free one has 256"),
-            "{text}"
-        );
-    }
-
-    proptest! {
-        /// Promise 1 and 2 at the ledger: whatever comes and goes, no slot and no VLAN is held twice, blocks are aligned
-        /// and lie in one pool, and excluded slots reach no pod.
-        #[test]
-        fn no_slot_and_no_vlan_is_held_twice(steps in prop::collection::vec((0u32..40, 1u32..70, any::<bool>()), 1..60)) {
-            let mut rails = [rail(0, &["10.0.0.0/24", "10.2.0.0/23"]), rail(1, &["10.1.0.0/24", "10.4.0.0/23"])];
-            rails[0].pools[0].gateway = Some("10.0.0.77".into());
-            let space = SlotSpace::new(&rails).unwrap();
-            let mut ledger = empty();
-            let mut pods = std::collections::BTreeMap::new();
-            for (id, count, keep) in steps {
-                let uid = format!("n{id}");
-                if keep {
-                    let outcome = reserve(&ledger, &space, VlanRange { min: 1, max: 30 }, &[request(&uid, count)]);
-                    prop_assert_eq!(outcome.changed, outcome.ledger != ledger);
-                    if outcome.changed { pods.insert(uid, count); }
-                    ledger = outcome.ledger;
-                } else if let Some(next) = release(&ledger, &uid) {
-                    pods.remove(&uid);
-                    ledger = next;
-                }
-                for (place, entry) in ledger.entries.iter().enumerate() {
-                    prop_assert!(entry.size.is_power_of_two() && entry.base % entry.size == 0);
-                    prop_assert!(space.prefix(0, entry.base, entry.size).is_some());
-                    prop_assert!(space.prefix(1, entry.base, entry.size).is_some());
-                    let used = Interval::of(entry.base, pods[&entry.owner.uid]);
-                    prop_assert!(pods[&entry.owner.uid] <= entry.size);
-                    prop_assert!(!used.meets(Interval::of(77, 1)), "the gateway's slot");
-                    for other in &ledger.entries[place + 1..] {
-                        prop_assert!(!Interval::of(entry.base, entry.size).meets(Interval::of(other.base, other.size)));
-                        prop_assert_ne!(entry.vlan, other.vlan);
-                        prop_assert_ne!(&entry.owner.uid, &other.owner.uid);
-                    }
-                }
-            }
-        }
-
-        /// What was reserved and released leaves room for everything that fitted before.
-        #[test]
-        fn releasing_gives_everything_back(sizes in prop::collection::vec(1u32..64, 1..8)) {
-            let space = space("10.0.0.0/23");
-            let vlans = VlanRange { min: 1, max: 4094 };
-            let mut ledger = empty();
-            for (id, pods) in sizes.iter().enumerate() {
-                ledger = reserve(&ledger, &space, vlans, &[request(&format!("n{id}"), *pods)]).ledger;
-            }
-            for id in 0..sizes.len() {
-                if let Some(next) = release(&ledger, &format!("n{id}")) { ledger = next; }
-            }
-            prop_assert!(reserve(&ledger, &space, vlans, &[request("all", 512)]).results[0].is_ok());
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ mod chart;
 mod cluster;
 mod fabrics;
 mod guards;
+mod ledger;
 mod networks;
 mod operator;
 mod operators;
@@ -181,6 +182,10 @@ fn shared() -> Vec<Test> {
             an_index_beyond_the_network_is_told,
             deleting_a_network_gives_everything_back,
             deleting_a_network_under_pods_waits_and_says_so,
+        ],
+        ledger: [
+            an_entry_that_was_taken_out_comes_back_and_its_block_is_not_given_away,
+            a_slice_whose_block_the_ledger_gives_to_another_is_told_both_names,
         ],
         scheduling: [
             a_pod_gets_one_port_per_rail_with_its_guarantee,

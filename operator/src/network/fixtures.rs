@@ -56,7 +56,12 @@ pub(crate) fn slice(pods: u32) -> NetworkSlice {
         name: "llama".into(),
         uid: UID.into(),
     };
-    let outcome = reserve(&empty(), &space, fabric().spec.vlan.range, &[Request { owner, pods }]);
+    let request = Request {
+        owner,
+        pods,
+        held: None,
+    };
+    let outcome = reserve(&empty(), &space, fabric().spec.vlan.range, &[request]);
     let entry = outcome.results[0].clone().unwrap();
     slice_of(&network, &resolved(&network), &space, &entry).unwrap()
 }

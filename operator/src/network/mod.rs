@@ -5,6 +5,7 @@ mod delete;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod news;
+mod reserve;
 mod settled;
 mod template;
 mod wording;
@@ -12,13 +13,12 @@ mod wording;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client, ResourceExt as _, api::PostParams, runtime::controller::Action};
+use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
 use railhead_crds::{
-    LedgerEntry, LedgerOwner, NetworkSlice, TrainingNetwork,
+    NetworkSlice, TrainingNetwork,
     names::{self, NETWORK_FINALIZER},
 };
 use railhead_planner::{
-    ledger::Request,
     network::{self as plan, Resolved},
     slots::SlotSpace,
 };
@@ -205,7 +205,7 @@ impl Subject<'_> {
                 ));
             }
         };
-        let entry = match self.reserve(resolved, &space).await? {
+        let entry = match self.reserve(resolved, &space, slice.as_deref()).await? {
             Ok(entry) => entry,
             Err(refused) => return Ok(refused),
         };
@@ -234,85 +234,6 @@ impl Subject<'_> {
         } else {
             Outcome::Held(slice)
         })
-    }
-
-    async fn reserve(
-        &self,
-        resolved: &Resolved,
-        space: &Arc<SlotSpace>,
-    ) -> Result<Result<LedgerEntry, Outcome>, NetworkError> {
-        let fabric = resolved.fabric.name_any();
-        if let Some(entry) = self.known_entry(&fabric) {
-            return Ok(Ok(entry));
-        }
-        let request = Request {
-            owner: LedgerOwner {
-                namespace: self.namespace.clone(),
-                name: self.name.clone(),
-                uid: self.uid.clone(),
-            },
-            pods: self.network.spec.pods,
-        };
-        let vlans = resolved.fabric.spec.vlan.range;
-        let answer = self
-            .context
-            .reservations
-            .reserve(&fabric, Arc::clone(space), vlans, request)
-            .await
-            .map_err(|source| NetworkError::Ledger {
-                name: self.name.clone(),
-                source,
-            })?;
-        Ok(answer.map_err(|refusal| Outcome::Refused {
-            reason: refusal.reason(),
-            message: format!("Fabric {fabric}: {refusal}"),
-        }))
-    }
-
-    fn known_entry(&self, fabric: &str) -> Option<LedgerEntry> {
-        let ledgers = &self.context.world.ledgers;
-        let ledger = ledgers.get(&kube::runtime::reflector::ObjectRef::new(fabric))?;
-        ledger
-            .spec
-            .entries
-            .iter()
-            .find(|entry| entry.owner.uid == self.uid)
-            .cloned()
-    }
-
-    async fn create_slice(
-        &self,
-        resolved: &Resolved,
-        space: &SlotSpace,
-        entry: &LedgerEntry,
-    ) -> Result<Outcome, NetworkError> {
-        let slice = match plan::slice(self.network, resolved, space, entry) {
-            Ok(slice) => slice,
-            Err(outside) => {
-                return Ok(Outcome::Refused {
-                    reason: "FabricInvalid",
-                    message: format!("Fabric {}: {outside}", resolved.fabric.name_any()),
-                });
-            }
-        };
-        let name = slice.name_any();
-        let api: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
-        let parameters = PostParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let created = match api.create(&parameters, &slice).await {
-            // Made a moment ago; the watch has not told us yet.
-            Err(error) if write::already_exists(&error) => api.get(&name).await,
-            result => result,
-        };
-        match created {
-            Ok(slice) => Ok(Outcome::Held(Arc::new(slice))),
-            Err(source) => Err(NetworkError::WriteSlice {
-                name,
-                source: Box::new(source),
-            }),
-        }
     }
 
     async fn report(&self, resolved: Option<&Resolved>, outcome: &Outcome) -> Result<(), NetworkError> {

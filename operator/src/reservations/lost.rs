@@ -1,0 +1,87 @@
+//! What slices hold and the ledger does not know: somebody deleted the ledger, restored an old one or took an entry out.
+
+use std::{collections::HashSet, sync::Arc};
+
+use kube::{Api, ResourceExt as _};
+use railhead_crds::{FabricLedgerSpec, NetworkSlice};
+use railhead_planner::ledger::{self, Request};
+use tracing::warn;
+
+use super::{LedgerError, Worker};
+
+impl Worker {
+    /// Requests by which the slices of a fabric get back the entries that `ledger` has lost. The ledger must have been read
+    /// before this, from the API server: an entry comes before its slice and goes after it, so a slice that still exists
+    /// now and has no entry there has lost it.
+    pub(super) async fn lost(&self, fabric: &str, ledger: &FabricLedgerSpec) -> Result<Vec<Request>, LedgerError> {
+        let mut requests = Vec::new();
+        for known in unknown_to(ledger, fabric, &self.known_slices.state()) {
+            let name = known.name_any();
+            let slices: Api<NetworkSlice> =
+                Api::namespaced(self.client.clone(), &known.namespace().unwrap_or_default());
+            let found = slices.get_opt(&name).await.map_err(|source| LedgerError::ReadSlice {
+                name: name.clone(),
+                source: Arc::new(source),
+            })?;
+            if let Some(slice) = found.filter(|slice| slice.uid() == known.uid()) {
+                warn!(
+                    fabric,
+                    slice = name,
+                    "the ledger has no entry for this slice any more; it is entered again"
+                );
+                requests.push(Request::of_slice(&slice));
+            }
+        }
+        Ok(requests)
+    }
+}
+
+fn unknown_to(ledger: &FabricLedgerSpec, fabric: &str, slices: &[Arc<NetworkSlice>]) -> Vec<Arc<NetworkSlice>> {
+    let entered: HashSet<&str> = ledger.entries.iter().map(|entry| entry.owner.uid.as_str()).collect();
+    slices
+        .iter()
+        .filter(|slice| slice.spec.fabric.name == fabric && !entered.contains(slice.spec.network.uid.as_str()))
+        .cloned()
+        .collect()
+}
+
+/// A new ledger. Slices of the fabric that are there already keep what they have.
+pub(super) fn from_slices(fabric: &str, slices: &[NetworkSlice]) -> FabricLedgerSpec {
+    let mut ledger = ledger::empty();
+    for slice in slices.iter().filter(|s| s.spec.fabric.name == fabric) {
+        let entry = ledger::entry_of(slice);
+        ledger.sequence = ledger.sequence.max(entry.sequence);
+        ledger.entries.push(entry);
+    }
+    ledger.entries.sort_by_key(|entry| entry.base);
+    ledger
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fixtures;
+
+    #[test]
+    fn a_lost_ledger_is_made_again_from_the_slices_of_its_fabric() {
+        let slice = fixtures::slice(2);
+        let mut other = slice.clone();
+        other.spec.fabric.name = "storage".into();
+        let ledger = from_slices("backend", &[other, slice.clone()]);
+        assert_eq!(ledger.entries.len(), 1);
+        assert_eq!(ledger.entries[0].base, slice.spec.base);
+        assert_eq!(ledger.entries[0].vlan, slice.spec.rails[0].vlan);
+        assert_eq!(ledger.entries[0].owner.uid, slice.spec.network.uid);
+        assert_eq!(ledger.sequence, slice.spec.ledger_sequence);
+    }
+
+    #[test]
+    fn only_slices_of_the_fabric_without_an_entry_are_entered_again() {
+        let slice = Arc::new(fixtures::slice(2));
+        let whole = from_slices("backend", &[(*slice).clone()]);
+        let slices = [slice];
+        assert!(unknown_to(&whole, "backend", &slices).is_empty());
+        assert_eq!(unknown_to(&ledger::empty(), "backend", &slices).len(), 1);
+        assert!(unknown_to(&ledger::empty(), "storage", &slices).is_empty());
+    }
+}

@@ -1,0 +1,128 @@
+use railhead_crds::{FabricSpec, NetworkRails, TrainingNetworkSpec};
+use serde_json::json;
+
+use super::*;
+use crate::ledger::{Request, empty, reserve};
+
+pub(crate) fn fabric() -> Fabric {
+    let spec: FabricSpec = serde_json::from_value(json!({
+        "default": true,
+        "vlan": {"range": {"min": 1000, "max": 1999}},
+        "softRoCE": "WhereMissing",
+        "rails": [
+            {"id": 1, "name": "rail1", "ports": [{"netdev": "eth2"}], "pools": [{"cidr": "10.1.0.0/16"}]},
+            {"id": 0, "name": "rail0", "ports": [{"netdev": "eth1"}], "pools": [{"cidr": "10.0.0.0/16"}]},
+        ],
+    }))
+    .unwrap();
+    let mut fabric = Fabric::new("backend", spec);
+    fabric.metadata.uid = Some("f-1".into());
+    fabric
+}
+
+pub(crate) fn class() -> QosClass {
+    QosClass::new(
+        "production",
+        serde_json::from_value(json!({
+            "default": true, "dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "200M", "maximum": "400M"},
+        }))
+        .unwrap(),
+    )
+}
+
+pub(crate) fn network(spec: serde_json::Value) -> TrainingNetwork {
+    let spec: TrainingNetworkSpec = serde_json::from_value(spec).unwrap();
+    let mut network = TrainingNetwork::new("llama", spec);
+    network.metadata.namespace = Some("team-a".into());
+    network.metadata.uid = Some("7f3a9c21-0000-4000-8000-000000000000".into());
+    network
+}
+
+pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
+    let resolved = resolve(network, &[fabric()], &[class()], &[]).unwrap();
+    let space = SlotSpace::new(&resolved.fabric.spec.rails).unwrap();
+    let owner = railhead_crds::LedgerOwner {
+        namespace: "team-a".into(),
+        name: "llama".into(),
+        uid: network.metadata.uid.clone().unwrap(),
+    };
+    let request = Request {
+        owner,
+        pods: network.spec.pods,
+        held: None,
+    };
+    let entry = reserve(&empty(), &space, fabric().spec.vlan.range, &[request])
+        .results
+        .remove(0)
+        .unwrap();
+    let slice = slice(network, &resolved, &space, &entry).unwrap();
+    (resolved, slice)
+}
+
+#[test]
+fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
+    let (resolved, slice) = reserved(&network(json!({"pods": 2})));
+    assert_eq!(resolved.rails.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(slice.metadata.name.as_deref(), Some("llama-7f3a9c21"));
+    assert_eq!(slice.spec.rails[1].prefix, "10.1.0.2/31");
+    assert_eq!(slice.spec.rails[0].vlan, slice.spec.rails[1].vlan);
+    assert_eq!(slice.spec.qos.maximum, Some(Bandwidth::from_mbps(400)));
+}
+
+#[test]
+fn a_guarantee_above_the_classs_maximum_lifts_the_maximum() {
+    let (resolved, _) = reserved(&network(json!({"pods": 2, "bandwidthPerRail": "900M"})));
+    assert_eq!(resolved.maximum, Some(Bandwidth::from_mbps(900)));
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_there_is() {
+    let ask = |spec| resolve(&network(spec), &[fabric()], &[class()], &[]).unwrap_err();
+    let missing = ask(json!({"pods": 2, "fabricName": "backbone"}));
+    assert_eq!(missing.reason(), "FabricNotFound");
+    assert!(
+        missing
+            .to_string()
+            .contains("\"backbone\" does not exist (there is backend)"),
+        "{missing}"
+    );
+    assert_eq!(
+        ask(json!({"pods": 2, "qosClassName": "gold"})).reason(),
+        "ClassNotFound"
+    );
+    assert_eq!(ask(json!({"pods": 2, "rails": {"count": 3}})).reason(), "RailNotFound");
+    let mut named = network(json!({"pods": 2}));
+    named.spec.rails = Some(NetworkRails {
+        count: None,
+        names: Some(vec!["rail7".into()]),
+    });
+    assert_eq!(
+        resolve(&named, &[fabric()], &[class()], &[]).unwrap_err().reason(),
+        "RailNotFound"
+    );
+}
+
+#[test]
+fn more_bandwidth_than_the_fastest_port_is_refused_with_both_numbers() {
+    let node: NodeNetwork = serde_json::from_value(json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "NodeNetwork", "metadata": {"name": "node1"},
+        "spec": {"fabricName": "backend", "vfManagement": "Managed", "mtu": 9000, "rails": []},
+        "status": {"ports": [{"rail": 0, "pciAddress": "0000:01:00.0", "netdev": "eth1", "driver": "igb", "speed": "1G",
+            "vfs": {"used": 0, "total": 4}, "state": "Healthy"}]},
+    }))
+    .unwrap();
+    let refused = resolve(
+        &network(json!({"pods": 2, "bandwidthPerRail": "2G"})),
+        &[fabric()],
+        &[class()],
+        &[node],
+    )
+    .unwrap_err();
+    assert_eq!(refused.reason(), "BandwidthUnavailable");
+    assert!(
+        refused
+            .to_string()
+            .contains("2G per pod is more than any port of rail0 has (fastest 1G)"),
+        "{refused}"
+    );
+}
