@@ -174,6 +174,7 @@ fn shared() -> Vec<Test> {
             a_network_larger_than_the_pool_is_told_the_numbers,
             no_vlan_is_left,
             more_bandwidth_than_any_port_has_is_refused,
+            a_refused_network_gives_no_claims_until_there_is_room,
             an_unknown_fabric_is_named,
             an_unknown_class_is_named,
             a_rail_that_the_fabric_lacks_is_named,

@@ -140,6 +140,66 @@ pub(crate) fn a_network_larger_than_the_pool_is_told_the_numbers(world: &World) 
     contains(&message, &["300", "256"])
 }
 
+/// Pods of a network that gets nothing must not hold ports that admitted jobs could use.
+pub(crate) fn a_refused_network_gives_no_claims_until_there_is_room(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let name = "no-room";
+    let namespace = cluster.namespace(name)?;
+    let mut fabric = samples::fabric(name);
+    for rail in 0..2 {
+        fabric["spec"]["rails"][rail]["pools"] = json!([{"cidr": format!("10.{rail}.8.0/24")}]);
+    }
+    let network = samples::network(&namespace, "llama", name, 300);
+    let early = samples::pod(&namespace, "llama-0", "llama", 0);
+    cluster.create(&admin, &[early, fabric.clone(), network])?;
+    let object = (&*namespace, "tnet", "llama");
+    cluster.condition(object, "Reserved", "False", "PoolExhausted")?;
+    cluster.create(&admin, &[samples::pod(&namespace, "llama-1", "llama", 1)])?;
+    cluster.event(&namespace, "llama-1", "NetworkNotReserved")?;
+    cluster.event(&namespace, "llama-1", "FailedResourceClaimCreation")?;
+    for kind in ["resourceclaimtemplates", "resourceclaims", "networkslices"] {
+        let found = cluster.list(&namespace, kind)?;
+        if !found.is_empty() {
+            bail!("the network was refused, and yet there is {found:?}");
+        }
+    }
+    ledger_is_empty(world, name)?;
+
+    // Nor does a template stay that it had before.
+    let uid = cluster.get(&namespace, "tnet", "llama")?["metadata"]["uid"].clone();
+    let owner = json!({"apiVersion": "railhead.dev/v1alpha1", "kind": "TrainingNetwork", "name": "llama", "uid": uid, "controller": true});
+    let left = json!({
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "llama-rails", "namespace": namespace, "ownerReferences": [owner]},
+        "spec": {"spec": {"devices": {"requests": [{"name": "other", "exactly": {"deviceClassName": "other"}}]}}},
+    });
+    cluster.create(&admin, &[left])?;
+    cluster.ok(&["label", "tnet", "llama", "look=again", "--namespace", &namespace])?;
+    cluster.gone(&namespace, "resourceclaimtemplate", "llama-rails")?;
+
+    // With room its template comes, and both pods get their claims without anybody's help.
+    let pools = |rail: usize| json!([{"cidr": format!("10.{rail}.8.0/24")}, {"cidr": format!("10.{rail}.16.0/22")}]);
+    for rail in 0..2 {
+        fabric["spec"]["rails"][rail]["pools"] = pools(rail);
+    }
+    cluster
+        .feed(
+            &admin,
+            &["apply", "--server-side", "--force-conflicts", "--filename", "-"],
+            &[fabric],
+        )?
+        .ok()?;
+    reserved(world, &namespace, "llama")?;
+    eventually("both pods have a claim", || {
+        match cluster.list(&namespace, "resourceclaims")?.len() {
+            2 => Ok(()),
+            count => bail!("there are {count}"),
+        }
+    })
+}
+
 pub(crate) fn no_vlan_is_left(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let mut fabric = samples::fabric("one-vlan");

@@ -1,4 +1,4 @@
-//! TrainingNetwork: claim template first, then one reservation, then the slice, then what is to be said about it.
+//! TrainingNetwork: first one reservation, then the claim template, then the slice, then what is to be said about it.
 
 mod decide;
 mod delete;
@@ -10,7 +10,7 @@ mod settled;
 mod template;
 mod wording;
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
@@ -60,6 +60,8 @@ pub(crate) enum NetworkError {
     RequeuePod { pod: String, source: Box<kube::Error> },
     #[error("cannot change the reservation of TrainingNetwork {name}")]
     Ledger { name: String, source: LedgerError },
+    #[error("cannot read NetworkSlice {name}")]
+    ReadSlice { name: String, source: Box<kube::Error> },
     #[error("cannot write NetworkSlice {name}")]
     WriteSlice { name: String, source: Box<kube::Error> },
     #[error("cannot write the status of TrainingNetwork {name}")]
@@ -73,7 +75,7 @@ impl Category for NetworkError {
             Self::ReadTemplate { .. } | Self::WriteTemplate { .. } => "template",
             Self::RequeuePod { .. } => "requeue",
             Self::Ledger { .. } => "ledger",
-            Self::WriteSlice { .. } => "slice",
+            Self::ReadSlice { .. } | Self::WriteSlice { .. } => "slice",
             Self::WriteStatus { .. } => "status",
         }
     }
@@ -84,6 +86,7 @@ impl Category for NetworkError {
             | Self::ReadTemplate { source, .. }
             | Self::WriteTemplate { source, .. }
             | Self::RequeuePod { source, .. }
+            | Self::ReadSlice { source, .. }
             | Self::WriteSlice { source, .. }
             | Self::WriteStatus { source, .. } => write::is_conflict(source) || write::is_not_found(source),
             Self::Ledger { source, .. } => source.is_conflict(),
@@ -138,13 +141,20 @@ impl Subject<'_> {
             .world
             .slice(&self.namespace, &slice_name)
             .filter(|slice| slice.spec.network.uid == self.uid);
-        let (resolved, outcome) = match self.resolve(slice.as_deref()) {
-            Ok(resolved) => {
-                let outcome = self.bring_about(&resolved, slice).await?;
+        let (resolved, outcome) = match (self.resolve(slice.as_deref()), slice) {
+            (Ok(resolved), Some(slice)) => {
+                let outcome = self.keep(&resolved, slice).await?;
                 (Some(resolved), outcome)
             }
-            Err(refused) => (None, refused),
+            (Ok(resolved), None) => {
+                let outcome = self.make(&resolved).await?;
+                (Some(resolved), outcome)
+            }
+            (Err(refused), _) => (None, refused),
         };
+        if matches!(outcome, Outcome::Refused { .. }) {
+            self.withdraw_template().await?;
+        }
         self.report(resolved.as_ref(), &outcome).await?;
         Ok(Action::requeue(RESYNC))
     }
@@ -179,38 +189,17 @@ impl Subject<'_> {
         Ok(resolved)
     }
 
-    async fn bring_about(
-        &self,
-        resolved: &Resolved,
-        slice: Option<Arc<NetworkSlice>>,
-    ) -> Result<Outcome, NetworkError> {
-        match self.ensure_template(resolved).await? {
-            template::Ensured::Ours(template) => self.requeue_pods(&template).await?,
-            template::Ensured::Foreign { message } => {
-                return Ok(Outcome::Refused {
-                    reason: "TemplateConflict",
-                    message,
-                });
-            }
+    /// For a network with a slice: everything that belongs to it is there, and the ledger agrees.
+    async fn keep(&self, resolved: &Resolved, slice: Arc<NetworkSlice>) -> Result<Outcome, NetworkError> {
+        if let Err(refused) = self.offer_template(resolved).await? {
+            return Ok(refused);
         }
-        let space = match SlotSpace::new(&resolved.fabric.spec.rails) {
-            Ok(space) => Arc::new(space),
-            Err(invalid) => {
-                return Ok(slice.map_or_else(
-                    || Outcome::Refused {
-                        reason: "FabricInvalid",
-                        message: format!("Fabric {}: {invalid}", resolved.fabric.name_any()),
-                    },
-                    Outcome::Held,
-                ));
-            }
+        let Ok(space) = SlotSpace::new(&resolved.fabric.spec.rails) else {
+            return Ok(Outcome::Held(slice));
         };
-        let entry = match self.reserve(resolved, &space, slice.as_deref()).await? {
+        let entry = match self.reserve(resolved, &Arc::new(space), Some(&slice)).await? {
             Ok(entry) => entry,
             Err(refused) => return Ok(refused),
-        };
-        let Some(slice) = slice else {
-            return self.create_slice(resolved, &space, &entry).await;
         };
         Ok(if slice.metadata.deletion_timestamp.is_some() {
             Outcome::Refused {
@@ -234,6 +223,42 @@ impl Subject<'_> {
         } else {
             Outcome::Held(slice)
         })
+    }
+
+    /// For a network without a slice. Its template comes when the reservation is certain, so that the pods of a network that
+    /// gets nothing hold no ports; and before the slice, which says that all is there.
+    async fn make(&self, resolved: &Resolved) -> Result<Outcome, NetworkError> {
+        if let Some(conflict) = self.foreign_template().await? {
+            return Ok(conflict);
+        }
+        let invalid = |why: &dyn Display| Outcome::Refused {
+            reason: "FabricInvalid",
+            message: format!("Fabric {}: {why}", resolved.fabric.name_any()),
+        };
+        let space = match SlotSpace::new(&resolved.fabric.spec.rails) {
+            Ok(space) => Arc::new(space),
+            Err(error) => return Ok(invalid(&error)),
+        };
+        let entry = match self.reserve(resolved, &space, None).await? {
+            Ok(entry) => entry,
+            Err(refused) => return Ok(refused),
+        };
+        let slice = match plan::slice(self.network, resolved, &space, &entry) {
+            Ok(slice) => slice,
+            Err(error) => return Ok(invalid(&error)),
+        };
+        if let Err(refused) = self.offer_template(resolved).await? {
+            return Ok(refused);
+        }
+        self.create_slice(&slice).await
+    }
+
+    /// Makes the template, and Kubernetes look again at the pods that came before it.
+    async fn offer_template(&self, resolved: &Resolved) -> Result<Result<(), Outcome>, NetworkError> {
+        match self.ensure_template(resolved).await? {
+            template::Ensured::Ours(template) => self.requeue_pods(&template).await.map(Ok),
+            template::Ensured::Foreign(conflict) => Ok(Err(conflict)),
+        }
     }
 
     async fn report(&self, resolved: Option<&Resolved>, outcome: &Outcome) -> Result<(), NetworkError> {

@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use kube::{Api, ResourceExt as _, api::PostParams, runtime::reflector::ObjectRef};
 use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice};
-use railhead_planner::{
-    ledger::Request,
-    network::{self as plan, Resolved},
-    slots::SlotSpace,
-};
+use railhead_planner::{ledger::Request, network::Resolved, slots::SlotSpace};
 
 use super::{MANAGER, NetworkError, Outcome, Subject};
 use crate::write;
@@ -65,28 +61,14 @@ impl Subject<'_> {
             .cloned()
     }
 
-    pub(super) async fn create_slice(
-        &self,
-        resolved: &Resolved,
-        space: &SlotSpace,
-        entry: &LedgerEntry,
-    ) -> Result<Outcome, NetworkError> {
-        let slice = match plan::slice(self.network, resolved, space, entry) {
-            Ok(slice) => slice,
-            Err(outside) => {
-                return Ok(Outcome::Refused {
-                    reason: "FabricInvalid",
-                    message: format!("Fabric {}: {outside}", resolved.fabric.name_any()),
-                });
-            }
-        };
+    pub(super) async fn create_slice(&self, slice: &NetworkSlice) -> Result<Outcome, NetworkError> {
         let name = slice.name_any();
         let api: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
         let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let created = match api.create(&parameters, &slice).await {
+        let created = match api.create(&parameters, slice).await {
             // Made a moment ago; the watch has not told us yet.
             Err(error) if write::already_exists(&error) => api.get(&name).await,
             result => result,

@@ -5,18 +5,21 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use railhead_crds::names::{self, POD_CLAIM, REQUEUE_ANNOTATION};
+use railhead_crds::{
+    NetworkSlice,
+    names::{self, POD_CLAIM, REQUEUE_ANNOTATION},
+};
 use railhead_planner::{claim, network::Resolved};
 use serde_json::json;
 use tracing::info;
 
-use super::{MANAGER, NetworkError, Subject};
+use super::{MANAGER, NetworkError, Outcome, Subject};
 use crate::{pod::is_waiting, write};
 
 /// Whose template there is now.
 pub(super) enum Ensured {
     Ours(Box<ResourceClaimTemplate>),
-    Foreign { message: String },
+    Foreign(Outcome),
 }
 
 enum Owner {
@@ -37,13 +40,7 @@ impl Subject<'_> {
         let name = wanted.name_any();
         if let Some(found) = self.read_template(&name).await? {
             match self.owner_of(&found) {
-                Owner::SomebodyElse => {
-                    return Ok(Ensured::Foreign {
-                        message: format!(
-                            "ResourceClaimTemplate {name} exists and belongs to somebody else: delete it, or give this network another name"
-                        ),
-                    });
-                }
+                Owner::SomebodyElse => return Ok(Ensured::Foreign(conflict(&name))),
                 Owner::This if claim::same_template(&found, &wanted) && found.metadata.deletion_timestamp.is_none() => {
                     return Ok(Ensured::Ours(Box::new(found)));
                 }
@@ -70,6 +67,40 @@ impl Subject<'_> {
             Some(found) if matches!(self.owner_of(&found), Owner::This) => self.delete_template(&found).await,
             _ => Ok(()),
         }
+    }
+
+    /// What to say if somebody else has a template of the network's name.
+    pub(super) async fn foreign_template(&self) -> Result<Option<Outcome>, NetworkError> {
+        let name = names::claim_template(&self.name);
+        let found = self.read_template(&name).await?;
+        let is_foreign = found.is_some_and(|found| matches!(self.owner_of(&found), Owner::SomebodyElse));
+        Ok(is_foreign.then(|| conflict(&name)))
+    }
+
+    /// Takes the template of a refused network away: pods that come now shall not hold ports that they cannot use. Where
+    /// there is a slice (the watch may not have told of it yet) pods may be attached, and the template stays.
+    pub(super) async fn withdraw_template(&self) -> Result<(), NetworkError> {
+        let Some(found) = self.read_template(&names::claim_template(&self.name)).await? else {
+            return Ok(());
+        };
+        if !matches!(self.owner_of(&found), Owner::This) {
+            return Ok(());
+        }
+        let name = names::slice(&self.name, &self.uid);
+        let slices: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let slice = slices.get_opt(&name).await.map_err(|source| NetworkError::ReadSlice {
+            name,
+            source: Box::new(source),
+        })?;
+        if slice.is_some() {
+            return Ok(());
+        }
+        info!(
+            network = self.name,
+            namespace = self.namespace,
+            "refused: its claim template is taken away"
+        );
+        self.delete_template(&found).await
     }
 
     async fn read_template(&self, name: &str) -> Result<Option<ResourceClaimTemplate>, NetworkError> {
@@ -140,6 +171,15 @@ impl Subject<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn conflict(template: &str) -> Outcome {
+    Outcome::Refused {
+        reason: "TemplateConflict",
+        message: format!(
+            "ResourceClaimTemplate {template} exists and belongs to somebody else: delete it, or give this network another name"
+        ),
     }
 }
 
