@@ -10,7 +10,7 @@ use crate::samples;
 use crate::simulated_node::SimulatedNode;
 
 /// A service account with a role in a namespace.
-fn tenant(world: &World, namespace: &str, role: &str) -> Result<Identity> {
+pub(crate) fn tenant(world: &World, namespace: &str, role: &str) -> Result<Identity> {
     let cluster = &world.cluster;
     cluster.ok(&["create", "serviceaccount", "tenant", "--namespace", namespace])?;
     let account = format!("{namespace}:tenant");
