@@ -38,7 +38,8 @@ pub struct QosClassSpec {
     pub priority: u8,
     /// Bandwidth per pod and port.
     pub bandwidth: ClassBandwidth,
-    /// Settings of the virtual function.
+    /// Settings of the virtual function. In this version every namespace may use every class: with trust on or the spoof
+    /// check off, a pod of any tenant that names the class may send with addresses of others on its own VLAN.
     #[serde(default)]
     pub vf: ClassVf,
 }
@@ -53,7 +54,8 @@ pub struct QosClassSpec {
 pub struct ClassBandwidth {
     /// What a pod is sure to get on each of its ports, for example 10G. Admitted by the scheduler and never oversold.
     pub guaranteed: Bandwidth,
-    /// Cap of the virtual function, for example 100G. Default: line rate.
+    /// Cap of the virtual function, for example 100G. A network that asks for a larger guarantee is refused. Default: line
+    /// rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<Bandwidth>,
 }

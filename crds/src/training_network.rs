@@ -76,8 +76,8 @@ pub struct TrainingNetworkSpec {
     /// Which rails the pods get, the same for all of them. Default: all rails of the fabric. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rails: Option<NetworkRails>,
-    /// Guaranteed bandwidth per pod and rail in decimal bits per second, for example 200G. Default: the class's guarantee.
-    /// Immutable in this version.
+    /// Guaranteed bandwidth per pod and rail in decimal bits per second, for example 200G. At most the class's maximum.
+    /// Default: the class's guarantee. Immutable in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_per_rail: Option<Bandwidth>,
     /// NCCL settings derived from the attachment. Changes reach pods that start later.

@@ -20,7 +20,7 @@ pub struct Resolved {
     pub rails: Vec<Rail>,
     /// Guaranteed bandwidth per pod and rail.
     pub guaranteed: Bandwidth,
-    /// Maximum per pod and rail, never below the guarantee; `None` is line rate.
+    /// Maximum per pod and rail, the class's; `None` is line rate.
     pub maximum: Option<Bandwidth>,
 }
 
@@ -40,6 +40,9 @@ pub enum Unresolved {
     /// More than any port has.
     #[error("{0}")]
     BandwidthUnavailable(String),
+    /// More than the class lets a pod have.
+    #[error("{0}")]
+    BandwidthAboveClass(String),
 }
 
 impl Unresolved {
@@ -50,6 +53,7 @@ impl Unresolved {
             Self::ClassNotFound(_) => "ClassNotFound",
             Self::RailNotFound(_) => "RailNotFound",
             Self::BandwidthUnavailable(_) => "BandwidthUnavailable",
+            Self::BandwidthAboveClass(_) => "BandwidthAboveClass",
         }
     }
 }
@@ -84,13 +88,14 @@ pub fn resolve(
         .spec
         .bandwidth_per_rail
         .unwrap_or(class.spec.bandwidth.guaranteed);
+    check_class(class, guaranteed, classes)?;
     check_speed(fabric, &rails, guaranteed, nodes)?;
     Ok(Resolved {
         fabric: fabric.clone(),
         class: class.clone(),
         rails,
         guaranteed,
-        maximum: class.spec.bandwidth.maximum.map(|maximum| maximum.max(guaranteed)),
+        maximum: class.spec.bandwidth.maximum,
     })
 }
 
@@ -161,6 +166,32 @@ fn choose_rails(network: &TrainingNetwork, fabric: &Fabric) -> Result<Vec<Rail>,
     }
     rails.retain(|rail| names.contains(&rail.name));
     Ok(rails)
+}
+
+/// A class's maximum is the platform team's cap; a network does not lift it.
+fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[QosClass]) -> Result<(), Unresolved> {
+    let fits = |class: &QosClass| class.spec.bandwidth.maximum.is_none_or(|maximum| maximum >= guaranteed);
+    let Some(maximum) = class.spec.bandwidth.maximum.filter(|_| !fits(class)) else {
+        return Ok(());
+    };
+    let mut others: Vec<&str> = classes
+        .iter()
+        .filter(|class| fits(class))
+        .filter_map(|class| class.metadata.name.as_deref())
+        .collect();
+    others.sort_unstable();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " or name a class that allows it in spec.qosClassName ({})",
+            others.join(", ")
+        )
+    };
+    Err(Unresolved::BandwidthAboveClass(format!(
+        "{guaranteed} per pod is more than the maximum of QosClass {} ({maximum}): lower spec.bandwidthPerRail{others}",
+        class.metadata.name.as_deref().unwrap_or_default()
+    )))
 }
 
 fn check_speed(

@@ -5,6 +5,7 @@
 
 mod admission;
 mod chart;
+mod claims;
 mod cluster;
 mod fabrics;
 mod guards;
@@ -161,6 +162,7 @@ fn shared() -> Vec<Test> {
             the_garbage_collector_still_collects,
             a_namespace_with_networks_and_attachments_still_ends,
         ],
+        claims: [a_tenant_cannot_claim_rails_by_hand],
         fabrics: [
             a_fabric_without_nodes_says_so,
             a_fabric_whose_ports_no_node_has_says_which_are_missing,
@@ -174,6 +176,7 @@ fn shared() -> Vec<Test> {
             a_network_larger_than_the_pool_is_told_the_numbers,
             no_vlan_is_left,
             more_bandwidth_than_any_port_has_is_refused,
+            more_bandwidth_than_the_class_allows_is_refused,
             a_refused_network_gives_no_claims_until_there_is_room,
             an_unknown_fabric_is_named,
             an_unknown_class_is_named,

@@ -239,6 +239,23 @@ pub(crate) fn more_bandwidth_than_any_port_has_is_refused(world: &World) -> Resu
     contains(&message, &["200G", "100G", "rail0", "lower spec.bandwidthPerRail"])
 }
 
+pub(crate) fn more_bandwidth_than_the_class_allows_is_refused(world: &World) -> Result<()> {
+    let class = json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "capped"},
+        "spec": {"dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "10G", "maximum": "20G"}},
+    });
+    world.cluster.create(&world.cluster.admin(), &[class])?;
+    let change = |network: &mut Value| {
+        network["spec"]["qosClassName"] = json!("capped");
+        network["spec"]["bandwidthPerRail"] = json!("25G");
+    };
+    let message = refusal(world, &samples::fabric("capped"), change, "BandwidthAboveClass")?;
+    contains(
+        &message,
+        &["25G", "capped (20G)", "lower spec.bandwidthPerRail", "production"],
+    )
+}
+
 pub(crate) fn an_unknown_fabric_is_named(world: &World) -> Result<()> {
     let fabric = samples::fabric("known-fabric");
     let change = |network: &mut Value| network["spec"]["fabricName"] = json!("unknown-fabric");

@@ -47,15 +47,18 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
 
 /// Events are told apart by these; a reason that is not among them still has its text.
 fn static_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 8] = [
+    const REASONS: [&str; 11] = [
         "PoolExhausted",
         "VlanExhausted",
         "BandwidthUnavailable",
+        "BandwidthAboveClass",
         "FabricNotFound",
         "ClassNotFound",
         "RailNotFound",
         "TemplateConflict",
         "FabricInvalid",
+        "LedgerMismatch",
+        "SliceDeleted",
     ];
     REASONS
         .into_iter()

@@ -8,7 +8,10 @@ use k8s_openapi::{
 use serde_json::json;
 
 use super::*;
-use crate::network::tests::{network, reserved};
+use crate::network::{
+    resolve,
+    tests::{class, fabric, network, reserved},
+};
 
 fn allocated(template: &ResourceClaimTemplate) -> (ResourceClaim, Pod) {
     let pod: Pod = serde_json::from_value(json!({
@@ -101,7 +104,9 @@ fn a_tenant_cannot_slip_in_with_a_claim_of_its_own() {
 #[test]
 fn a_template_that_the_api_server_wrote_back_is_the_same() {
     let network = network(json!({"pods": 2, "bandwidthPerRail": "1000M"}));
-    let (resolved, _) = reserved(&network);
+    let mut class = class();
+    class.spec.bandwidth.maximum = None;
+    let resolved = resolve(&network, &[fabric()], &[class], &[]).unwrap();
     let wanted = template(&network, &resolved);
     let mut stored = wanted.clone();
     let request = &mut stored.spec.spec.devices.as_mut().unwrap().requests.as_mut().unwrap()[0];

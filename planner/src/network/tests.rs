@@ -70,9 +70,31 @@ fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
 }
 
 #[test]
-fn a_guarantee_above_the_classs_maximum_lifts_the_maximum() {
-    let (resolved, _) = reserved(&network(json!({"pods": 2, "bandwidthPerRail": "900M"})));
-    assert_eq!(resolved.maximum, Some(Bandwidth::from_mbps(900)));
+fn a_guarantee_above_the_classs_maximum_is_refused_with_the_classes_that_allow_it() {
+    let ask = |bandwidth: &str, classes: &[QosClass]| {
+        let network = network(json!({"pods": 2, "bandwidthPerRail": bandwidth}));
+        resolve(&network, &[fabric()], classes, &[])
+    };
+    let refused = ask("900M", &[class()]).unwrap_err();
+    assert_eq!(refused.reason(), "BandwidthAboveClass");
+    assert_eq!(
+        refused.to_string(),
+        "900M per pod is more than the maximum of QosClass production (400M): lower spec.bandwidthPerRail"
+    );
+    let mut open = class();
+    open.metadata.name = Some("large".into());
+    open.spec.default = false;
+    open.spec.bandwidth.maximum = None;
+    let refused = ask("900M", &[class(), open]).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("or name a class that allows it in spec.qosClassName (large)"),
+        "{refused}"
+    );
+    let exact = ask("400M", &[class()]).unwrap();
+    assert_eq!(
+        (exact.guaranteed, exact.maximum),
+        (Bandwidth::from_mbps(400), Some(Bandwidth::from_mbps(400)))
+    );
 }
 
 #[test]
@@ -111,10 +133,12 @@ fn more_bandwidth_than_the_fastest_port_is_refused_with_both_numbers() {
             "vfs": {"used": 0, "total": 4}, "state": "Healthy"}]},
     }))
     .unwrap();
+    let mut class = class();
+    class.spec.bandwidth.maximum = None;
     let refused = resolve(
         &network(json!({"pods": 2, "bandwidthPerRail": "2G"})),
         &[fabric()],
-        &[class()],
+        &[class],
         &[node],
     )
     .unwrap_err();
