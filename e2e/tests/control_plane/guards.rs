@@ -214,6 +214,16 @@ pub(crate) fn an_agent_takes_indices_for_its_own_node_only(world: &World) -> Res
     Ok(())
 }
 
+pub(crate) fn an_agent_takes_an_index_under_its_own_name_only(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let node = SimulatedNode::add(cluster, "named-node", "named")?;
+    let namespace = cluster.namespace("named")?;
+    let mut second = samples::attachment(&namespace, "slice", 0, &node.name);
+    second["metadata"]["name"] = json!("slice-1");
+    let words = ["takes index 0 of slice slice", "must be named slice-0"];
+    cluster.refused(&node.agent, &second, &words)
+}
+
 pub(crate) fn an_agent_reports_its_own_node_only(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let (mine, other) = two_nodes(world, "reporting")?;

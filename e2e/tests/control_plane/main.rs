@@ -156,6 +156,7 @@ fn shared() -> Vec<Test> {
             a_tenant_with_the_edit_role_may_make_networks,
             not_even_the_administrator_writes_the_ledger,
             an_agent_takes_indices_for_its_own_node_only,
+            an_agent_takes_an_index_under_its_own_name_only,
             an_agent_reports_its_own_node_only,
             an_agent_publishes_its_own_devices_only,
             a_token_without_a_node_writes_nothing,
