@@ -45,6 +45,23 @@ pub(crate) fn an_unknown_value_is_refused(world: &World) -> Result<()> {
     contains(&output.stderr, &["/agent", "nodeselector"])
 }
 
+/// Agent and CNI binary write CDI specs to one fixed folder; a value that moved only the mount would break every claim.
+pub(crate) fn the_folder_of_cdi_specs_is_fixed(world: &World) -> Result<()> {
+    let rendered = template(world, &["image.repository=railhead"])?.ok()?.stdout;
+    contains(
+        &rendered,
+        &[
+            "{name: cdi, mountPath: /var/run/cdi}",
+            "hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}",
+        ],
+    )?;
+    let output = template(world, &["image.repository=railhead", "agent.paths.cdi=/etc/cdi"])?;
+    if output.success() {
+        bail!("a folder that nobody writes to was accepted");
+    }
+    contains(&output.stderr, &["/agent/paths", "cdi"])
+}
+
 pub(crate) fn a_class_can_be_changed_added_and_left_out(world: &World) -> Result<()> {
     let values = [
         "image.repository=railhead",
