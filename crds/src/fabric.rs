@@ -86,6 +86,10 @@ pub struct FabricSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
     #[x_kube(validation = Rule::new("self.all(r, self.exists_one(o, o.name == r.name))").message("two rails have the same name"))]
+    #[x_kube(validation = Rule::new(
+        "self.all(r, r.ports.all(p, self.all(o, o.id >= r.id || !o.ports.exists(q, (has(p.netdev) ? has(q.netdev) && q.netdev == p.netdev : has(p.pciAddress) && has(q.pciAddress) && q.pciAddress == p.pciAddress) && has(q.nodeSelector) == has(p.nodeSelector) && (!has(p.nodeSelector) || q.nodeSelector == p.nodeSelector)))))"
+    )
+    .message("two rails name the same port: a port belongs to one rail; correct one of them, or say in their nodeSelectors on which nodes each applies"))]
     pub rails: Vec<Rail>,
     /// Set by the uninstall hook: every node gives back what Railhead changed on it (chain entry, virtual functions, binary).
     /// Refused by the hook while pods are attached. Default false.
@@ -241,7 +245,7 @@ pub struct Rail {
 pub struct Port {
     /// PCI address of the physical function, for example 0000:18:00.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$"))]
+    #[schemars(length(max = 12), regex(pattern = r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$"))]
     pub pci_address: Option<String>,
     /// Interface name of the physical function on the node, for example eth_r0.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,6 +40,7 @@ pub struct LedgerEntry {
     /// Number of slots, a power of two.
     pub size: u32,
     /// VLAN id.
+    #[schemars(range(min = 1, max = 4094))]
     pub vlan: u16,
     /// The network that holds it.
     pub owner: LedgerOwner,

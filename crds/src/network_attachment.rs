@@ -107,6 +107,7 @@ pub struct AttachedRail {
     pub mac: String,
     /// VLAN id on the wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
     pub vlan: Option<u16>,
     /// RDMA device.
     #[serde(default, skip_serializing_if = "Option::is_none")]

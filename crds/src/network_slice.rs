@@ -85,8 +85,10 @@ pub struct SliceQos {
     /// Name of the QosClass.
     pub class_name: String,
     /// Differentiated services code point.
+    #[schemars(range(min = 0, max = 63))]
     pub dscp: u8,
     /// 802.1p priority.
+    #[schemars(range(min = 0, max = 7))]
     pub priority: u8,
     /// Guaranteed bandwidth per pod and rail.
     pub guaranteed: Bandwidth,
@@ -108,6 +110,7 @@ pub struct SliceRail {
     /// Interface name in the pods.
     pub name: String,
     /// VLAN id.
+    #[schemars(range(min = 1, max = 4094))]
     pub vlan: u16,
     /// The network's block: index i has its i-th address.
     pub prefix: String,

@@ -29,8 +29,8 @@ pub struct QosClassSpec {
     /// Whether networks that name no class use this one. At most one class may say true; default false.
     #[serde(default)]
     pub default: bool,
-    /// Differentiated services code point of the traffic, 0 to 63. The RDMA traffic class and NCCL_IB_TC are this value
-    /// times four. RoCE is 26 on most fabrics.
+    /// Differentiated services code point of the traffic, 0 to 63. NCCL_IB_TC is this value times four; an RDMA program that
+    /// does not use NCCL sets that traffic class itself. RoCE is 26 on most fabrics.
     #[schemars(range(min = 0, max = 63))]
     pub dscp: u8,
     /// 802.1p priority, 0 to 7: the priority code point in the VLAN tag, and the PFC priority.

@@ -123,6 +123,8 @@ fn shared() -> Vec<Test> {
         schema: [
             overlapping_pools_of_a_rail_are_refused,
             a_pool_that_is_no_network_address_is_refused,
+            one_port_on_two_rails_is_refused,
+            the_largest_fabric_is_accepted,
             vlan_0_is_refused,
             vlan_5000_is_refused,
             a_reversed_vlan_range_is_refused,

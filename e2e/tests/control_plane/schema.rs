@@ -27,6 +27,49 @@ pub(crate) fn a_pool_that_is_no_network_address_is_refused(world: &World) -> Res
     )
 }
 
+pub(crate) fn one_port_on_two_rails_is_refused(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let words = ["spec.rails", "two rails name the same port"];
+    for port in [json!({"netdev": "eth1"}), json!({"pciAddress": "0000:18:00.0"})] {
+        let mut fabric = samples::fabric("one-port");
+        for rail in 0..2 {
+            fabric["spec"]["rails"][rail]["ports"] = json!([{"netdev": format!("other{rail}")}, port]);
+        }
+        world.cluster.refused(&admin, &fabric, &words)?;
+        // On the same nodes as well; but what is rail 0 on one kind of node may be rail 1 on another.
+        for (rail, kind) in [(0, "a"), (1, "a")] {
+            fabric["spec"]["rails"][rail]["ports"][1]["nodeSelector"] = json!({"matchLabels": {"kind": kind}});
+        }
+        world.cluster.refused(&admin, &fabric, &words)?;
+        fabric["spec"]["rails"][1]["ports"][1]["nodeSelector"]["matchLabels"]["kind"] = json!("b");
+        world
+            .cluster
+            .feed(&admin, &["create", "--dry-run=server", "--filename", "-"], &[fabric])?
+            .ok()?;
+    }
+    Ok(())
+}
+
+/// The rule compares all ports with all others; the API server must not run out of patience with the largest fabric.
+pub(crate) fn the_largest_fabric_is_accepted(world: &World) -> Result<()> {
+    let mut fabric = samples::fabric("largest");
+    let rails: Vec<Value> = (0..16)
+        .map(|rail| {
+            let ports: Vec<Value> = (0..16)
+                .map(|port| json!({"netdev": format!("eth{rail}n{port}")}))
+                .collect();
+            let pools: Vec<Value> = (0..4)
+                .map(|pool| json!({"cidr": format!("10.{rail}.{}.0/24", pool * 16)}))
+                .collect();
+            json!({"id": rail, "name": format!("rail{rail}"), "ports": ports, "pools": pools})
+        })
+        .collect();
+    fabric["spec"]["rails"] = Value::Array(rails);
+    let try_out = ["create", "--dry-run=server", "--filename", "-"];
+    world.cluster.feed(&world.cluster.admin(), &try_out, &[fabric])?.ok()?;
+    Ok(())
+}
+
 pub(crate) fn vlan_0_is_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("vlan-0");
     fabric["spec"]["vlan"]["range"] = json!({"min": 0, "max": 100});
