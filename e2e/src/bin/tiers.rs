@@ -46,8 +46,12 @@ const TOOLS: [(&str, &str); 2] = [("cargo-deny", "0.19.0"), ("cargo-machete", "0
 struct Count {
     passed: u32,
     failed: u32,
+    /// Marked in the source so that they do not run.
     ignored: u32,
+    /// This machine cannot run them.
     skipped: u32,
+    /// Why or what, a line for each that did not run.
+    not_run: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -76,7 +80,8 @@ fn run_tiers(arguments: &Arguments) -> Result<bool> {
     if wanted.iter().any(|tier| *tier >= Tier::ControlPlane) {
         prepare(&Cache::open()?, None)?;
     }
-    let mut lines = Vec::new();
+    let must_be_complete = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let (mut lines, mut not_run) = (Vec::new(), Vec::new());
     let (mut total, mut good) = (Count::default(), true);
     for tier in wanted {
         let start = Instant::now();
@@ -84,17 +89,18 @@ fn run_tiers(arguments: &Arguments) -> Result<bool> {
         let mut count = Count::default();
         let result = match tier {
             Tier::Dependencies => dependencies(),
-            _ => commands(tier)?
+            _ => commands(tier, &[])?
                 .iter_mut()
-                .try_for_each(|command| tests(command, &mut count)),
+                .try_for_each(|command| run_tests(command, &mut count)),
         };
         if let Err(error) = &result {
             eprintln!("tier {tier:?}: {error:#}");
         }
-        let skips_count = count.skipped > 0 && std::env::var_os("CI").is_some();
-        let empty = tier != Tier::Dependencies && count.passed + count.failed == 0;
-        let ok = result.is_ok() && count.failed == 0 && !skips_count && !empty;
-        good &= ok;
+        if count.ignored > 0 {
+            count.not_run.extend(ignored(tier)?);
+        }
+        let verdict = verdict(tier, &count, result.is_ok(), must_be_complete);
+        good &= verdict.is_good();
         lines.push(format!(
             "{:<14} {:>4} passed {:>3} failed {:>3} ignored {:>3} skipped  {:>5.0} s  {}",
             format!("{tier:?}"),
@@ -103,21 +109,84 @@ fn run_tiers(arguments: &Arguments) -> Result<bool> {
             count.ignored,
             count.skipped,
             start.elapsed().as_secs_f64(),
-            if ok { "ok" } else { "FAILED" }
+            verdict.text()
         ));
         total.passed += count.passed;
         total.failed += count.failed;
+        total.ignored += count.ignored;
+        total.skipped += count.skipped;
+        not_run.extend(count.not_run.into_iter().map(|what| format!("  {tier:?}: {what}")));
     }
     println!("\n{}", lines.join("\n"));
-    println!("{} passed, {} failed", total.passed, total.failed);
+    println!(
+        "{} passed, {} failed, {} ignored, {} skipped",
+        total.passed, total.failed, total.ignored, total.skipped
+    );
+    if !not_run.is_empty() {
+        println!("did not run:\n{}", not_run.join("\n"));
+    }
     Ok(good)
 }
 
-/// The cargo commands of a tier.
-fn commands(tier: Tier) -> Result<Vec<Command>> {
+/// What is said about a tier at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    /// What ran has passed, and not everything ran.
+    Incomplete,
+    Failed,
+}
+
+impl Verdict {
+    fn is_good(self) -> bool {
+        self != Self::Failed
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Incomplete => "ok as far as it ran",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// A tier that ran nothing proves nothing. Where it must be complete (`CI=true`), one that left something out does not either.
+fn verdict(tier: Tier, count: &Count, ended_well: bool, must_be_complete: bool) -> Verdict {
+    let is_complete = count.ignored + count.skipped == 0;
+    // Some of the dependency checks count nothing, and a tier that this machine cannot run says so.
+    let is_empty = tier != Tier::Dependencies && count.passed + count.failed + count.skipped == 0;
+    if !ended_well || count.failed > 0 || is_empty || (must_be_complete && !is_complete) {
+        Verdict::Failed
+    } else if is_complete {
+        Verdict::Ok
+    } else {
+        Verdict::Incomplete
+    }
+}
+
+/// The names of a tier's ignored tests.
+fn ignored(tier: Tier) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for command in &mut commands(tier, &["--", "--list", "--ignored"])? {
+        let output = command.output().context("cannot start cargo")?;
+        ensure!(output.status.success(), "{command:?} ended with {}", output.status);
+        names.extend(listed(&String::from_utf8_lossy(&output.stdout)));
+    }
+    Ok(names)
+}
+
+/// The names in what a test runner lists, a line `name: test` for each.
+fn listed(output: &str) -> Vec<String> {
+    let names = output.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.map(|name| format!("{name} (ignored)")).collect()
+}
+
+/// The cargo commands of a tier, with `more` at their ends.
+fn commands(tier: Tier, more: &[&str]) -> Result<Vec<Command>> {
     let cargo = |arguments: &[&str]| {
         let mut command = run::cargo();
-        command.args(["test", "--quiet", "--locked"]).args(arguments);
+        command.args(["test", "--quiet", "--locked"]).args(arguments).args(more);
         command
     };
     Ok(match tier {
@@ -137,7 +206,7 @@ fn commands(tier: Tier) -> Result<Vec<Command>> {
                     ]
                     .concat(),
                 ),
-                cargo(&["--package", "railhead-e2e", "--lib"]),
+                cargo(&["--package", "railhead-e2e", "--lib", "--bins"]),
             ]
         }
         Tier::Netns => {
@@ -181,7 +250,7 @@ fn test_targets() -> Result<BTreeSet<String>> {
 }
 
 /// Runs one test command, passing its output through, and adds up what its runners report.
-fn tests(command: &mut Command, count: &mut Count) -> Result<()> {
+fn run_tests(command: &mut Command, count: &mut Count) -> Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let output = child.stdout.take().ok_or_else(|| anyhow!("cargo has no output"))?;
     for line in BufReader::new(output).lines() {
@@ -189,6 +258,7 @@ fn tests(command: &mut Command, count: &mut Count) -> Result<()> {
         println!("{line}");
         if line.starts_with("SKIP") {
             count.skipped += 1;
+            count.not_run.push(line.clone());
         }
         if let Some(result) = line.strip_prefix("test result:") {
             let number = |what: &str| {
@@ -246,4 +316,53 @@ fn dependencies() -> Result<()> {
         ensure!(status.success(), "{} ended with {status}", tools[tool].display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(passed: u32, failed: u32, ignored: u32, skipped: u32) -> Count {
+        Count {
+            passed,
+            failed,
+            ignored,
+            skipped,
+            not_run: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_test_that_did_not_run_is_a_failure_where_everything_must_run() {
+        for left_out in [count(9, 0, 1, 0), count(9, 0, 0, 1), count(0, 0, 0, 1)] {
+            assert_eq!(verdict(Tier::Lab, &left_out, true, true), Verdict::Failed);
+            assert_eq!(verdict(Tier::Lab, &left_out, true, false), Verdict::Incomplete);
+        }
+        assert_eq!(verdict(Tier::Lab, &count(9, 0, 0, 0), true, true), Verdict::Ok);
+    }
+
+    #[test]
+    fn a_tier_without_tests_and_a_runner_that_fails_are_failures_everywhere() {
+        for must_be_complete in [false, true] {
+            assert_eq!(
+                verdict(Tier::Unit, &count(0, 0, 0, 0), true, must_be_complete),
+                Verdict::Failed
+            );
+            assert_eq!(
+                verdict(Tier::Unit, &count(9, 0, 0, 0), false, must_be_complete),
+                Verdict::Failed
+            );
+            assert_eq!(
+                verdict(Tier::Unit, &count(9, 1, 0, 0), true, must_be_complete),
+                Verdict::Failed
+            );
+        }
+        assert_eq!(verdict(Tier::Dependencies, &count(0, 0, 0, 0), true, true), Verdict::Ok);
+    }
+
+    #[test]
+    fn ignored_tests_are_named() {
+        let output = "ends::a_network: test\nbench_me: benchmark\n\n2 tests, 1 benchmark\n";
+        assert_eq!(listed(output), ["ends::a_network (ignored)"]);
+    }
 }
