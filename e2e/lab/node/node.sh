@@ -63,6 +63,10 @@ keep kube-proxy nice -n 10 kube-proxy --kubeconfig /lab/kube-proxy.kubeconfig --
   --proxy-mode nftables --cluster-cidr 10.244.0.0/16 --conntrack-max-per-core 0
 mark kubelet
 
+# What the kernel says from now on is on the console, with the stacks of tasks that hang and of those that SysRq asks for: that
+# is all there is to read of a node that no longer answers.
+sysctl -qw kernel.printk="7 4 1 7" kernel.sysrq=1 kernel.hung_task_timeout_secs=60
+
 # PID 1 must stay, and collects orphans while it waits.
 while :; do
   sleep 3600 &

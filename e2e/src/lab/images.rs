@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::oci::Image;
 use super::progress::{say, step};
 use super::run::{capture, cargo, describe};
+use crate::limits::{check_cni_binary, check_program};
 
 const LIMIT: Duration = Duration::from_mins(1);
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -92,6 +93,9 @@ pub fn build_workspace_images() -> Result<Vec<PathBuf>> {
         Ok(())
     })?;
     let built = target_folder().join(TARGET).join("release");
+    check_program(&built.join("railhead-operator"))?;
+    check_program(&built.join("railhead-agent"))?;
+    check_cni_binary(&built.join("railhead"))?;
     let folder = workspace_images();
     fs::create_dir_all(&folder)?;
 

@@ -53,6 +53,15 @@ impl Node {
         self.lab.log(&format!("{}-console", self.name()))
     }
 
+    /// Copies the console's log to where no later start of the lab writes over it.
+    pub fn keep_console_log(&self) -> Result<PathBuf> {
+        let kept = format!("{}-{}-hung-console.log", self.lab.name(), self.name());
+        let kept = self.lab.state().with_file_name(kept);
+        fs::copy(self.console_log(), &kept)
+            .with_context(|| format!("cannot copy {} to {}", self.console_log().display(), kept.display()))?;
+        Ok(kept)
+    }
+
     /// Runs a shell command as root on the node. Needs neither Kubernetes nor a pod.
     pub fn exec(&self, command: &str, limit: Duration) -> Result<Output> {
         self.exec_with_input(command, Vec::new(), limit)

@@ -29,7 +29,7 @@ const NAMESPACE: &str = "railhead-bench";
 /// The network of its labelled pods.
 const NETWORK: &str = "bench";
 
-/// Prints sizes and times. Uses the lab that is up; otherwise brings one up and takes it down again.
+/// Prints sizes and times, and fails where one is more than is allowed. Uses the lab that is up; otherwise brings one up and takes it down again.
 #[derive(Parser)]
 struct Arguments {
     /// Only what needs no lab.
@@ -53,45 +53,46 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let images = build_workspace_images()?;
     let sizes = sizes::measure(&images)?;
-    let unlabelled = step("ADD without a plan, on this machine", unlabelled::measure)?;
+    let mut exceeded = Vec::new();
+    let unlabelled = step("ADD without a plan, on this machine", || {
+        unlabelled::measure(&mut exceeded)
+    })?;
     let mut report =
         format!("\nSizes\n{sizes}\nA pod without the label, on this machine (processes started in turn)\n{unlabelled}");
     if !arguments.without_lab {
-        report.push_str(&in_a_lab(arguments.runs)?);
+        report.push_str(&in_a_lab(arguments.runs, &mut exceeded)?);
     }
     print!("{report}");
+    ensure!(
+        exceeded.is_empty(),
+        "more than is allowed:\n  {}",
+        exceeded.join("\n  ")
+    );
     Ok(())
 }
 
 /// Attaches to the lab, or brings one up for as long as it takes.
-fn in_a_lab(runs: u32) -> Result<String> {
+fn in_a_lab(runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
     if let Ok(lab) = Lab::attach() {
         ensure!(lab.node_count() > 0, "the lab `{DEFAULT_NAME}` has no nodes");
         say("the lab is up: measuring what is installed there");
         let installed = lab.helm(&["status", installation::RELEASE, "--namespace", installation::NAMESPACE])?;
         if !installed.success() {
             say("Railhead is not installed there: installing it, and leaving it there");
-            install(&lab)?;
+            installation::install(&lab)?;
+            installation::apply_fabric(&lab)?;
         }
-        return measure(&lab, runs);
+        return measure(&lab, runs, exceeded);
     }
     prepare(&Cache::open()?, None)?;
-    let measured = step("starting Kubernetes and two nodes", || Lab::up(DEFAULT_NAME, 2)).and_then(|lab| {
-        step("installing Railhead", || install(&lab))?;
-        measure(&lab, runs)
-    });
+    let measured = installation::start_lab(2, |_| Ok(())).and_then(|(lab, ())| measure(&lab, runs, exceeded));
     let down = step("taking the lab down", || Lab::down(DEFAULT_NAME));
     measured.and_then(|report| down.map(|()| report))
 }
 
-fn install(lab: &Lab) -> Result<()> {
-    installation::install(lab)?;
-    installation::apply_fabric(lab)
-}
-
-fn measure(lab: &Lab, runs: u32) -> Result<String> {
+fn measure(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
     installation::namespace(lab, NAMESPACE)?;
-    let result = measure_in_namespace(lab, runs);
+    let result = measure_in_namespace(lab, runs, exceeded);
     // The namespace takes pods, claims and network with it, whatever happened.
     let removed = step("removing the benchmark's pods and network", || {
         lab.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=180s"])?.ok()
@@ -99,7 +100,7 @@ fn measure(lab: &Lab, runs: u32) -> Result<String> {
     result.and_then(|report| removed.map(|_| report))
 }
 
-fn measure_in_namespace(lab: &Lab, runs: u32) -> Result<String> {
+fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
     let network = format!(
         "apiVersion: railhead.dev/v1alpha1\nkind: TrainingNetwork\nmetadata: {{name: {NETWORK}}}\nspec: {{pods: {}}}\n",
         lab.node_count()
@@ -108,7 +109,7 @@ fn measure_in_namespace(lab: &Lab, runs: u32) -> Result<String> {
     lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Ready", "True", ATTACH)?;
     let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
     let wired = pods::one_per_node(lab)?;
-    let memory = sizes::resident_memory(lab)?;
+    let memory = sizes::resident_memory(lab, exceeded)?;
     let mut report = format!("\nThe lab (emulated processors: only ratios mean anything)\n{started}");
     for (node, pod) in lab.nodes().iter().zip(wired) {
         let attached = step(&format!("the plugins by themselves on {}", node.name()), || {
