@@ -1,6 +1,6 @@
-//! The demo's summary: one line per pod and rail, each value from where it counts.
+//! The demo's summary: a line per pod and rail, each value from where it counts.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
@@ -97,30 +97,44 @@ pub fn traffic(lab: &Lab, namespace: &str, from: &SeenPod, to: &SeenPod) -> Resu
         .collect()
 }
 
-/// The summary that a person reads: a line per pod and rail.
+/// The summary that a person reads: what is true inside the pods, then what cable, port and scheduler say.
 pub fn print(pods: &[SeenPod], traffic: &BTreeMap<String, Vec<SeenTraffic>>) {
-    let mut lines = vec![
-        [
-            "POD",
-            "NODE",
-            "RAIL",
-            "ADDRESS",
-            "MAC",
-            "VLAN",
-            "PCP",
-            "DSCP",
-            "MTU",
-            "RDMA DEVICE",
-            "GID",
-            "GUARANTEE",
-            "MAXIMUM",
-            "SPOOFCHECK",
-            "RDMA WRITE",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut inside = vec![row([
+        "POD",
+        "NODE",
+        "RAIL",
+        "ADDRESS",
+        "MAC",
+        "MTU",
+        "RDMA DEVICE",
+        "GID INDEX",
+        "GID",
+    ])];
+    let mut outside = vec![row([
+        "POD",
+        "RAIL",
+        "VLAN",
+        "PCP",
+        "DSCP",
+        "RDMA WRITE",
+        "PING",
+        "GUARANTEE",
+        "MAXIMUM",
+        "SPOOFCHECK",
+    ])];
     for pod in pods {
         for (place, rail) in pod.rails.iter().enumerate() {
+            inside.push(vec![
+                pod.name.clone(),
+                format!("node{}", pod.node),
+                rail.name.clone(),
+                rail.address.clone(),
+                rail.mac.clone(),
+                rail.mtu.to_string(),
+                rail.rdma_device.clone(),
+                rail.gid_index.to_string(),
+                short(&rail.gid),
+            ]);
             let seen = traffic.get(&pod.name).and_then(|rails| rails.get(place));
             let set = |pick: fn(&SeenTraffic) -> String| seen.map_or_else(|| "-".to_owned(), pick);
             let enforced = |key: &str| {
@@ -130,48 +144,60 @@ pub fn print(pods: &[SeenPod], traffic: &BTreeMap<String, Vec<SeenTraffic>>) {
                     .cloned()
                     .unwrap_or_default()
             };
-            lines.push([
+            outside.push(vec![
                 pod.name.clone(),
-                format!("node{}", pod.node),
                 rail.name.clone(),
-                rail.address.clone(),
-                rail.mac.clone(),
-                set(|t| numbers(&t.ping.vlans)),
-                set(|t| numbers(&t.ping.priorities)),
+                set(|t| numbers(&t.rdma.vlans)),
+                set(|t| numbers(&t.rdma.priorities)),
                 set(|t| numbers(&t.rdma.dscps)),
-                rail.mtu.to_string(),
-                rail.rdma_device.clone(),
-                rail.gid_index.to_string(),
+                set(|t| format!("{:.1} MiB/s", t.bandwidth)),
+                set(|t| {
+                    let (vlans, priorities) = (numbers(&t.ping.vlans), numbers(&t.ping.priorities));
+                    format!("{} bytes, VLAN {vlans}, PCP {priorities}", t.ping.longest)
+                }),
                 pod.guarantees.get(&rail.name).cloned().unwrap_or_default(),
                 max_rate(&enforced("rate")),
-                if enforced("spoofchk") == "true" {
-                    "on".to_owned()
-                } else {
-                    "off".to_owned()
-                },
-                set(|t| format!("{:.1} MiB/s", t.bandwidth)),
+                if enforced("spoofchk") == "true" { "on" } else { "off" }.to_owned(),
             ]);
         }
     }
-    let widths: Vec<usize> = (0..lines[0].len())
+    println!("\nSeen in the pods; GID is the RoCE v2 GID of ADDRESS, and GID INDEX its place in the device's table:\n");
+    print!("{}", table(&inside));
+    println!("\nSeen outside of them:\n");
+    print!("{}", table(&outside));
+    println!(
+        "\nVLAN, PCP, DSCP: RDMA frames of ib_write_bw to the other pod, captured on the cable to the leaf.\n\
+         RDMA WRITE: what ib_write_bw says (software RoCE on emulated machines: only that it works says something).\n\
+         PING: the longest frame there of a ping of {} bytes that must not be fragmented.\n\
+         GUARANTEE: the claim's consumed capacity.  MAXIMUM, SPOOFCHECK: read back from the port.",
+        PING_PAYLOAD + 28
+    );
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// Columns as wide as their widest cell.
+fn table(lines: &[Vec<String>]) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
         .map(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0))
         .collect();
-    println!();
-    for line in &lines {
+    lines.iter().fold(String::new(), |text, line| {
         let cells: Vec<String> = line
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        println!("{}", cells.join("  ").trim_end());
-    }
-    println!(
-        "\nADDRESS, MAC, MTU, RDMA DEVICE and the index of its RoCE v2 GID: seen in the pod.\n\
-         VLAN, PCP, DSCP: frames captured on the cable to the leaf; the pings had {} bytes and could not be fragmented.\n\
-         GUARANTEE: the claim's consumed capacity.  MAXIMUM, SPOOFCHECK: read back from the port.\n\
-         RDMA WRITE: ib_write_bw to the other pod (software RoCE on emulated machines: only that it works says something).",
-        PING_PAYLOAD + 28
-    );
+        text + cells.join("  ").trim_end() + "\n"
+    })
+}
+
+/// A GID as addresses are written for people: sysfs writes all of its zeros.
+fn short(gid: &str) -> String {
+    gid.parse::<Ipv6Addr>()
+        .map_or_else(|_| gid.to_owned(), |gid| gid.to_string())
 }
 
 fn numbers<T: ToString>(all: &std::collections::BTreeSet<T>) -> String {
@@ -187,3 +213,15 @@ fn max_rate(rate: &str) -> String {
 
 /// How long a first attachment may take: image start, claim, wiring.
 pub const ATTACH: Duration = Duration::from_mins(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gid_is_written_as_the_address_that_it_maps() {
+        assert_eq!(short("0000:0000:0000:0000:0000:ffff:0a64:0002"), "::ffff:10.100.0.2");
+        assert_eq!(short("fe80:0000:0000:0000:0049:00ff:fe00:0002"), "fe80::49:ff:fe00:2");
+        assert_eq!(short("no gid"), "no gid");
+    }
+}

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     if let Err(error) = &result {
         eprintln!("\ndemo: {error:#}\n");
         if let Ok(lab) = Lab::attach() {
-            lab.show_logs();
+            installation::show_logs(&lab);
         }
     }
     let down = if arguments.keep {
@@ -62,10 +62,7 @@ fn demo() -> Result<()> {
     );
     prepare(&Cache::open()?, None)?;
     build_workspace_images()?;
-    Lab::down(DEFAULT_NAME)?;
-    let lab = step("starting Kubernetes and two nodes", || Lab::up(DEFAULT_NAME, 2))?;
-    step("helm install railhead charts/railhead", || installation::install(&lab))?;
-    step("kubectl apply -f fabric.yaml", || installation::apply_fabric(&lab))?;
+    let (lab, ()) = installation::start_lab(2, |_| Ok(()))?;
     show(&lab, &["fabric,nodenetwork"])?;
     let recorded = lab.nodes().iter().map(functions).collect::<Result<Vec<_>>>()?;
 
