@@ -3,7 +3,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint generate bench lab lab-down images check-machine
 
-LAB := target/debug/lab
 RUN := cargo run --quiet --locked --package railhead-e2e --bin
 
 help: ## Show this list
@@ -23,14 +22,13 @@ lint: ## rustfmt, clippy, dependency rules
 generate: ## Write the chart's CRDs and the API reference from the types
 	cargo run --quiet --package railhead-crds --bin crdgen charts/railhead/crds docs/api.md
 
-bench: check-machine ## Print sizes and times, with the cluster network alone beside ours
+bench: check-machine ## Print sizes and times, with the cluster network alone beside ours; fails above a limit
 	$(RUN) bench
 
-lab: check-machine ## Bring the lab up and leave it running
+lab: check-machine ## Bring the lab up and leave it running, without Railhead; say how to use it and how to install Railhead there
 	$(RUN) lab -- prepare
 	$(RUN) lab -- images
 	$(RUN) lab -- up
-	$(RUN) lab -- env
 
 lab-down: check-machine ## Take the lab down; nothing stays
 	$(RUN) lab -- down

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use railhead_e2e::installation::{NAMESPACE, RELEASE};
 use railhead_e2e::lab::cache::Cache;
 use railhead_e2e::lab::images::{build_workspace_images, present_workspace_images, workspace_images};
 use railhead_e2e::lab::prepare::{Half, prepare};
@@ -157,18 +158,40 @@ fn become_program(command: &mut Command) -> Result<()> {
 }
 
 fn how_to_use(lab: &Lab) -> String {
-    let which = if lab.name() == DEFAULT_NAME {
-        String::new()
-    } else {
-        format!(" --name {}", lab.name())
-    };
-    let mut text = format!(
-        "kubectl:  lab{which} kubectl get nodes\nhelm:     lab{which} helm list -A\nanything: lab{which} exec -- bash\n\
-         logs:     {}\n",
-        lab.state().join("logs").display()
-    );
-    if lab.node_count() > 0 {
-        text.push_str("a node:   lab shell node1 [-- command]\n");
+    let mut program = own_path();
+    if lab.name() != DEFAULT_NAME {
+        program = format!("{program} --name {}", lab.name());
     }
-    text
+    let logs = lab.state().join("logs");
+    let mut lines = vec![
+        format!("kubectl:  {program} kubectl get nodes"),
+        format!("helm:     {program} helm list -A"),
+        format!("anything: {program} exec -- bash"),
+        format!("logs:     {}", logs.display()),
+    ];
+    if lab.node_count() > 0 {
+        let manifests = "e2e/lab/manifests";
+        lines.extend([
+            format!("a node:   {program} shell node1 [-- command]"),
+            "Railhead is not in a new lab. To install it, in the top folder of this repository and as one command:"
+                .to_owned(),
+            format!(
+                "  {program} helm install {RELEASE} charts/railhead -n {NAMESPACE} --create-namespace \
+                 --values {manifests}/values.yaml && {program} kubectl apply -f {manifests}/fabric.yaml"
+            ),
+        ]);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// This program as one types it: from the current folder where it lies below it.
+fn own_path() -> String {
+    let Ok(program) = std::env::current_exe() else {
+        return "lab".to_owned();
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(here).map_or_else(
+        |_| program.display().to_string(),
+        |below| format!("./{}", below.display()),
+    )
 }
