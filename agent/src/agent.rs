@@ -7,7 +7,13 @@ use railhead_host::Sysfs;
 use railhead_plan::Layout;
 use tokio::sync::{Notify, watch};
 
-use crate::{events::Events, functions::Originals, inventory::Inventory, kubelet::Registered, metrics::Metrics};
+use crate::{
+    events::Events,
+    functions::Originals,
+    inventory::Inventory,
+    kubelet::{Registered, SocketPaths},
+    metrics::Metrics,
+};
 
 /// The agent of one node.
 pub struct Agent {
@@ -23,6 +29,8 @@ pub struct Agent {
     pub boot_id: String,
     /// The installed CNI binary, run for sandboxes that the runtime has forgotten.
     pub cni_binary: PathBuf,
+    /// Where kubelet is served.
+    pub sockets: SocketPaths,
     /// Counters.
     pub metrics: Metrics,
     /// The ports, as last seen; `None` until the node's spec is known.

@@ -61,7 +61,7 @@ fn unreadable(path: &Path) -> bool {
 
 /// Restores every recorded function that is at home and in no plan. Under the node's lock, so that none is chosen meanwhile.
 fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
-    let path = agent.layout.locks().join("node.lock");
+    let path = agent.layout.node_lock();
     let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
         claim: path.display().to_string(),
         source,
@@ -73,7 +73,8 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
             continue;
         }
         if let Some(original) = agent.originals().function(&function)? {
-            functions::restore(&mut host, &original)?;
+            let owed = functions::restore(&mut host, &original)?;
+            agent.originals().owe_rate(&original, owed)?;
         }
     }
     Ok(())

@@ -13,6 +13,8 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
+use railhead_host::remove_abandoned;
+use railhead_plan::Layout;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,9 @@ use crate::{
 const PERIOD: Duration = Duration::from_mins(1);
 /// How long a pod has to be gone.
 const GRACE: Duration = Duration::from_secs(55);
+
+/// After how long nobody writes a temporary file any more.
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// Why a round did not do everything. The next one tries again.
 #[derive(Debug, Error)]
@@ -70,6 +75,7 @@ impl Gone {
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut gone = Gone::default();
     loop {
+        abandoned(&agent.layout);
         for result in [earlier_boots(&agent).await, attachments(&agent, &mut gone).await] {
             if let Err(error) = result {
                 tracing::warn!(%error, "not everything could be collected");
@@ -78,6 +84,21 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+/// Temporary files of writers that were killed.
+fn abandoned(layout: &Layout) {
+    let folders = [
+        (layout.plans(), ""),
+        (layout.journals(), ""),
+        (layout.originals(), ""),
+        (layout.cdi(), "railhead.dev-"),
+    ];
+    for (folder, prefix) in folders {
+        if let Err(error) = remove_abandoned(&folder, prefix, ABANDONED) {
+            tracing::warn!(folder = %folder.display(), %error, "temporary files could not be removed");
         }
     }
 }
@@ -127,7 +148,14 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
     for plan in &plans {
         let pod = &plan.pod;
         seen.insert(pod.uid.clone());
-        let exists = exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await?;
+        // One pod's trouble must not keep what another holds.
+        let exists = match exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await {
+            Ok(exists) => exists,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
         if gone.note(&pod.uid, exists, Instant::now()) {
             match release::claim(agent, &plan.claim_uid).await {
                 Ok(()) => {
@@ -152,7 +180,13 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
         }
         seen.insert(spec.pod_uid.clone());
         let namespace = attachment.namespace().unwrap_or_default();
-        let exists = exists(&agent.client, &namespace, &spec.pod_name, &spec.pod_uid).await?;
+        let exists = match exists(&agent.client, &namespace, &spec.pod_name, &spec.pod_uid).await {
+            Ok(exists) => exists,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
         if gone.note(&spec.pod_uid, exists, Instant::now()) {
             let name = attachment.name_any();
             let released = match release::claim(agent, &spec.claim_uid).await {

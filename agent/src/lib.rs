@@ -19,6 +19,7 @@ pub mod gc;
 pub mod http;
 pub mod inventory;
 pub mod kubelet;
+mod lost_sandboxes;
 pub mod metrics;
 pub mod node;
 pub mod plans;

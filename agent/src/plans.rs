@@ -63,8 +63,7 @@ pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
 }
 
 fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if name.starts_with('.') || !name.ends_with(".json") {
+    if !is_plan(path) {
         return Ok(None);
     }
     let bytes = match fs::read(path) {
@@ -84,6 +83,26 @@ fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
             Ok(None)
         }
     }
+}
+
+/// Whether there is a plan that cannot be read: what it holds is not in [`functions_taken`].
+pub fn any_damaged(layout: &Layout) -> Result<bool, PlansError> {
+    Ok(files(layout)? > all(layout)?.len())
+}
+
+/// How many plans there are, readable or not.
+pub fn files(layout: &Layout) -> Result<usize, PlansError> {
+    let folder = layout.plans();
+    match fs::read_dir(&folder) {
+        Ok(entries) => Ok(entries.flatten().filter(|entry| is_plan(&entry.path())).count()),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(PlansError::Read { path: folder, source }),
+    }
+}
+
+fn is_plan(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !name.starts_with('.') && name.ends_with(".json")
 }
 
 /// The plan of a claim.

@@ -200,38 +200,72 @@ fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
         .map(|record| record.container_id)
         .into_iter()
         .collect();
-    let journals = std::fs::read_dir(layout.journals());
-    for entry in journals.into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(container) = name.strip_suffix(".json").filter(|n| !n.starts_with('.')) else {
-            continue;
-        };
+    for (container, journal) in journals(layout) {
         // The journal's format is the CNI binary's own; that it names its pod's UID is all that is needed here.
-        let names_pod =
-            std::fs::read_to_string(entry.path()).is_ok_and(|journal| journal.contains(&format!("\"{pod_uid}\"")));
-        if names_pod && !sandboxes.iter().any(|known| known == container) {
-            sandboxes.push(container.to_owned());
+        if journal.contains(&format!("\"{pod_uid}\"")) && !sandboxes.contains(&container) {
+            sandboxes.push(container);
         }
     }
     sandboxes
 }
 
+/// Container id and text of every journal.
+fn journals(layout: &Layout) -> Vec<(String, String)> {
+    let entries = std::fs::read_dir(layout.journals());
+    let of = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let container = name.strip_suffix(".json").filter(|name| !name.starts_with('.'))?;
+        Some((container.to_owned(), std::fs::read_to_string(entry.path()).ok()?))
+    };
+    entries.into_iter().flatten().flatten().filter_map(of).collect()
+}
+
+/// A journal of this boot, if there is one: its sandbox is wired.
+pub(crate) fn journal_of_boot(layout: &Layout, boot_id: &str) -> Option<PathBuf> {
+    journals(layout)
+        .into_iter()
+        .find(|(_, journal)| journal.contains(&format!("\"{boot_id}\"")))
+        .map(|(container, _)| layout.journal(&container))
+}
+
 /// Runs DEL for the journals of earlier boots: there is nothing left to undo, and the binary removes the files.
 pub async fn earlier_journals(agent: &Agent) -> Result<(), ReleaseError> {
-    let entries = std::fs::read_dir(agent.layout.journals());
-    for entry in entries.into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(container) = name.strip_suffix(".json").filter(|n| !n.starts_with('.')) else {
-            continue;
-        };
-        let earlier = std::fs::read_to_string(entry.path())
-            .is_ok_and(|journal| !journal.contains(&format!("\"{}\"", agent.boot_id)));
-        if earlier {
-            del(agent, None, container).await?;
+    for (container, journal) in journals(&agent.layout) {
+        if !journal.contains(&format!("\"{}\"", agent.boot_id)) {
+            del(agent, None, &container).await?;
             tracing::info!(container, "removed a journal of an earlier boot");
         }
     }
     Ok(())
+}
+
+/// Runs DEL for every sandbox whose network namespace is gone: the runtime deletes it after its own DEL, so none came.
+pub async fn lost_sandboxes(agent: &Agent) -> Result<(), ReleaseError> {
+    for (container, journal) in journals(&agent.layout) {
+        if let Some(netns) = lost_namespace(&journal) {
+            tracing::warn!(
+                container,
+                netns,
+                "the runtime took a sandbox away without DEL; taking its functions home"
+            );
+            del(agent, None, &container).await?;
+            agent.attachments_changed.notify_one();
+        }
+    }
+    Ok(())
+}
+
+/// The namespace that a journal names, if it was bound where runtimes bind them and is there no more.
+fn lost_namespace(journal: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Sandbox {
+        netns: String,
+    }
+    let netns = serde_json::from_str::<Sandbox>(journal).ok()?.netns;
+    let bound = ["/var/run/netns/", "/run/netns/"]
+        .iter()
+        .any(|folder| netns.starts_with(folder));
+    (bound && !std::path::Path::new(&netns).exists()).then_some(netns)
 }
 
 async fn del(agent: &Agent, pod: Option<&PodRef>, container: &str) -> Result<(), ReleaseError> {
@@ -327,7 +361,8 @@ fn restore_function(agent: &Agent, address: &str, plan: PathBuf) -> Result<(), R
         .originals()
         .function(&function)?
         .ok_or(OriginalsError::Missing { function, plan })?;
-    Ok(functions::restore(&mut host, &original)?)
+    let owed = functions::restore(&mut host, &original)?;
+    Ok(agent.originals().owe_rate(&original, owed)?)
 }
 
 /// Deletes the attachment `name` if it is the pod's: the index is free for others then.
@@ -359,6 +394,14 @@ pub async fn attachment(client: &Client, namespace: &str, name: &str, pod_uid: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_namespace_that_was_bound_and_is_gone_is_lost() {
+        let journal = |netns: &str| serde_json::json!({"version": 1, "netns": netns}).to_string();
+        assert!(lost_namespace(&journal("/var/run/netns/cni-never-was")).is_some());
+        assert!(lost_namespace(&journal("/proc/1/ns/net")).is_none());
+        assert!(lost_namespace("{").is_none());
+    }
 
     #[test]
     fn sandboxes_are_found_by_record_and_by_journal_and_only_those_of_the_pod() {

@@ -17,7 +17,8 @@ use crate::{
     claims::NodeClaims,
     events::Events,
     gc, http,
-    kubelet::{Registered, SocketPaths, Sockets},
+    kubelet::{self, Registered, SocketPaths, Sockets},
+    lost_sandboxes,
     metrics::Metrics,
     node, plans,
 };
@@ -37,6 +38,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         client,
         boot_id: railhead_host::boot_id(Layout::boot_id())?,
         cni_binary: chain.binary(),
+        sockets: SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref()),
         metrics: Metrics::default(),
         inventory: watch::Sender::new(None),
         phase: watch::Sender::new(Phase::Idle),
@@ -53,14 +55,14 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     tracing::info!(node = agent.node, version = env!("CARGO_PKG_VERSION"), "agent");
 
     let (specs, latest) = watch::channel(None);
-    let sockets = SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref());
     let tasks = TaskTracker::new();
     tasks.spawn(http::serve(agent.clone(), args.http, stop.clone()));
     tasks.spawn(http::serve_probes(agent.clone(), args.health_socket, stop.clone()));
     tasks.spawn(node::run(agent.clone(), latest, Chain::new(chain), stop.clone()));
     tasks.spawn(attachments::run(agent.clone(), stop.clone()));
     tasks.spawn(gc::run(agent.clone(), stop.clone()));
-    tasks.spawn(serve_kubelet(agent.clone(), sockets, stop.clone()));
+    tasks.spawn(lost_sandboxes::run(agent.clone(), stop.clone()));
+    tasks.spawn(serve_kubelet(agent.clone(), stop.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         // Watches end only with the process; when one does not, the agent would go blind.
@@ -73,7 +75,8 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
 }
 
 /// Serves kubelet from the moment at which the ports are known until everything was given back.
-async fn serve_kubelet(agent: Arc<Agent>, paths: SocketPaths, stop: CancellationToken) {
+async fn serve_kubelet(agent: Arc<Agent>, stop: CancellationToken) {
+    let paths = agent.sockets.clone();
     let claims = Arc::new(NodeClaims::new(agent.clone()));
     let mut phase = agent.phase.subscribe();
     loop {
@@ -111,6 +114,9 @@ async fn serve_kubelet(agent: Arc<Agent>, paths: SocketPaths, stop: Cancellation
         );
         if let Err(error) = result {
             tracing::error!(%error, "kubelet is no longer served; starting again");
+        }
+        if *phase.borrow() == Phase::TornDown {
+            kubelet::remove_folder(&paths);
         }
         if stop.is_cancelled() {
             return;

@@ -2,12 +2,17 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    hash::{BuildHasher, Hasher, RandomState},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use thiserror::Error;
+
+/// How names of temporary files end.
+const TEMPORARY: &str = ".tmp";
 
 /// Why a file was not written or removed. The former content is still there.
 #[derive(Debug, Error)]
@@ -79,13 +84,13 @@ pub fn remove_durably(path: &Path) -> Result<(), DurableError> {
 
 fn write_and_rename(path: &Path, content: &[u8], mode: u32, sync: bool) -> Result<(), DurableError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // A leading dot keeps it from readers that list the folder; the process id keeps two writers apart.
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    // A leading dot keeps it from readers that list the folder. Process ids do not keep writers apart: every agent is
+    // process 1 of its own container.
+    let temporary = path.with_file_name(format!(".{name}.{:016x}{TEMPORARY}", random()));
     let written = (|| {
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(mode)
             .open(&temporary)?;
         file.write_all(content)?;
@@ -108,6 +113,32 @@ fn write_and_rename(path: &Path, content: &[u8], mode: u32, sync: bool) -> Resul
         let _ = fs::remove_file(&temporary);
     }
     renamed
+}
+
+/// A number that no other writer draws: the standard library seeds its hashers from the kernel's random source.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Removes temporary files that a killed writer left in `folder`, of names that begin with `prefix`. Younger ones than
+/// `age` may still be written.
+pub fn remove_abandoned(folder: &Path, prefix: &str, age: Duration) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let old = |time: SystemTime| time.elapsed().is_ok_and(|elapsed| elapsed >= age);
+        let abandoned =
+            name.strip_prefix('.').is_some_and(|name| name.starts_with(prefix)) && name.ends_with(TEMPORARY);
+        if abandoned && entry.metadata().and_then(|m| m.modified()).is_ok_and(old) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> Result<(), DurableError> {
@@ -135,6 +166,21 @@ mod tests {
         remove_durably(&path).unwrap();
         remove_durably(&path).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [".plan.json.0123.tmp", ".other.json.0123.tmp", "plan.json", ".notice"];
+        for name in names {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_abandoned(folder.path(), "plan", Duration::from_hours(1)).unwrap();
+        assert!(names.iter().all(|name| folder.path().join(name).exists()), "too young");
+        remove_abandoned(folder.path(), "plan", Duration::ZERO).unwrap();
+        let left: Vec<bool> = names.iter().map(|name| folder.path().join(name).exists()).collect();
+        assert_eq!(left, [false, true, true, true]);
+        remove_abandoned(&folder.path().join("absent"), "", Duration::ZERO).unwrap();
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Layout {
         self.root.join("run/railhead/locks")
     }
 
+    /// Held while functions are chosen, made or given back.
+    pub fn node_lock(&self) -> PathBuf {
+        self.locks().join("node.lock")
+    }
+
     /// The lock of one SR-IOV function, held (flock) while it is changed.
     pub fn function_lock(&self, pci_address: &str) -> PathBuf {
         self.locks().join(format!("{pci_address}.lock"))

@@ -96,10 +96,12 @@ fn file(path: &Path) -> impl FnOnce(io::Error) -> EntryError {
     move |source| EntryError::File { path, source }
 }
 
-/// Installs the binary by rename where it differs: libcni never sees half of it, and a running one stays whole.
-pub(super) fn install_binary(source: &Path, bin_dir: &Path) -> Result<bool, EntryError> {
+/// Installs the binary by rename where it is absent or, with `replace`, where it differs: libcni never sees half of it, and a
+/// running one stays whole.
+pub(super) fn install_binary(source: &Path, bin_dir: &Path, replace: bool) -> Result<bool, EntryError> {
     let target = bin_dir.join(BINARY);
     match File::open(&target) {
+        Ok(_) if !replace => return Ok(false),
         Ok(present) => {
             let wanted = File::open(source).map_err(file(source))?;
             if same_content(wanted, present).map_err(file(&target))? {
@@ -282,16 +284,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (source, bin) = (folder.path().join("source"), folder.path().join("bin"));
         fs::write(&source, "one").unwrap();
-        assert!(install_binary(&source, &bin).unwrap());
-        assert!(!install_binary(&source, &bin).unwrap());
+        assert!(install_binary(&source, &bin, true).unwrap());
+        assert!(!install_binary(&source, &bin, true).unwrap());
         fs::write(&source, "two").unwrap();
-        assert!(install_binary(&source, &bin).unwrap());
+        assert!(install_binary(&source, &bin, true).unwrap());
         let long = vec![7; 100_000];
         fs::write(&source, &long).unwrap();
-        assert!(install_binary(&source, &bin).unwrap());
-        assert!(!install_binary(&source, &bin).unwrap());
+        assert!(install_binary(&source, &bin, true).unwrap());
+        assert!(!install_binary(&source, &bin, true).unwrap());
         fs::write(&source, [&long[..99_999], &[8]].concat()).unwrap();
-        assert!(install_binary(&source, &bin).unwrap(), "the last byte counts");
+        assert!(install_binary(&source, &bin, true).unwrap(), "the last byte counts");
+        fs::write(bin.join(BINARY), "a newer agent's").unwrap();
+        assert!(!install_binary(&source, &bin, false).unwrap());
         let mode = fs::metadata(bin.join(BINARY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111);
         remove_binary(&bin).unwrap();

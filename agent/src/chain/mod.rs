@@ -82,6 +82,8 @@ pub struct Chain {
     status: ChainStatus,
     verified: Option<Instant>,
     overwritten: bool,
+    /// This agent has installed its binary once.
+    installed: bool,
 }
 
 impl Chain {
@@ -92,6 +94,7 @@ impl Chain {
             status: ChainStatus::default(),
             verified: None,
             overwritten: false,
+            installed: false,
         }
     }
 
@@ -101,8 +104,11 @@ impl Chain {
     }
 
     /// Puts binary and entry in place and asks the runtime, unless it said yes a short time ago.
-    pub async fn ensure(&mut self) -> Finding {
-        match self.try_ensure().await {
+    ///
+    /// An agent installs its own binary when it starts. Later it does so only while it is `alone`: in a rolling update the
+    /// older agent would put its binary back, and the newer one again, until one of them ends.
+    pub async fn ensure(&mut self, alone: bool) -> Finding {
+        match self.try_ensure(alone).await {
             Ok(()) => {
                 self.overwritten = false;
                 let message = format!("chained to network {}", self.status.network);
@@ -122,15 +128,17 @@ impl Chain {
         }
     }
 
-    async fn try_ensure(&mut self) -> Result<(), ChainError> {
+    async fn try_ensure(&mut self, alone: bool) -> Result<(), ChainError> {
         let paths = self.paths.clone();
+        let replace = alone || !self.installed;
         let files = tokio::task::spawn_blocking(move || {
-            let binary = entry::install_binary(&paths.source, &paths.bin_dir)?;
+            let binary = entry::install_binary(&paths.source, &paths.bin_dir, replace)?;
             let conflist = entry::find(&paths.conf_dir)?;
             let inserted = entry::insert(&paths.conf_dir, &conflist)?;
             Ok::<_, EntryError>((conflist, binary, inserted))
         });
         let (conflist, binary, inserted) = files.await.map_err(|_| ChainError::Panicked)??;
+        self.installed = true;
         if binary {
             tracing::info!(binary = %self.paths.binary().display(), "installed the CNI binary");
         }
@@ -188,6 +196,7 @@ impl Chain {
             .map_err(|_| ChainError::Panicked)??;
         self.status.loaded = false;
         self.verified = None;
+        self.installed = false;
         if self.reload_until(false).await? {
             Ok(())
         } else {

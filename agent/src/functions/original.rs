@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::{Host, HostError};
 
-/// The version that this release writes. Others are read as if absent: a record is only worth its own boot.
+/// The version that this release writes. It reads its neighbours too; a record is only worth its own boot.
 const VERSION: u32 = 1;
 
 /// How a function was. MAC addresses of functions are often random at creation, so nobody else remembers them.
@@ -44,6 +44,30 @@ pub struct FunctionOriginal {
     pub alias: Option<String>,
     /// What the PF enforced; its `mac` is the administrative one.
     pub enforced: VfSettings,
+    /// The port refused to give the rate back: what it shows is a pod's and not the function's own.
+    #[serde(default)]
+    pub rate_owed: bool,
+}
+
+impl FunctionOriginal {
+    /// Takes the rate from an earlier record where the port owes it.
+    fn keep_owed_rate(&mut self, known: &Self) {
+        if known.rate_owed {
+            self.enforced.min_rate_mbps = known.enforced.min_rate_mbps;
+            self.enforced.max_rate_mbps = known.enforced.max_rate_mbps;
+            self.rate_owed = true;
+        }
+    }
+
+    /// Whether the function itself differs, apart from what is known of it.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        let same = Self {
+            version: self.version,
+            rate_owed: self.rate_owed,
+            ..other.clone()
+        };
+        *self != same
+    }
 }
 
 /// How a port was before Railhead made functions on it.
@@ -136,13 +160,37 @@ impl Originals {
         index: u32,
         patience: Duration,
     ) -> Result<FunctionOriginal, OriginalsError> {
+        let mut original = self.observe(host, function, pf, index, patience)?;
+        if let Some(known) = self.function(function)? {
+            original.keep_owed_rate(&known);
+            if !original.differs_from(&known) {
+                return Ok(known);
+            }
+            tracing::warn!(
+                function = %function, ?known, now = ?original,
+                "a free function is not as Railhead left it; its present state is what will be given back"
+            );
+        }
+        self.write_function(&original)?;
+        Ok(original)
+    }
+
+    /// A function as it is now.
+    pub fn observe(
+        &self,
+        host: &mut Host,
+        function: &PciAddress,
+        pf: &PciAddress,
+        index: u32,
+        patience: Duration,
+    ) -> Result<FunctionOriginal, OriginalsError> {
         let observe = |source| OriginalsError::Observe {
             function: function.clone(),
             source: Box::new(source),
         };
         let link = host.function(function, patience).map_err(observe)?;
         let enforced = host.enforced(pf, index).map_err(observe)?.settings();
-        let original = FunctionOriginal {
+        Ok(FunctionOriginal {
             version: VERSION,
             boot_id: self.boot_id.clone(),
             pci_address: function.clone(),
@@ -155,23 +203,30 @@ impl Originals {
             altnames: link.altnames,
             alias: link.alias,
             enforced,
-        };
-        match self.function(function)? {
-            Some(known) if known == original => return Ok(original),
-            Some(known) => tracing::warn!(
-                function = %function, ?known, now = ?original,
-                "a free function is not as Railhead left it; its present state is what will be given back"
-            ),
-            None => {}
+            rate_owed: false,
+        })
+    }
+
+    /// Notes whether the port still owes a function its rate.
+    pub fn owe_rate(&self, original: &FunctionOriginal, owed: bool) -> Result<(), OriginalsError> {
+        if original.rate_owed == owed {
+            return Ok(());
         }
-        self.write(&Self::function_file(function), function, &original)?;
-        Ok(original)
+        self.write_function(&FunctionOriginal {
+            rate_owed: owed,
+            ..original.clone()
+        })
+    }
+
+    fn write_function(&self, original: &FunctionOriginal) -> Result<(), OriginalsError> {
+        let function = &original.pci_address;
+        self.write(&Self::function_file(function), function, original)
     }
 
     /// The record of a function, if there is one of this boot.
     pub fn function(&self, function: &PciAddress) -> Result<Option<FunctionOriginal>, OriginalsError> {
         let record: Option<FunctionOriginal> = self.read(&Self::function_file(function))?;
-        Ok(record.filter(|record| record.version == VERSION && record.boot_id == self.boot_id))
+        Ok(record.filter(|record| is_readable(record.version) && record.boot_id == self.boot_id))
     }
 
     /// Records a port before it is changed. The first record of a boot counts.
@@ -191,7 +246,7 @@ impl Originals {
     /// The record of a port, if there is one of this boot.
     pub fn port(&self, port: &PciAddress) -> Result<Option<PortOriginal>, OriginalsError> {
         let record: Option<PortOriginal> = self.read(&Self::port_file(port))?;
-        Ok(record.filter(|record| record.version == VERSION && record.boot_id == self.boot_id))
+        Ok(record.filter(|record| is_readable(record.version) && record.boot_id == self.boot_id))
     }
 
     /// All ports that were changed in this boot.
@@ -293,6 +348,10 @@ impl Originals {
     }
 }
 
+fn is_readable(version: u32) -> bool {
+    version.abs_diff(VERSION) <= 1
+}
+
 /// Makes a folder that only root may enter.
 fn create_private(folder: &Path) -> Result<(), OriginalsError> {
     use std::os::unix::fs::DirBuilderExt;
@@ -334,6 +393,44 @@ mod tests {
         assert!(rebooted.ports().unwrap().is_empty());
         rebooted.forget_earlier_boots().unwrap();
         assert!(originals.ports().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_rate_that_the_port_owes_is_not_taken_for_the_functions_own() {
+        let of = |rate| FunctionOriginal {
+            version: VERSION,
+            boot_id: "boot-1".to_owned(),
+            pci_address: "0000:18:00.1".parse().unwrap(),
+            pf_pci_address: "0000:18:00.0".parse().unwrap(),
+            index: 0,
+            name: "eth4".to_owned(),
+            mac: None,
+            mtu: 1500,
+            up: false,
+            altnames: Vec::new(),
+            alias: None,
+            enforced: VfSettings {
+                mac: None,
+                vlan: None,
+                min_rate_mbps: 0,
+                max_rate_mbps: rate,
+                spoof_check: true,
+                trust: false,
+            },
+            rate_owed: false,
+        };
+        let root = tempfile::tempdir().unwrap();
+        let originals = Originals::new(&Layout::under(root.path()), "boot-1");
+        originals.write_function(&of(0)).unwrap();
+        // A pod had 400; its port was down when it ended.
+        originals.owe_rate(&of(0), true).unwrap();
+        let known = originals.function(&of(0).pci_address).unwrap().unwrap();
+        assert!(known.rate_owed);
+        let mut now = of(400);
+        assert!(now.differs_from(&known));
+        now.keep_owed_rate(&known);
+        assert!(!now.differs_from(&known));
+        assert_eq!(now.enforced.max_rate_mbps, 0);
     }
 
     #[test]

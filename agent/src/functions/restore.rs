@@ -52,10 +52,12 @@ pub enum RestoreError {
 }
 
 /// Restores a function and reads it back. A function that no longer exists needs nothing. Idempotent.
-pub fn restore(host: &mut Host, original: &FunctionOriginal) -> Result<(), RestoreError> {
+///
+/// Returns whether the port still owes it its rate: some drivers set none while their link is down.
+pub fn restore(host: &mut Host, original: &FunctionOriginal) -> Result<bool, RestoreError> {
     if !host.sysfs.exists(&original.pci_address) {
         tracing::info!(function = %original.pci_address, "the function no longer exists");
-        return Ok(());
+        return Ok(false);
     }
     let mut step = Step { host, original };
     let link = step.link()?;
@@ -69,7 +71,8 @@ pub fn restore(host: &mut Host, original: &FunctionOriginal) -> Result<(), Resto
     let enforced_left = step.enforced()?;
     let link = step.link()?;
     step.interface(&link)?;
-    step.read_back(&enforced_left)
+    step.read_back(&enforced_left)?;
+    Ok(enforced_left.contains(&VfKnob::Rate))
 }
 
 struct Step<'a> {
@@ -306,6 +309,7 @@ mod tests {
                 spoof_check: true,
                 trust: false,
             },
+            rate_owed: false,
         }
     }
 

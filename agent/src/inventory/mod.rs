@@ -4,7 +4,7 @@ mod create;
 mod observe;
 
 use railhead_crds::{Bandwidth, NodeRail};
-use railhead_host::PciAddress;
+use railhead_host::{PciAddress, VirtualFunction};
 
 pub use create::{CreateError, create_functions};
 pub use observe::{ObserveError, observe};
@@ -67,6 +67,27 @@ pub struct FoundFunction {
     pub home: bool,
     /// Its own RDMA device.
     pub rdma_device: Option<String>,
+    /// Links that somebody made on top of its interface: a host service uses it.
+    pub uppers: Vec<String>,
+}
+
+impl FoundFunction {
+    /// Whether pods can have it as far as sysfs tells: Prepare looks for addresses too.
+    pub fn usable(&self) -> bool {
+        self.home && self.uppers.is_empty()
+    }
+}
+
+impl From<VirtualFunction> for FoundFunction {
+    fn from(function: VirtualFunction) -> Self {
+        Self {
+            home: function.link.is_some(),
+            rdma_device: function.rdma_devices.into_iter().next(),
+            uppers: function.uppers,
+            index: function.index,
+            pci_address: function.address,
+        }
+    }
 }
 
 /// A rail for which the node has no port.

@@ -22,7 +22,7 @@ pub fn observe(sysfs: &Sysfs, spec: &NodeNetworkSpec, previous: Option<&Inventor
     };
     let all = sysfs.physical_functions()?;
     for rail in &spec.rails {
-        match find(&all, rail) {
+        match find(&all, rail).and_then(|port| only_once(&inventory, port, rail)) {
             Ok(port) => {
                 let known = previous.and_then(|inventory| inventory.port(rail.id));
                 inventory.ports.push(found(sysfs, rail, port, known)?);
@@ -73,6 +73,21 @@ fn find<'a>(all: &'a [PhysicalFunction], rail: &NodeRail) -> Result<&'a Physical
     }
 }
 
+/// One port is one rail's: published twice, its bandwidth and its functions would be sold twice.
+fn only_once<'a>(
+    found: &Inventory,
+    port: &'a PhysicalFunction,
+    rail: &NodeRail,
+) -> Result<&'a PhysicalFunction, String> {
+    match found.ports.iter().find(|other| other.pci_address == port.address) {
+        None => Ok(port),
+        Some(other) => Err(format!(
+            "{}: port {} is already {}'s; give every rail a port of its own in the Fabric",
+            rail.name, port.address, other.rail.name
+        )),
+    }
+}
+
 fn list(all: &[PhysicalFunction]) -> String {
     let ports: Vec<String> = all
         .iter()
@@ -97,12 +112,7 @@ fn found(
     let functions = sysfs
         .virtual_functions(&port.address)?
         .into_iter()
-        .map(|function| FoundFunction {
-            index: function.index,
-            home: function.link.is_some(),
-            rdma_device: function.rdma_devices.into_iter().next(),
-            pci_address: function.address,
-        })
+        .map(FoundFunction::from)
         .collect();
     let remembered = previous
         .filter(|known| known.pci_address == port.address)
@@ -201,6 +211,42 @@ mod tests {
         assert_eq!(down.port(0).unwrap().speed, Some(Bandwidth::from_mbps(1000)));
         let never_up = observe(&tree(root.path(), "-1"), &spec, None).unwrap();
         assert_eq!(never_up.port(0).unwrap().speed, None);
+    }
+
+    #[test]
+    fn two_rails_do_not_share_a_port() {
+        let root = tempfile::tempdir().unwrap();
+        let sysfs = tree(root.path(), "1000");
+        let mut spec = spec(Some("0000:01:00.0"), None);
+        spec.rails.push(NodeRail {
+            id: 1,
+            name: "rail1".to_owned(),
+            pci_address: None,
+            netdev: Some("eth_r0".to_owned()),
+            ..spec.rails[0].clone()
+        });
+        let inventory = observe(&sysfs, &spec, None).unwrap();
+        assert_eq!(inventory.ports.len(), 1);
+        assert!(
+            inventory.missing[0].message.contains("is already rail0's"),
+            "{inventory:?}"
+        );
+    }
+
+    #[test]
+    fn a_function_under_a_bridge_is_not_for_pods() {
+        let root = tempfile::tempdir().unwrap();
+        let sysfs = tree(root.path(), "1000");
+        let port = |sysfs| {
+            observe(sysfs, &spec(None, Some("eth_r0")), None)
+                .unwrap()
+                .ports
+                .remove(0)
+        };
+        assert!(port(&sysfs).functions[0].usable());
+        fs::create_dir_all(root.path().join("bus/pci/devices/0000:01:10.0/net/eth0v0/upper_br0")).unwrap();
+        assert_eq!(port(&sysfs).functions[0].uppers, ["br0"]);
+        assert!(!port(&sysfs).functions[0].usable());
     }
 
     #[test]

@@ -66,13 +66,31 @@ impl SocketPaths {
     pub fn new(kubelet: &std::path::Path, driver: &str, pod_uid: Option<&str>) -> Self {
         let suffix = pod_uid.map(|uid| format!("-{uid}")).unwrap_or_default();
         Self {
-            plugin: kubelet.join("plugins").join(driver).join(format!("dra{suffix}.sock")),
+            plugin: kubelet
+                .join("plugins")
+                .join(driver)
+                .join(format!("{PLUGIN_SOCKET}{suffix}.sock")),
             registration: kubelet
                 .join("plugins_registry")
                 .join(format!("{driver}{suffix}@reg.sock")),
         }
     }
 }
+
+/// Whether another agent serves kubelet on this node: in a rolling update two run side by side for a while.
+pub fn others_serve(paths: &SocketPaths) -> bool {
+    socket::others_listen(&paths.plugin, PLUGIN_SOCKET)
+}
+
+/// Removes the plugin's folder unless another agent's socket is in it.
+pub fn remove_folder(paths: &SocketPaths) {
+    if let Some(folder) = paths.plugin.parent() {
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
+/// How the names of plugin sockets begin.
+const PLUGIN_SOCKET: &str = "dra";
 
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@ impl Sockets {
     /// Listens on both, the plugin's first: kubelet dials it as soon as it has seen the other one.
     pub fn open(paths: SocketPaths, driver: &str) -> Result<Self, SocketError> {
         socket::remove_dead(&paths.registration, driver);
-        socket::remove_dead(&paths.plugin, "dra");
+        socket::remove_dead(&paths.plugin, super::PLUGIN_SOCKET);
         let plugin = socket::listen(&paths.plugin)?;
         let registration = socket::listen(&paths.registration)?;
         Ok(Self {

@@ -37,19 +37,30 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 /// Removes sockets in the folder of `own` that begin with `prefix` and that nobody listens on: those of agents that were
 /// killed. kubelet would try to register each of them for ever.
 pub(super) fn remove_dead(own: &Path, prefix: &str) {
-    let Some(entries) = own.parent().and_then(|folder| fs::read_dir(folder).ok()) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let name = entry.file_name();
-        let ours = name.to_string_lossy().starts_with(prefix);
-        if !ours || path == own {
-            continue;
-        }
-        let refused = UnixStream::connect(&path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-        if refused && fs::remove_file(&path).is_ok() {
+    for path in others(own, prefix) {
+        if is_dead(&path) && fs::remove_file(&path).is_ok() {
             tracing::info!(socket = %path.display(), "removed the socket of an agent that is gone");
         }
     }
+}
+
+/// Whether somebody listens on another socket in the folder of `own` that begins with `prefix`.
+pub(super) fn others_listen(own: &Path, prefix: &str) -> bool {
+    others(own, prefix).iter().any(|path| !is_dead(path))
+}
+
+fn others(own: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = own.parent().and_then(|folder| fs::read_dir(folder).ok());
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .filter(|path| path != own)
+        .collect()
+}
+
+fn is_dead(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

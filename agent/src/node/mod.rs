@@ -13,6 +13,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NodeNetwork, NodeNetworkStatus, VfManagement};
+use railhead_host::FunctionLock;
 use railhead_plan::AttachmentPlan;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,7 @@ use crate::{
     functions::Host,
     inventory::{self, Inventory},
     plans,
-    publish::{self, Publisher},
+    publish::{Offer, Publisher},
 };
 
 /// Field manager of the status.
@@ -35,6 +36,9 @@ const MANAGER: &str = "railhead/agent";
 const CALM: Duration = Duration::from_secs(15);
 /// How often while something is not as it should be: a link comes up within seconds.
 const EAGER: Duration = Duration::from_secs(2);
+
+/// How long Prepare, or another agent that makes functions, may hold the node's lock.
+const NODE_LOCK: Duration = Duration::from_secs(30);
 
 /// What one look at the ports found.
 #[derive(Clone, Debug, Default)]
@@ -53,18 +57,14 @@ pub async fn run(
 ) {
     let mut registered = agent.registered.subscribe();
     let mut publisher = Publisher::default();
-    let (mut heard, mut left) = (false, false);
+    let mut heard = false;
     loop {
         heard |= has_news(&specs);
         let node_network = specs.borrow_and_update().clone();
         registered.borrow_and_update();
-        left &= node_network.is_none();
         let calm = match node_network {
-            None => {
-                agent.phase.send_replace(Phase::Idle);
-                left = left || (heard && leave(&agent).await);
-                left || !heard
-            }
+            None if heard => teardown::leave(&agent, &mut chain).await,
+            None => true,
             Some(network) if network.spec.teardown => teardown::pass(&agent, &network, &mut chain).await,
             Some(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
         };
@@ -82,18 +82,6 @@ pub async fn run(
 /// Whether the watch has said anything since the last look. Until then nobody knows whether a fabric selects the node.
 fn has_news(specs: &Receiver<Option<Arc<NodeNetwork>>>) -> bool {
     specs.has_changed().unwrap_or(false)
-}
-
-/// No fabric selects the node any more: the scheduler must not choose its ports, and Prepare must not take functions.
-async fn leave(agent: &Agent) -> bool {
-    agent.inventory.send_replace(None);
-    match publish::withdraw(&agent.client, &agent.node).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, "no fabric selects the node, and its ports could not be withdrawn");
-            false
-        }
-    }
 }
 
 /// One pass. Returns whether all is well.
@@ -120,12 +108,18 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publ
             .port(port.rail.id, port.carrier, port.functions.len(), used);
     }
     agent.inventory.send_replace(Some(Arc::new(seen.inventory.clone())));
-    let chained = chain.ensure().await;
+    let alone = !crate::kubelet::others_serve(&agent.sockets);
+    let chained = chain.ensure(alone).await;
     agent.metrics.chain(chain.status().loaded);
     // Only now: kubelet may send claims as soon as it knows the plugin.
     agent.phase.send_replace(Phase::Serving);
     let registered = agent.registered.borrow().accepted;
-    if registered && let Err(error) = publisher.publish(&agent.client, &agent.node, &seen.inventory).await {
+    let offer = Offer {
+        inventory: &seen.inventory,
+        taken: &taken,
+        chained: chained.holds,
+    };
+    if registered && let Err(error) = publisher.publish(&agent.client, &agent.node, &offer).await {
         tracing::warn!(%error, "the ports could not be published");
     }
     let mut status = status::ports(&seen.inventory, &taken);
@@ -149,6 +143,10 @@ async fn look(agent: &Arc<Agent>, network: &NodeNetwork) -> Result<Seen, String>
             problems: Vec::new(),
         };
         if spec.vf_management == VfManagement::Managed {
+            // Two agents of a rolling update do not make them twice: the second looks again under the lock.
+            let path = agent.layout.node_lock();
+            let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(|error| error.to_string())?;
+            seen.inventory = observe().map_err(|error| error.to_string())?;
             let mut host = Host::open(agent.sysfs()).map_err(|error| error.to_string())?;
             let originals = agent.originals();
             for port in &seen.inventory.ports {

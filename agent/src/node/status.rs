@@ -60,9 +60,16 @@ fn health(port: &FoundPort) -> (PortHealth, Option<String>) {
         return (PortHealth::Down, Some(message));
     }
     if found == 0 || u32::try_from(found).is_ok_and(|found| found < wanted) {
-        let message = format!(
-            "port {name} has {found} of {wanted} functions; make them (sriov_numvfs) or set management.vfs: Managed on the Fabric"
-        );
+        let message = if found == 0 {
+            format!(
+                "port {name} has none of {wanted} functions; make them (sriov_numvfs) or set management.vfs: Managed on the Fabric"
+            )
+        } else {
+            // Their number cannot change while one is in use, so that is for a person to do.
+            format!(
+                "port {name} has {found} of {wanted} functions; drain the node and write 0 and then {wanted} to its sriov_numvfs, or correct vfsPerPort"
+            )
+        };
         return (PortHealth::NoVfs, Some(message));
     }
     match (port.speed, port.rail.speed) {

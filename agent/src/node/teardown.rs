@@ -1,12 +1,18 @@
-//! Gives back everything that Railhead changed on the node, when the Fabric is being uninstalled.
+//! Gives back everything that Railhead changed on the node: when the Fabric says `teardown: true`, and when no Fabric
+//! selects the node any more.
 //!
-//! Order: no claim may come any more (kubelet, scheduler), the entry, the functions, the binary. Refused while a plan exists.
+//! Order: no claim may come any more (kubelet, scheduler), the entry, the functions, the binary. Refused while a pod has
+//! something: a plan, also one that cannot be read, or a journal of this boot.
 
-use std::sync::Arc;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
 use railhead_host::{FunctionLock, NetlinkError, PciAddress, SysfsError};
-use railhead_plan::AttachmentPlan;
+use railhead_plan::{AttachmentPlan, Layout};
 use thiserror::Error;
 
 use crate::{
@@ -16,6 +22,7 @@ use crate::{
     functions::{Host, HostError, OriginalsError, PortOriginal},
     plans::{self, PlansError},
     publish::{self, PublishError},
+    release,
 };
 
 /// Type of the condition that the uninstall hook waits for.
@@ -27,6 +34,18 @@ const TORN_DOWN: &str = "TornDown";
 enum TeardownError {
     #[error("{count} pods are attached on this node ({pods}); end them first")]
     Attached { count: usize, pods: String },
+    #[error(
+        "there are {count} files in {folder} that tell of pods and cannot be read; end the pods that they name first"
+    )]
+    Unreadable { count: usize, folder: PathBuf },
+    #[error("the journal {path} tells of a sandbox that is still wired; the garbage collector gives it back")]
+    Journal { path: PathBuf },
+    #[error("remove {path}: {source}")]
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Plans(#[from] PlansError),
     #[error(transparent)]
@@ -89,13 +108,36 @@ pub(super) async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut 
     done
 }
 
+/// No fabric selects the node any more, or its Fabric was deleted: what was changed for it is given back as soon as nobody
+/// is attached. Returns whether nothing is left to do.
+pub(super) async fn leave(agent: &Arc<Agent>, chain: &mut Chain) -> bool {
+    if *agent.phase.borrow() == Phase::TornDown {
+        return true;
+    }
+    // Prepare refuses without an inventory, and a plan that it is just writing is seen under the node's lock.
+    agent.inventory.send_replace(None);
+    agent.phase.send_replace(Phase::TearingDown);
+    match teardown(agent, chain).await {
+        Ok(()) => {
+            tracing::info!("no fabric selects the node; nothing of Railhead is left on it");
+            agent.phase.send_replace(Phase::TornDown);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no fabric selects the node, and it is not as before yet");
+            // Slowly: pods may run for days.
+            matches!(error, TeardownError::Attached { .. })
+        }
+    }
+}
+
 fn not_ready() -> Finding {
     Finding::no("Ready", "TearingDown", "the Fabric says teardown: true")
 }
 
 async fn teardown(agent: &Arc<Agent>, chain: &mut Chain) -> Result<(), TeardownError> {
     publish::withdraw(&agent.client, &agent.node).await?;
-    refuse_while_attached(&plans::all(&agent.layout)?)?;
+    refuse_while_attached(agent)?;
     chain.remove_entry().await?;
     let worker = agent.clone();
     tokio::task::spawn_blocking(move || give_back_ports(&worker))
@@ -105,7 +147,23 @@ async fn teardown(agent: &Arc<Agent>, chain: &mut Chain) -> Result<(), TeardownE
     Ok(())
 }
 
-fn refuse_while_attached(plans: &[AttachmentPlan]) -> Result<(), TeardownError> {
+fn refuse_while_attached(agent: &Agent) -> Result<(), TeardownError> {
+    let plans = plans::all(&agent.layout)?;
+    refuse_with_plans(&plans)?;
+    let count = plans::files(&agent.layout)?;
+    if count > plans.len() {
+        return Err(TeardownError::Unreadable {
+            count: count - plans.len(),
+            folder: agent.layout.plans(),
+        });
+    }
+    match release::journal_of_boot(&agent.layout, &agent.boot_id) {
+        Some(path) => Err(TeardownError::Journal { path }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_with_plans(plans: &[AttachmentPlan]) -> Result<(), TeardownError> {
     if plans.is_empty() {
         return Ok(());
     }
@@ -121,10 +179,10 @@ fn refuse_while_attached(plans: &[AttachmentPlan]) -> Result<(), TeardownError> 
 }
 
 fn give_back_ports(agent: &Agent) -> Result<(), TeardownError> {
-    let path = agent.layout.locks().join("node.lock");
+    let path = agent.layout.node_lock();
     let _lock = FunctionLock::take(&path, std::time::Duration::from_secs(10))?;
     // Again under the lock under which Prepare writes plans.
-    refuse_while_attached(&plans::all(&agent.layout)?)?;
+    refuse_while_attached(agent)?;
     let originals = agent.originals();
     let mut host = Host::open(agent.sysfs())?;
     for port in originals.ports()? {
@@ -134,6 +192,20 @@ fn give_back_ports(agent: &Agent) -> Result<(), TeardownError> {
         originals.forget_port(&port.pci_address)?;
     }
     originals.forget_all_functions()?;
+    remove_locks(&agent.layout)
+}
+
+/// Nobody waits for one of them but a Prepare that is refused as soon as it has it.
+fn remove_locks(layout: &Layout) -> Result<(), TeardownError> {
+    let folder = layout.locks();
+    let error = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TeardownError::Remove { path, source }
+    };
+    for entry in fs::read_dir(&folder).map_err(error(&folder))? {
+        let path = entry.map_err(error(&folder))?.path();
+        fs::remove_file(&path).map_err(error(&path))?;
+    }
     Ok(())
 }
 
@@ -163,11 +235,12 @@ fn give_back_port(agent: &Agent, host: &mut Host, original: &PortOriginal) -> Re
         host.sysfs.set_num_vfs(port, original.functions).map_err(sysfs_error)?;
     }
     if let Some(link) = host.route.link_of(port).map_err(link_error)? {
-        if link.mtu != original.mtu {
-            host.route.set_mtu(link.index, original.mtu).map_err(link_error)?;
-        }
+        // Down first: some drivers reset a port that is up when its MTU changes.
         if link.up && !original.up {
             host.route.set_up(link.index, false).map_err(link_error)?;
+        }
+        if link.mtu != original.mtu {
+            host.route.set_mtu(link.index, original.mtu).map_err(link_error)?;
         }
     }
     Ok(())
@@ -179,9 +252,9 @@ mod tests {
 
     #[test]
     fn a_node_with_pods_is_not_torn_down_and_the_pods_are_named() {
-        assert!(refuse_while_attached(&[]).is_ok());
+        assert!(refuse_with_plans(&[]).is_ok());
         let plan = plans::tests::plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
-        let error = refuse_while_attached(&[plan]).unwrap_err().to_string();
+        let error = refuse_with_plans(&[plan]).unwrap_err().to_string();
         assert_eq!(
             error,
             "1 pods are attached on this node (team-a/llama-5); end them first"

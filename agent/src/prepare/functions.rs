@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +14,7 @@ use railhead_planner::attachment::{self, FunctionChoice};
 use super::{PrepareError, claim::Entitled};
 use crate::{
     agent::Agent,
-    functions::{self, Host},
+    functions::{self, Host, HostError},
     inventory::{FoundFunction, FoundPort, Inventory},
     plans,
 };
@@ -41,7 +42,7 @@ pub(super) async fn choose(
     let nccl = entitled.network.spec.nccl.clone();
     let chosen = tokio::task::spawn_blocking(move || {
         plans::make_folders(&agent.layout)?;
-        let path = agent.layout.locks().join("node.lock");
+        let path = agent.layout.node_lock();
         let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(PrepareError::Lock)?;
         // Under the lock under which a teardown gives the ports back: it may have begun since this Prepare did.
         if agent.phase.borrow().is_teardown() {
@@ -51,12 +52,13 @@ pub(super) async fn choose(
         }
         let plans = plans::all(&agent.layout)?;
         refuse_second_claim(&plans, &agent.boot_id, pod.metadata.uid.as_deref(), &claim_uid)?;
-        let taken = plans::functions_taken(&plans, &agent.boot_id);
+        let mut taken = plans::functions_taken(&plans, &agent.boot_id);
         let mut host = Host::open(agent.sysfs())?;
         let mut choices = Vec::new();
         for rail in &slice.spec.rails {
             let port = port(&agent, &inventory, rail.id, &rail.name)?;
             let function = free(&agent, &mut host, port, &taken)?;
+            taken.insert(function.pci_address.to_string());
             choices.push(FunctionChoice {
                 rail: rail.id,
                 vf_pci: function.pci_address.to_string(),
@@ -122,7 +124,7 @@ fn port<'a>(agent: &Agent, inventory: &'a Inventory, rail: u32, name: &str) -> R
     })
 }
 
-/// A function of the port that no plan names and that is in the host's namespace now.
+/// A function of the port that no plan names, that is in the host's namespace now and that nobody uses there.
 fn free(
     agent: &Agent,
     host: &mut Host,
@@ -133,36 +135,67 @@ fn free(
         .sysfs
         .virtual_functions(&port.pci_address)
         .map_err(PrepareError::Sysfs)?;
-    let functions: Vec<FoundFunction> = functions
-        .into_iter()
-        .map(|function| FoundFunction {
-            home: function.link.is_some(),
-            rdma_device: function.rdma_devices.into_iter().next(),
-            index: function.index,
-            pci_address: function.address,
-        })
-        .collect();
-    first_free(&functions, taken).ok_or_else(|| {
-        let planned = functions
-            .iter()
-            .filter(|function| taken.contains(function.pci_address.as_str()))
-            .count();
-        let away = functions.len() - planned;
-        PrepareError::NoFreeFunction {
-            rail: port.rail.name.clone(),
-            port: port.pci_address.to_string(),
-            total: functions.len(),
-            busy: format!("{planned} held by pods, {away} without interface on the host"),
-            node: agent.node.clone(),
+    let functions: Vec<FoundFunction> = functions.into_iter().map(FoundFunction::from).collect();
+    let damaged = plans::any_damaged(&agent.layout)?;
+    for function in candidates(&functions, taken) {
+        if has_addresses(host, function)? || (damaged && is_changed(agent, host, port, function)?) {
+            continue;
         }
+        return Ok(function.clone());
+    }
+    let count = |of: &dyn Fn(&&FoundFunction) -> bool| functions.iter().filter(of).count();
+    let planned = count(&|function| taken.contains(function.pci_address.as_str()));
+    let away = count(&|function| !function.home && !taken.contains(function.pci_address.as_str()));
+    let used = functions.len() - planned - away;
+    Err(PrepareError::NoFreeFunction {
+        rail: port.rail.name.clone(),
+        port: port.pci_address.to_string(),
+        total: functions.len(),
+        busy: format!("{planned} held by pods, {away} without interface on the host, {used} used by the host"),
+        node: agent.node.clone(),
     })
 }
 
-fn first_free(functions: &[FoundFunction], taken: &BTreeSet<String>) -> Option<FoundFunction> {
+fn candidates<'a>(
+    functions: &'a [FoundFunction],
+    taken: &'a BTreeSet<String>,
+) -> impl Iterator<Item = &'a FoundFunction> {
     functions
         .iter()
-        .find(|function| function.home && !taken.contains(function.pci_address.as_str()))
-        .cloned()
+        .filter(|function| function.usable() && !taken.contains(function.pci_address.as_str()))
+}
+
+/// Whether a host service has given the function's interface an address. Link-local ones are the kernel's own.
+fn has_addresses(host: &mut Host, function: &FoundFunction) -> Result<bool, PrepareError> {
+    let Some(link) = host.route.link_of(&function.pci_address).map_err(HostError::from)? else {
+        return Ok(true);
+    };
+    let addresses = host.route.addresses(link.index).map_err(HostError::from)?;
+    Ok(addresses.iter().any(|address| match address.net.addr() {
+        IpAddr::V4(address) => !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    }))
+}
+
+/// Whether the function is not as it was recorded. While a plan cannot be read, that may be because the plan's pod has it:
+/// its sandbox may just be made again.
+fn is_changed(
+    agent: &Agent,
+    host: &mut Host,
+    port: &FoundPort,
+    function: &FoundFunction,
+) -> Result<bool, PrepareError> {
+    let Some(known) = agent.originals().function(&function.pci_address)? else {
+        return Ok(false);
+    };
+    let now = agent.originals().observe(
+        host,
+        &function.pci_address,
+        &port.pci_address,
+        function.index,
+        Duration::ZERO,
+    )?;
+    Ok(now.differs_from(&known))
 }
 
 /// Programs all functions of a plan and writes the plan again where a port cannot enforce a minimum rate. Rails in
@@ -228,27 +261,27 @@ fn say_what_is_enforced(rails: &mut [RailPlan], enforced: &BTreeMap<u32, bool>) 
 mod tests {
     use super::*;
 
-    fn function(address: &str, home: bool) -> FoundFunction {
+    fn function(address: &str, home: bool, uppers: &[&str]) -> FoundFunction {
         FoundFunction {
             pci_address: address.parse().unwrap(),
             index: 0,
             home,
             rdma_device: None,
+            uppers: uppers.iter().map(|&upper| upper.to_owned()).collect(),
         }
     }
 
     #[test]
-    fn a_free_function_is_at_home_and_in_no_plan() {
+    fn a_free_function_is_at_home_under_nothing_and_in_no_plan() {
         let functions = [
-            function("0000:01:10.0", false),
-            function("0000:01:10.2", true),
-            function("0000:01:10.4", true),
+            function("0000:01:10.0", false, &[]),
+            function("0000:01:10.2", true, &[]),
+            function("0000:01:10.4", true, &["bond0"]),
+            function("0000:01:10.6", true, &[]),
         ];
         let taken = BTreeSet::from(["0000:01:10.2".to_owned()]);
-        let free = first_free(&functions, &taken).unwrap();
-        assert_eq!(free.pci_address.as_str(), "0000:01:10.4");
-        let all = functions.iter().map(|f| f.pci_address.to_string()).collect();
-        assert_eq!(first_free(&functions, &all), None);
+        let free: Vec<&str> = candidates(&functions, &taken).map(|f| f.pci_address.as_str()).collect();
+        assert_eq!(free, ["0000:01:10.6"]);
     }
 
     #[test]

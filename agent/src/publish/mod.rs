@@ -15,9 +15,7 @@ use kube::{
 };
 use thiserror::Error;
 
-pub use slice::{PORT_DOWN_TAINT, devices, same};
-
-use crate::inventory::Inventory;
+pub use slice::{CHAIN_NOT_READY_TAINT, Offer, PORT_DOWN_TAINT, devices, same};
 
 /// Why the ports could not be published. It is tried again.
 #[derive(Debug, Error)]
@@ -66,8 +64,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes the inventory as the node's one slice, with a new generation if its content changed.
-    pub async fn publish(&mut self, client: &Client, node: &str, inventory: &Inventory) -> Result<(), PublishError> {
+    /// Publishes the ports as the node's one slice, with a new generation if its content changed.
+    pub async fn publish(&mut self, client: &Client, node: &str, offer: &Offer<'_>) -> Result<(), PublishError> {
         let slices: Api<ResourceSlice> = Api::all(client.clone());
         let name = slice_name(node);
         let write = |source| PublishError::Write {
@@ -78,7 +76,7 @@ impl Publisher {
             name: name.clone(),
             source: Box::new(source),
         })?;
-        let wanted = devices(inventory);
+        let wanted = devices(offer);
         let stored = match current {
             None => {
                 let owner = owner(client, node).await?;

@@ -1,6 +1,6 @@
 //! The content of the ResourceSlice: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::resource::v1::{
@@ -11,10 +11,23 @@ use k8s_openapi::{
 };
 use railhead_crds::{Bandwidth, names};
 
-use crate::inventory::{FoundPort, Inventory};
+use crate::inventory::{FoundFunction, FoundPort, Inventory};
 
 /// Taint of a port without a signal: no new pod, running ones stay.
 pub const PORT_DOWN_TAINT: &str = "railhead.dev/port-down";
+/// Taint of all ports while the runtime does not call the CNI binary: a new pod would come up unwired and never start.
+pub const CHAIN_NOT_READY_TAINT: &str = "railhead.dev/chain-not-ready";
+
+/// What the ports are offered with, beside what was found.
+#[derive(Clone, Debug)]
+pub struct Offer<'a> {
+    /// What was found.
+    pub inventory: &'a Inventory,
+    /// PCI addresses of the functions that plans name.
+    pub taken: &'a BTreeSet<String>,
+    /// Whether the runtime calls the CNI binary.
+    pub chained: bool,
+}
 
 /// The spec of the node's slice.
 pub(super) fn spec(node: &str, devices: Vec<Device>, generation: i64) -> ResourceSliceSpec {
@@ -33,16 +46,27 @@ pub(super) fn spec(node: &str, devices: Vec<Device>, generation: i64) -> Resourc
 
 /// One device per port that can serve pods. A port whose speed was never seen is left out: its bandwidth could only be
 /// guessed, and what is guessed can be oversold.
-pub fn devices(inventory: &Inventory) -> Vec<Device> {
-    inventory
+pub fn devices(offer: &Offer<'_>) -> Vec<Device> {
+    offer
+        .inventory
         .ports
         .iter()
-        .filter(|port| !port.functions.is_empty())
-        .filter_map(|port| Some(device(&inventory.fabric, port, port.speed?)))
+        .filter_map(|port| {
+            let functions = functions(port, offer.taken);
+            (functions > 0).then_some(())?;
+            Some(device(offer, port, port.speed?, functions))
+        })
         .collect()
 }
 
-fn device(fabric: &str, port: &FoundPort, speed: Bandwidth) -> Device {
+/// How many functions pods have or can have. One that a host service uses, or another operator moved away, would be chosen
+/// by the scheduler and refused in Prepare again and again.
+fn functions(port: &FoundPort, taken: &BTreeSet<String>) -> usize {
+    let counts = |function: &&FoundFunction| function.usable() || taken.contains(function.pci_address.as_str());
+    port.functions.iter().filter(counts).count()
+}
+
+fn device(offer: &Offer<'_>, port: &FoundPort, speed: Bandwidth, functions: usize) -> Device {
     let int = |value: i64| DeviceAttribute {
         int: Some(value),
         ..DeviceAttribute::default()
@@ -54,7 +78,7 @@ fn device(fabric: &str, port: &FoundPort, speed: Bandwidth) -> Device {
     let ours = |name: &str| format!("{}/{name}", names::DRIVER);
     let mut attributes = BTreeMap::from([
         (ours(names::RAIL_ATTRIBUTE), int(port.rail.id.into())),
-        (ours(names::FABRIC_ATTRIBUTE), string(fabric)),
+        (ours(names::FABRIC_ATTRIBUTE), string(&offer.inventory.fabric)),
         (
             "resource.kubernetes.io/pciBusID".to_owned(),
             string(port.pci_address.as_str()),
@@ -80,8 +104,8 @@ fn device(fabric: &str, port: &FoundPort, speed: Bandwidth) -> Device {
         }),
     };
     // One claim takes one function of a port: it is wired as one interface.
-    let functions = DeviceCapacity {
-        value: quantity(port.functions.len().to_string()),
+    let vfs = DeviceCapacity {
+        value: quantity(functions.to_string()),
         request_policy: Some(CapacityRequestPolicy {
             default: Some(quantity("1".to_owned())),
             valid_range: Some(CapacityRequestPolicyRange {
@@ -92,23 +116,28 @@ fn device(fabric: &str, port: &FoundPort, speed: Bandwidth) -> Device {
             valid_values: None,
         }),
     };
-    let taints = (!port.carrier).then(|| {
-        vec![DeviceTaint {
-            key: PORT_DOWN_TAINT.to_owned(),
-            effect: "NoSchedule".to_owned(),
-            value: None,
-            time_added: None,
-        }]
-    });
+    let taints: Vec<DeviceTaint> = [
+        (!port.carrier, PORT_DOWN_TAINT),
+        (!offer.chained, CHAIN_NOT_READY_TAINT),
+    ]
+    .into_iter()
+    .filter(|(holds, _)| *holds)
+    .map(|(_, key)| DeviceTaint {
+        key: key.to_owned(),
+        effect: "NoSchedule".to_owned(),
+        value: None,
+        time_added: None,
+    })
+    .collect();
     Device {
         name: names::rail_device(port.rail.id),
         allow_multiple_allocations: Some(true),
         attributes: Some(attributes),
         capacity: Some(BTreeMap::from([
             (names::BANDWIDTH_CAPACITY.to_owned(), bandwidth),
-            (names::VFS_CAPACITY.to_owned(), functions),
+            (names::VFS_CAPACITY.to_owned(), vfs),
         ])),
-        taints,
+        taints: (!taints.is_empty()).then_some(taints),
         ..Device::default()
     }
 }
@@ -130,7 +159,6 @@ pub(crate) mod tests {
     use railhead_crds::NodeRail;
 
     use super::*;
-    use crate::inventory::FoundFunction;
 
     pub(crate) fn port(carrier: bool, speed: Option<u64>, functions: u32) -> FoundPort {
         FoundPort {
@@ -158,6 +186,7 @@ pub(crate) mod tests {
                     index,
                     home: true,
                     rdma_device: None,
+                    uppers: Vec::new(),
                 })
                 .collect(),
         }
@@ -169,6 +198,19 @@ pub(crate) mod tests {
             ports: vec![port],
             missing: Vec::new(),
         }
+    }
+
+    fn devices(inventory: &Inventory) -> Vec<Device> {
+        offered(inventory, &[], true)
+    }
+
+    fn offered(inventory: &Inventory, taken: &[&str], chained: bool) -> Vec<Device> {
+        let taken = taken.iter().map(|&address| address.to_owned()).collect();
+        super::devices(&Offer {
+            inventory,
+            taken: &taken,
+            chained,
+        })
     }
 
     #[test]
@@ -192,6 +234,30 @@ pub(crate) mod tests {
         let devices = devices(&inventory(port(false, Some(1000), 7)));
         let taint = &devices[0].taints.as_ref().unwrap()[0];
         assert_eq!(taint.effect, "NoSchedule", "never NoExecute on a link flap");
+    }
+
+    #[test]
+    fn no_new_pod_comes_while_the_runtime_does_not_call_us() {
+        let devices = offered(&inventory(port(true, Some(1000), 7)), &[], false);
+        let taint = &devices[0].taints.as_ref().unwrap()[0];
+        assert_eq!(
+            (taint.key.as_str(), taint.effect.as_str()),
+            (CHAIN_NOT_READY_TAINT, "NoSchedule")
+        );
+    }
+
+    #[test]
+    fn only_functions_that_pods_have_or_can_have_are_offered() {
+        let mut port = port(true, Some(1000), 4);
+        port.functions[0].home = false;
+        port.functions[1].home = false;
+        port.functions[2].uppers = vec!["br0".to_owned()];
+        let count = |taken: &[&str]| {
+            let devices = offered(&inventory(port.clone()), taken, true);
+            devices[0].capacity.as_ref().unwrap()["vfs"].value.0.clone()
+        };
+        assert_eq!(count(&[]), "1", "one is under a bridge, two are with somebody else");
+        assert_eq!(count(&["0000:02:10.0"]), "2", "a pod of ours has one of them");
     }
 
     #[test]

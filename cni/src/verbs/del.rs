@@ -14,13 +14,13 @@ pub(crate) fn del(context: &Context, request: &Request) -> Result<(), CniError> 
         // A function that is elsewhere keeps its journal; the runtime has no use for an error that it cannot do anything about.
         Ok(Some(journal)) => release(context, &journal).map(drop),
         // A DEL that failed for ever would keep the pod for ever.
-        Err(error @ JournalError::Damaged { .. }) => {
+        Err(error @ (JournalError::Damaged { .. } | JournalError::Version { .. })) => {
             context.log.note(error.to_string());
             Journal::set_aside(&context.layout, &request.container_id).map_err(|error| {
                 CniError::new(
                     Code::Io,
                     format!(
-                        "set the damaged journal of sandbox {} aside: {error}",
+                        "set the unreadable journal of sandbox {} aside: {error}",
                         request.container_id
                     ),
                 )

@@ -27,6 +27,11 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
     // First of all: a container that is made from now on finds no folder to mount.
     attachment_folder::remove(&context.layout, &journal.pod.uid, &journal.container_id).map_err(|error| io(&error))?;
     let _locks = lock(context, journal)?;
+    // Another DEL, or the ADD of the pod's next sandbox, may have given it back while this one waited.
+    let current = Journal::read(&context.layout, &journal.container_id).map_err(|error| io(&error))?;
+    let Some(journal) = &current else {
+        return Ok(Undone::Complete);
+    };
     let pod = open_netns(journal)?;
     let results: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = journal

@@ -6,6 +6,7 @@
 mod agents;
 mod bandwidth;
 mod ends;
+mod fabrics;
 mod indices;
 mod jobs;
 mod pods;
@@ -55,19 +56,10 @@ fn tests() -> Vec<Test> {
         uninstall::helm_uninstall_is_refused_while_pods_are_attached,
         bandwidth::a_pod_that_would_oversell_a_port_waits_until_there_is_room,
         ends::a_network_deleted_under_its_pods_waits_for_them,
+        fabrics::nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were,
         uninstall::helm_uninstall_leaves_the_nodes_as_they_were,
     ]
 }
-
-/// Tests that were written and not yet seen to pass from a clean start: run them with `--ignored`. Each leaves this list with
-/// the run that proves it.
-const UNPROVEN: [&str; 5] = [
-    "agents::pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back_when_they_return",
-    "sandboxes::a_sandbox_that_nobody_wired_runs_no_container",
-    "uninstall::helm_uninstall_is_refused_while_pods_are_attached",
-    "ends::a_network_deleted_under_its_pods_waits_for_them",
-    "uninstall::helm_uninstall_leaves_the_nodes_as_they_were",
-];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -137,7 +129,6 @@ fn trials(world: Option<&'static World>) -> Vec<Trial> {
             let result = step(name, || test(world)).inspect_err(|error| say(format!("{name}: {error:#}")));
             result.map_err(|error| Failed::from(format!("{error:#}")))
         })
-        .with_ignored_flag(UNPROVEN.contains(&name))
     };
     tests().into_iter().map(trial).collect()
 }

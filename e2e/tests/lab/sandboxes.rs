@@ -63,22 +63,20 @@ pub(crate) fn a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted(wo
     ping(lab, &after[0], &after[1])
 }
 
-/// The chain entry is taken out while nobody is there to put it back: the sandbox comes up without rails, and no container
-/// runs in it.
+/// The runtime loses the chain entry: it takes the old sandbox away without DEL and makes a new one without rails. The agent
+/// gives back what the old one held, no container runs in the new one, and no new pod comes.
 pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Result<()> {
     let lab = &world.lab;
     let before = world.steady()?;
     let pod = &before[1];
-    let entry = "/etc/cni/net.d/pod/99-railhead.conf";
     let node = pod.machine(lab)?;
-    world.without_agents(|| {
-        take_out(&node, entry)?;
+    let started = container(lab, pod)?["state"]["running"]["startedAt"].clone();
+    without_entry(&node, || {
         kill_sandbox(lab, pod)?;
         eventually("the container is not started", AGAIN, || {
             let container = container(lab, pod)?;
-            let waits = &container["state"]["waiting"]["message"];
             ensure!(
-                text(waits).contains("/run/railhead"),
+                container["state"].to_string().contains("/run/railhead"),
                 "its container: {}",
                 container["state"]
             );
@@ -87,14 +85,23 @@ pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Re
         let start = std::time::Instant::now();
         while start.elapsed() < WATCH {
             let state = &container(lab, pod)?["state"];
-            ensure!(state["running"].is_null(), "a container runs without rails: {state}");
+            let again = &state["running"]["startedAt"];
+            ensure!(
+                again.is_null() || *again == started,
+                "a container runs without rails: {state}"
+            );
             std::thread::sleep(Duration::from_secs(1));
         }
-        Ok(())
+        let node_network = ["nodenet", pod.node.as_str()];
+        lab.wait_condition(&node_network, "ChainReady", "False", AGAIN)?;
+        eventually("the node's ports take no new pod", AGAIN, || {
+            let slice = lab.get(&["resourceslice", &format!("railhead-{}", pod.node)])?;
+            let taints = &slice["spec"]["devices"][0]["taints"];
+            ensure!(taints[0]["key"] == "railhead.dev/chain-not-ready", "taints: {taints}");
+            Ok(())
+        })
     })?;
-    eventually("the agent has put the entry back", AGAIN, || {
-        node.exec(&format!("test -f {entry}"), LIMIT)?.ok()
-    })?;
+    lab.wait_condition(&["nodenet", &pod.node], "ChainReady", "True", AGAIN)?;
     let after = replaced(lab, STEADY, pod, 2)?;
     ensure!(
         after[1].identity() == pod.identity(),
@@ -105,12 +112,21 @@ pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Re
     ping(lab, &after[0], &after[1])
 }
 
-/// Removes a chain entry and makes the runtime notice: it watches the folder above only.
-fn take_out(node: &Node, entry: &str) -> Result<()> {
+/// Does something while the node's runtime sees no chain entry: an empty folder is mounted over the entry's, which the
+/// agent's own mount does not show.
+fn without_entry(node: &Node, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    // The runtime watches the folder above only.
     let notice = "echo > /etc/cni/net.d/.notice; rm /etc/cni/net.d/.notice; sleep 2";
-    node.exec(&format!("rm {entry} && {{ {notice}; }}"), LIMIT)?
-        .ok()
-        .map(drop)
+    let folder = "/etc/cni/net.d/pod";
+    let hide = format!("mkdir -p /run/no-entry && mount --bind /run/no-entry {folder} && {{ {notice}; }}");
+    node.exec(&hide, LIMIT)?.ok()?;
+    let result = work();
+    node.exec(
+        &format!("umount {folder} && rmdir /run/no-entry && {{ {notice}; }}"),
+        LIMIT,
+    )?
+    .ok()?;
+    result
 }
 
 /// Kills the process that holds a pod's sandbox.

@@ -3,10 +3,7 @@
 use anyhow::{Result, ensure};
 use railhead_e2e::installation::{self, FABRIC_NAME};
 
-use crate::{
-    pods::ping,
-    world::{World, node_state},
-};
+use crate::{pods::ping, world::World};
 
 /// It says which pods, and changes nothing for them.
 pub(crate) fn helm_uninstall_is_refused_while_pods_are_attached(world: &World) -> Result<()> {
@@ -29,10 +26,7 @@ pub(crate) fn helm_uninstall_leaves_the_nodes_as_they_were(world: &World) -> Res
     let lab = &world.lab;
     world.clear_all()?;
     installation::uninstall(lab)?.ok()?;
-    for (node, before) in lab.nodes().iter().zip(&world.before) {
-        let after = node_state(node)?;
-        ensure!(after == *before, "{} was\n{before}\nand is\n{after}", node.name());
-    }
+    world.wait_nodes_as_before()?;
     let slices = lab.list(&["resourceslices"])?;
     ensure!(slices.is_empty(), "{} ResourceSlices are left", slices.len());
     lab.get(&["fabric", FABRIC_NAME])?;

@@ -120,6 +120,18 @@ impl World {
         nothing_left(&self.lab, &self.recorded, GIVEN_BACK)
     }
 
+    /// Waits until every node is as it was before Railhead was installed.
+    pub(crate) fn wait_nodes_as_before(&self) -> Result<()> {
+        for (node, before) in self.lab.nodes().iter().zip(&self.before) {
+            eventually(&format!("{} is as before", node.name()), GIVEN_BACK, || {
+                let after = node_state(node)?;
+                ensure!(after == *before, "{} was\n{before}\nand is\n{after}", node.name());
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Does something while no agent runs; they are back afterwards, whatever came of it.
     pub(crate) fn without_agents<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.park_agents(&json!("yes"))?;

@@ -18,6 +18,15 @@ impl Sysfs {
             .collect())
     }
 
+    /// The names of the links on top of one of the function's links (`upper_*`, `net/core/dev.c`).
+    pub(super) fn uppers(&self, function: &PciAddress, link: &InterfaceName) -> Result<Vec<String>, SysfsError> {
+        let entries = names(&self.pci_device(function).join("net").join(link.as_str()))?;
+        Ok(entries
+            .iter()
+            .filter_map(|name| name.strip_prefix("upper_").map(str::to_owned))
+            .collect())
+    }
+
     /// The names of the function's RDMA devices. Soft devices have no function and are never listed.
     pub fn rdma_devices(&self, function: &PciAddress) -> Result<Vec<String>, SysfsError> {
         names(&self.pci_device(function).join("infiniband"))

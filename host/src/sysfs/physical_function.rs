@@ -49,6 +49,8 @@ pub struct VirtualFunction {
     pub driver: Option<String>,
     /// Its link; `None` when it has none, or when it is in another namespace (a pod uses it).
     pub link: Option<InterfaceName>,
+    /// Links on top of that link: the bridge or bond that it is a port of, VLANs and macvlans made on it.
+    pub uppers: Vec<String>,
     /// Names of its RDMA devices.
     pub rdma_devices: Vec<String>,
 }
@@ -123,10 +125,16 @@ impl Sysfs {
             let Some(address) = link_target(&device.join(&name)).and_then(|name| name.parse().ok()) else {
                 continue;
             };
+            let link = self.links(&address)?.into_iter().next();
+            let uppers = match &link {
+                Some(link) => self.uppers(&address, link)?,
+                None => Vec::new(),
+            };
             functions.push(VirtualFunction {
                 index,
                 driver: self.driver(&address),
-                link: self.links(&address)?.into_iter().next(),
+                link,
+                uppers,
                 rdma_devices: self.rdma_devices(&address)?,
                 address,
             });

@@ -1,0 +1,59 @@
+//! Fabrics that come and go.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use railhead_e2e::{
+    cluster::text,
+    installation::{self, FABRIC_NAME},
+};
+use serde_json::json;
+
+use crate::world::{GIVEN_BACK, World, node_state};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const ELSEWHERE: &str = "elsewhere";
+
+/// A deleted fabric leaves the nodes as they were before the install, without an uninstall: nobody may remember it then. Of
+/// one whose ports they have not, they say what is missing beside what there is, and no port is touched.
+pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(world: &World) -> Result<()> {
+    let lab = &world.lab;
+    world.clear_all()?;
+    lab.kubectl(&["delete", "fabric", FABRIC_NAME, "--timeout=60s"])?.ok()?;
+    world.wait_nodes_as_before()?;
+    let rail = |id: usize, netdev| {
+        json!({
+            "id": id,
+            "name": format!("rail{id}"),
+            "ports": [{"netdev": netdev}],
+            "pools": [{"cidr": format!("10.{}.0.0/16", 100 + id)}],
+        })
+    };
+    let fabric = json!({
+        "apiVersion": "railhead.dev/v1alpha1",
+        "kind": "Fabric",
+        "metadata": {"name": ELSEWHERE},
+        "spec": {"management": {"vfs": "Managed"}, "rails": [rail(0, "eth8"), rail(1, "eth9")]},
+    });
+    lab.apply("default", &fabric.to_string())?;
+    for node in lab.nodes() {
+        let ready = lab.wait_condition(&["nodenet", &node.name()], "Ready", "False", GIVEN_BACK)?;
+        let message = text(&ready["message"]);
+        ensure!(
+            ready["reason"] == "PortMissing" && message.contains("eth8") && message.contains("(eth1)"),
+            "{ready}"
+        );
+    }
+    let ready = lab.wait_condition(&["fabric", ELSEWHERE], "Ready", "False", LIMIT)?;
+    ensure!(text(&ready["message"]).contains("eth8"), "{ready}");
+    let slices = lab.list(&["resourceslices"])?;
+    ensure!(slices.is_empty(), "{} ResourceSlices are published", slices.len());
+    for (node, before) in lab.nodes().iter().zip(&world.before) {
+        let ports = |state: &str| state.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
+        let after = ports(&node_state(node)?);
+        ensure!(after == ports(before), "{}: {after:?}", node.name());
+    }
+    lab.kubectl(&["delete", "fabric", ELSEWHERE, "--timeout=60s"])?.ok()?;
+    world.wait_nodes_as_before()?;
+    installation::apply_fabric(lab)
+}
