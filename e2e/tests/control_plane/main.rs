@@ -214,6 +214,8 @@ fn alone() -> Vec<Test> {
         guards: [a_group_named_for_emergencies_may_write_records_after_an_upgrade],
         teardown: [
             teardown_is_refused_while_a_pod_is_attached,
+            a_pod_that_comes_during_the_teardown_ends_it,
+            an_operator_that_does_not_end_is_started_again,
             teardown_gives_everything_back,
         ],
     ]

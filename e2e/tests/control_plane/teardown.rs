@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use railhead_e2e::lab::run::{Output, capture};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{SYSTEM, contains, eventually};
+use crate::cluster::{Cluster, SYSTEM, contains, eventually};
 use crate::networks::reserved;
 use crate::operators::stop_leader;
 use crate::samples;
@@ -72,13 +72,102 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
     Ok(())
 }
 
-pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
-    let cluster = &world.cluster;
-    let admin = cluster.admin();
-    // Only this test's node answers; those of earlier tests are gone.
+/// Takes the nodes, fabrics and networks of earlier tests away: only the nodes of this test answer.
+fn begin_anew(cluster: &Cluster) -> Result<()> {
     cluster.ok(&["delete", "nodes", "--all"])?;
     cluster.ok(&["delete", "fabrics", "--all", "--wait=false"])?;
     cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=60s"])?;
+    Ok(())
+}
+
+/// Waits until the hook has asked the node to give everything back.
+fn asked(cluster: &Cluster, node: &SimulatedNode) -> Result<()> {
+    eventually("the operator asks the node to give everything back", || {
+        let wish = cluster.get("default", "nodenetwork", &node.name)?;
+        if wish["spec"]["teardown"] == true {
+            Ok(())
+        } else {
+            bail!("its spec is {}", wish["spec"])
+        }
+    })
+}
+
+fn replicas(cluster: &Cluster) -> Result<Value> {
+    Ok(cluster.get(SYSTEM, "deployment", "railhead-operator")?["spec"]["replicas"].clone())
+}
+
+/// A pod that came while the nodes gave everything back: refused like one that was there before, and nothing stays begun.
+pub(crate) fn a_pod_that_comes_during_the_teardown_ends_it(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    begin_anew(cluster)?;
+    let fabric = "late-pod";
+    let namespace = cluster.namespace(fabric)?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
+    let slice = reserved(world, &namespace, "llama")?;
+    let node = SimulatedNode::join(cluster, "late-pod-node", fabric, &["100G", "100G"])?;
+    let (output, attachment) = thread::scope(|scope| -> Result<(Output, String)> {
+        let hook = scope.spawn(|| teardown(world, "90s"));
+        asked(cluster, &node)?;
+        let attachment = node.attach(cluster, &namespace, &slice, 0)?;
+        node.torn_down(cluster)?;
+        let output = hook
+            .join()
+            .map_err(|_| anyhow::anyhow!("the hook's thread panicked"))??;
+        Ok((output, attachment))
+    })?;
+    if output.success() {
+        bail!("teardown went on under an attached pod: {output}");
+    }
+    contains(&output.to_string(), &["refused", "pod-0", "uninstall again"])?;
+    let wish = cluster.get("default", "fabric", fabric)?["spec"]["teardown"].clone();
+    if wish == true {
+        bail!("it was refused and yet the nodes of the fabric go on giving back");
+    }
+    let count = replicas(cluster)?;
+    if count != 1 {
+        bail!("it was refused and yet the operator has {count} replicas");
+    }
+    let delete = ["delete", "networkattachment", &attachment, "--namespace", &namespace];
+    cluster.kubectl(&node.agent, &delete)?.ok()?;
+    Ok(())
+}
+
+/// The time for all of it is one; an operator that does not end is left as it was.
+pub(crate) fn an_operator_that_does_not_end_is_started_again(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    begin_anew(cluster)?;
+    let labels = json!({"app.kubernetes.io/name": "railhead", "app.kubernetes.io/component": "operator"});
+    let stays = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stays", "namespace": SYSTEM, "labels": labels},
+        "spec": {"nodeSelector": {"nowhere": "yes"}, "containers": [{"name": "operator", "image": "railhead"}]},
+    });
+    cluster.create(&cluster.admin(), &[stays])?;
+    let output = teardown(world, "5s")?;
+    if output.success() {
+        bail!("teardown went on beside an operator: {output}");
+    }
+    contains(
+        &output.to_string(),
+        &["has its 1 replicas again", "have not ended within 5s: ", "stays"],
+    )?;
+    let count = replicas(cluster)?;
+    if count != 1 {
+        bail!("the operator has {count} replicas");
+    }
+    cluster.ok(&["delete", "pod", "stays", "--namespace", SYSTEM, "--wait=false"])?;
+    Ok(())
+}
+
+pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    begin_anew(cluster)?;
     let fabric = "uninstalled";
     let namespace = cluster.namespace("uninstalled")?;
     cluster.create(
@@ -93,14 +182,7 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
 
     let output = thread::scope(|scope| -> Result<Output> {
         let hook = scope.spawn(|| teardown(world, "90s"));
-        eventually("the operator asks the node to give everything back", || {
-            let wish = cluster.get("default", "nodenetwork", &node.name)?;
-            if wish["spec"]["teardown"] == true {
-                Ok(())
-            } else {
-                bail!("its spec is {}", wish["spec"])
-            }
-        })?;
+        asked(cluster, &node)?;
         // Here the hook waits for the node. In a cluster it stops the operator's pods; this operator is a process.
         stop_leader();
         node.torn_down(cluster)?;
@@ -108,9 +190,9 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
     })?;
     output.ok()?;
 
-    let deployment = cluster.get(SYSTEM, "deployment", "railhead-operator")?;
-    if deployment["spec"]["replicas"] != 0 {
-        bail!("the operator was not stopped: {}", deployment["spec"]["replicas"]);
+    let count = replicas(cluster)?;
+    if count != 0 {
+        bail!("the operator was not stopped: it has {count} replicas");
     }
     for kind in ["nodenetworks", "fabricledgers", "networkslices"] {
         let left = cluster.ok(&["get", kind, "--all-namespaces", "--no-headers", "--ignore-not-found"])?;

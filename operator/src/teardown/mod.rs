@@ -1,13 +1,12 @@
 //! `railhead-operator teardown`: what Helm runs before it takes Railhead away. An uninstall is not a restart: only here do the
 //! nodes give back what was changed on them.
 
+mod operator;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Node, Pod},
-};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -23,6 +22,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use self::operator::Stopped;
 use crate::{
     conditions,
     network::{listed, still_attached},
@@ -32,7 +32,7 @@ use crate::{
 /// Options of `teardown`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How long the nodes have, as in 300s or 5m.
+    /// How long the nodes and then the operator's pods have together, as in 300s or 5m.
     #[arg(long, env = "RAILHEAD_TEARDOWN_TIMEOUT", default_value = "5m", value_parser = seconds)]
     timeout: Duration,
     /// Deployment of the operator, which is stopped once the nodes are done, so that it does not make anew what is taken
@@ -61,6 +61,24 @@ pub(crate) enum TeardownError {
     NoDeployment { name: String },
     #[error("the operator's pods have not ended within {timeout:?}: {pods}")]
     OperatorStays { timeout: Duration, pods: String },
+    #[error(
+        "Railhead stays, and Deployment {name} has its {replicas} replicas again: uninstall again, or set teardown: false on the Fabrics and keep Railhead"
+    )]
+    StartedAgain {
+        name: String,
+        replicas: i32,
+        source: Box<TeardownError>,
+    },
+    #[error(
+        "Railhead stays, but its operator is stopped and could not be started again ({why}): run `kubectl scale --namespace {namespace} deployment/{name} --replicas={replicas}`"
+    )]
+    LeftStopped {
+        namespace: String,
+        name: String,
+        replicas: i32,
+        why: String,
+        source: Box<TeardownError>,
+    },
     #[error("refused: {pods}; delete the pods (or their Jobs) and uninstall again")]
     Attached { pods: String },
     #[error(
@@ -87,21 +105,56 @@ pub(crate) async fn teardown(options: Options) -> Result<(), TeardownError> {
     let client = Client::try_default().await.map_err(|source| TeardownError::Connect {
         source: Box::new(source),
     })?;
+    let limit = Limit {
+        timeout: options.timeout,
+        deadline: Instant::now() + options.timeout,
+    };
     refuse_if_attached(&client).await?;
-    let fabrics = list::<Fabric>(&client).await?;
-    for fabric in &fabrics {
-        let patch = json!({ "spec": { "teardown": true } });
-        change(&Api::all(client.clone()), fabric, &patch).await?;
-        info!(fabric = fabric.name_any(), "asked its nodes to give everything back");
-    }
-    wait_for_nodes(&client, options.timeout).await?;
+    let begun = begin(&client).await?;
+    wait_for_nodes(&client, limit).await?;
     // A pod may have come between the first look and the teardown.
-    refuse_if_attached(&client).await?;
-    if let Some(deployment) = &options.deployment {
-        let namespace = &options.deployment_namespace;
-        stop_operator(&client, namespace, deployment, options.timeout).await?;
+    if let Err(refused) = refuse_if_attached(&client).await {
+        if matches!(refused, TeardownError::Attached { .. }) {
+            set_teardown(&client, &begun, false).await?;
+        }
+        return Err(refused);
     }
-    let_go(&client).await
+    let Some(deployment) = &options.deployment else {
+        return let_go(&client).await;
+    };
+    let stopped = Stopped::scale_down(&client, &options.deployment_namespace, deployment).await?;
+    let done = match stopped.wait(limit).await {
+        Ok(()) => let_go(&client).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(()) => Ok(()),
+        Err(error) => Err(stopped.start_again(error).await),
+    }
+}
+
+/// One deadline for all that is waited for: Helm has one too, and what it says when it gives up first explains nothing.
+#[derive(Clone, Copy)]
+struct Limit {
+    timeout: Duration,
+    deadline: Instant,
+}
+
+/// Asks the nodes to give everything back, and says of which fabrics that were not asked before.
+async fn begin(client: &Client) -> Result<Vec<Fabric>, TeardownError> {
+    let mut fabrics = list::<Fabric>(client).await?;
+    fabrics.retain(|fabric| !fabric.spec.teardown);
+    set_teardown(client, &fabrics, true).await?;
+    Ok(fabrics)
+}
+
+async fn set_teardown(client: &Client, fabrics: &[Fabric], wanted: bool) -> Result<(), TeardownError> {
+    for fabric in fabrics {
+        let patch = json!({ "spec": { "teardown": wanted } });
+        change(&Api::all(client.clone()), fabric, &patch).await?;
+        info!(fabric = fabric.name_any(), wanted, "teardown of its nodes");
+    }
+    Ok(())
 }
 
 async fn refuse_if_attached(client: &Client) -> Result<(), TeardownError> {
@@ -126,8 +179,7 @@ async fn refuse_if_attached(client: &Client) -> Result<(), TeardownError> {
 }
 
 /// Waits until every NodeNetwork of a node that still exists says TornDown.
-async fn wait_for_nodes(client: &Client, timeout: Duration) -> Result<(), TeardownError> {
-    let deadline = Instant::now() + timeout;
+async fn wait_for_nodes(client: &Client, limit: Limit) -> Result<(), TeardownError> {
     loop {
         let live: BTreeSet<String> = list::<PartialObjectMeta<Node>>(client)
             .await?
@@ -143,9 +195,9 @@ async fn wait_for_nodes(client: &Client, timeout: Duration) -> Result<(), Teardo
         if open.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= limit.deadline {
             return Err(TeardownError::TimedOut {
-                timeout,
+                timeout: limit.timeout,
                 nodes: listed(&open),
             });
         }
@@ -167,50 +219,6 @@ fn open_message(node: &NodeNetwork) -> String {
         .filter(|message| !message.is_empty())
         .unwrap_or("no word from its agent");
     format!("{} ({why})", node.name_any())
-}
-
-async fn stop_operator(client: &Client, namespace: &str, name: &str, timeout: Duration) -> Result<(), TeardownError> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let failed = |source: kube::Error| TeardownError::Change {
-        kind: "Deployment".to_owned(),
-        name: name.to_owned(),
-        source: Box::new(source),
-    };
-    let Some(deployment) = deployments.get_opt(name).await.map_err(failed)? else {
-        return Err(TeardownError::NoDeployment { name: name.to_owned() });
-    };
-    let none = json!({ "spec": { "replicas": 0 } });
-    deployments
-        .patch_scale(name, &PatchParams::default(), &Patch::Merge(none))
-        .await
-        .map_err(failed)?;
-    let labels = deployment
-        .spec
-        .and_then(|spec| spec.selector.match_labels)
-        .unwrap_or_default();
-    let selector: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let its_own = ListParams::default().labels(&selector.join(","));
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let deadline = Instant::now() + timeout;
-    loop {
-        let left: Vec<String> = pods
-            .list(&its_own)
-            .await
-            .map_err(failed)?
-            .iter()
-            .map(ResourceExt::name_any)
-            .collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(TeardownError::OperatorStays {
-                timeout,
-                pods: listed(&left),
-            });
-        }
-        sleep(Duration::from_millis(500)).await;
-    }
 }
 
 /// With nobody attached, the nodes as before and the operator stopped: what was derived is deleted, and what people wrote
