@@ -36,21 +36,8 @@ pub(crate) fn a_fabric_shows_its_nodes_and_what_is_free(world: &World) -> Result
     fabric["spec"]["vlan"]["range"] = json!({"min": 100, "max": 109});
     cluster.create(&cluster.admin(), &[fabric])?;
     SimulatedNode::join(cluster, "shown-node", name, &["100G", "100G"])?;
-    cluster
-        .condition(("default", "fabric", name), "NodesReady", "True", "AllNodesReady")
-        .or_else(|_| {
-            // Whatever the reason of the good case is called, its status is True.
-            eventually("NodesReady is True", || {
-                let view = [
-                    "get",
-                    "fabric",
-                    name,
-                    "--output",
-                    "jsonpath={.status.conditions[?(@.type=='NodesReady')].status}",
-                ];
-                contains(&cluster.ok(&view)?, &["True"]).map(|()| String::new())
-            })
-        })?;
+    let message = cluster.condition(("default", "fabric", name), "NodesReady", "True", "AllReady")?;
+    contains(&message, &["1/1 nodes have all ports"])?;
     let namespace = cluster.namespace("shown")?;
     cluster.create(&cluster.admin(), &[samples::network(&namespace, "llama", name, 16384)])?;
     reserved(world, &namespace, "llama")?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::World;
-use crate::cluster::{contains, eventually};
+use crate::cluster::eventually;
 use crate::networks::reserved;
 use crate::operator::Operator;
 use crate::samples;
@@ -110,7 +110,36 @@ pub(crate) fn the_metrics_tell_what_was_done(world: &World) -> Result<()> {
         .expect("no holder of this lock panics");
     let leader = leader.as_ref().context("the operator was stopped")?;
     leader.page("/healthz")?;
-    contains(&leader.page("/metrics")?, &["railhead_", "reconcile"])
+    // What all tests together did; each of these has happened by now, and the watch tells of it in a moment.
+    eventually("the metrics count it", || {
+        let page = leader.page("/metrics")?;
+        for metric in [
+            r#"reconciles_total{kind="TrainingNetwork",outcome="ok"}"#,
+            r#"reservations_total{outcome="Reserved"}"#,
+            "ledger_writes_total",
+            r#"networks{state="reserved"}"#,
+            "leader",
+        ] {
+            let value = value(&page, metric)?;
+            if value < 1.0 {
+                bail!("{metric} is {value}:\n{page}");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The value of one of the operator's metrics.
+fn value(page: &str, metric: &str) -> Result<f64> {
+    let line = page
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("railhead_operator_")?
+                .strip_prefix(metric)?
+                .strip_prefix(' ')
+        })
+        .with_context(|| format!("there is no {metric} in\n{page}"))?;
+    Ok(line.trim().parse()?)
 }
 
 pub(crate) fn a_follower_takes_over_and_keeps_what_is_reserved(world: &World) -> Result<()> {
