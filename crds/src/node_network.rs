@@ -45,6 +45,9 @@ pub struct NodeNetworkSpec {
     pub vf_management: VfManagement,
     /// MTU that the ports must carry.
     pub mtu: u32,
+    /// Whether every function needs an RDMA device of its own: linkType RoCE without software RoCE.
+    #[serde(default)]
+    pub rdma_required: bool,
     /// Whether the agent gives back everything that it changed on the node.
     #[serde(default)]
     pub teardown: bool,
@@ -158,6 +161,10 @@ pub enum PortHealth {
     Slow,
     /// No or too few functions.
     NoVfs,
+    /// MTU below the fabric's. No pod is placed on it.
+    SmallMtu,
+    /// A function has no RDMA device, and the fabric allows no software RoCE. No pod is placed on it.
+    NoRdma,
 }
 
 /// The CNI chain entry.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use railhead_crds::{Fabric, NodeNetworkSpec, NodeRail, NodeSelector};
+use railhead_crds::{Fabric, LinkType, NodeNetworkSpec, NodeRail, NodeSelector, SoftRoce};
 
 /// Whether a node with these labels belongs to `fabric`.
 pub fn selected(fabric: &Fabric, labels: &BTreeMap<String, String>) -> bool {
@@ -39,6 +39,7 @@ pub fn spec(fabric: &Fabric, labels: &BTreeMap<String, String>) -> Option<NodeNe
     Some(NodeNetworkSpec {
         fabric_name: fabric.metadata.name.clone().unwrap_or_default(),
         vf_management: fabric.spec.management.vfs,
+        rdma_required: fabric.spec.link_type == LinkType::RoCE && fabric.spec.soft_roce == SoftRoce::Never,
         mtu: fabric.spec.mtu,
         teardown: fabric.spec.teardown,
         rails,

@@ -14,6 +14,10 @@ pub use observe::{ObserveError, observe};
 pub struct Inventory {
     /// Fabric that the node belongs to.
     pub fabric: String,
+    /// MTU that ports must carry.
+    pub mtu: u32,
+    /// Whether every function needs an RDMA device of its own.
+    pub rdma_required: bool,
     /// Ports by rail id.
     pub ports: Vec<FoundPort>,
     /// Rails without a port.
@@ -21,10 +25,40 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// What keeps pods from working on a port, in words: they are not placed there.
+    pub fn unfit(&self, port: &FoundPort) -> Option<Unfit> {
+        if let Some(found) = port.mtu.filter(|found| *found < self.mtu) {
+            return Some(Unfit::SmallMtu {
+                found,
+                wanted: self.mtu,
+            });
+        }
+        let bare = |function: &&FoundFunction| function.usable() && function.rdma_device.is_none();
+        let without = port.functions.iter().filter(bare).count();
+        (self.rdma_required && without > 0).then_some(Unfit::NoRdma { without })
+    }
+
     /// The port of a rail.
     pub fn port(&self, rail: u32) -> Option<&FoundPort> {
         self.ports.iter().find(|port| port.rail.id == rail)
     }
+}
+
+/// Why pods would not work on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// Jumbo frames would be lost.
+    SmallMtu {
+        /// The port's MTU.
+        found: u32,
+        /// The fabric's.
+        wanted: u32,
+    },
+    /// No RDMA.
+    NoRdma {
+        /// How many free functions have no RDMA device.
+        without: usize,
+    },
 }
 
 /// A rail's port.

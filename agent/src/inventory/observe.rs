@@ -18,6 +18,8 @@ pub struct ObserveError {
 pub fn observe(sysfs: &Sysfs, spec: &NodeNetworkSpec, previous: Option<&Inventory>) -> Result<Inventory, ObserveError> {
     let mut inventory = Inventory {
         fabric: spec.fabric_name.clone(),
+        mtu: spec.mtu,
+        rdma_required: spec.rdma_required,
         ..Inventory::default()
     };
     let all = sysfs.physical_functions()?;
@@ -176,6 +178,7 @@ mod tests {
             fabric_name: "backend".to_owned(),
             vf_management: VfManagement::Observed,
             mtu: 9000,
+            rdma_required: false,
             teardown: false,
             rails: vec![NodeRail {
                 id: 0,

@@ -6,12 +6,16 @@ use railhead_crds::{NodeNetworkStatus, NodePort, NodeSummary, PortHealth, PortVf
 
 use crate::{
     conditions::Finding,
-    inventory::{FoundPort, Inventory},
+    inventory::{FoundPort, Inventory, Unfit},
 };
 
 /// Ports and summary.
 pub(super) fn ports(inventory: &Inventory, taken: &BTreeSet<String>) -> NodeNetworkStatus {
-    let ports: Vec<NodePort> = inventory.ports.iter().map(|port| node_port(port, taken)).collect();
+    let ports: Vec<NodePort> = inventory
+        .ports
+        .iter()
+        .map(|port| node_port(inventory, port, taken))
+        .collect();
     let healthy = ports.iter().filter(|port| port.state == PortHealth::Healthy).count();
     let (used, total) = ports.iter().fold((0, 0), |(used, total), port| {
         (used + port.vfs.used, total + port.vfs.total)
@@ -26,13 +30,13 @@ pub(super) fn ports(inventory: &Inventory, taken: &BTreeSet<String>) -> NodeNetw
     }
 }
 
-fn node_port(port: &FoundPort, taken: &BTreeSet<String>) -> NodePort {
+fn node_port(inventory: &Inventory, port: &FoundPort, taken: &BTreeSet<String>) -> NodePort {
     let used = port
         .functions
         .iter()
         .filter(|function| taken.contains(function.pci_address.as_str()))
         .count();
-    let (state, message) = health(port);
+    let (state, message) = health(port, inventory.unfit(port));
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     NodePort {
         rail: port.rail.id,
@@ -51,7 +55,7 @@ fn node_port(port: &FoundPort, taken: &BTreeSet<String>) -> NodePort {
     }
 }
 
-fn health(port: &FoundPort) -> (PortHealth, Option<String>) {
+fn health(port: &FoundPort, unfit: Option<Unfit>) -> (PortHealth, Option<String>) {
     let name = format!("{} ({})", port.pci_address, port.netdev);
     let wanted = port.rail.vfs.min(port.total_functions);
     let found = port.functions.len();
@@ -71,6 +75,21 @@ fn health(port: &FoundPort) -> (PortHealth, Option<String>) {
             )
         };
         return (PortHealth::NoVfs, Some(message));
+    }
+    match unfit {
+        Some(Unfit::SmallMtu { found, wanted }) => {
+            let message = format!(
+                "port {name} has MTU {found}, the fabric {wanted}: frames would be lost; set the port's MTU, the Fabric's mtu, or management.vfs: Managed"
+            );
+            return (PortHealth::SmallMtu, Some(message));
+        }
+        Some(Unfit::NoRdma { without }) => {
+            let message = format!(
+                "{without} functions of port {name} have no RDMA device; load the NIC's RDMA driver, or set softRoCE: WhereMissing on the Fabric"
+            );
+            return (PortHealth::NoRdma, Some(message));
+        }
+        None => {}
     }
     match (port.speed, port.rail.speed) {
         (Some(speed), Some(expected)) if speed < expected => {
@@ -100,6 +119,8 @@ pub(super) fn ready(
     for (state, reason) in [
         (PortHealth::NoVfs, "FunctionsMissing"),
         (PortHealth::Down, "PortDown"),
+        (PortHealth::SmallMtu, "MtuTooSmall"),
+        (PortHealth::NoRdma, "NoRdma"),
         (PortHealth::Slow, "PortSlow"),
     ] {
         let messages: Vec<String> = status
@@ -131,7 +152,7 @@ mod tests {
         Inventory {
             fabric: "backend".to_owned(),
             ports,
-            missing: Vec::new(),
+            ..Inventory::default()
         }
     }
 
@@ -156,6 +177,12 @@ mod tests {
         let mut slow = port(true, Some(1000), 7);
         slow.rail.speed = Some(Bandwidth::from_mbps(10_000));
         assert_eq!(reason(&inventory(vec![slow]), &chained, true), (false, "PortSlow"));
+        let mut small = inventory(vec![port(true, Some(1000), 7)]);
+        small.mtu = 9216;
+        assert_eq!(reason(&small, &chained, true), (false, "MtuTooSmall"));
+        let mut bare = good.clone();
+        bare.rdma_required = true;
+        assert_eq!(reason(&bare, &chained, true), (false, "NoRdma"));
         let mut missing = good;
         missing.missing.push(MissingPort {
             rail: missing.ports[0].rail.clone(),

@@ -17,6 +17,8 @@ use crate::inventory::{FoundFunction, FoundPort, Inventory};
 pub const PORT_DOWN_TAINT: &str = "railhead.dev/port-down";
 /// Taint of all ports while the runtime does not call the CNI binary: a new pod would come up unwired and never start.
 pub const CHAIN_NOT_READY_TAINT: &str = "railhead.dev/chain-not-ready";
+/// Taint of a port on which pods would not work: see [`Inventory::unfit`].
+pub const PORT_UNFIT_TAINT: &str = "railhead.dev/port-unfit";
 
 /// What the ports are offered with, beside what was found.
 #[derive(Clone, Debug)]
@@ -119,6 +121,7 @@ fn device(offer: &Offer<'_>, port: &FoundPort, speed: Bandwidth, functions: usiz
     let taints: Vec<DeviceTaint> = [
         (!port.carrier, PORT_DOWN_TAINT),
         (!offer.chained, CHAIN_NOT_READY_TAINT),
+        (offer.inventory.unfit(port).is_some(), PORT_UNFIT_TAINT),
     ]
     .into_iter()
     .filter(|(holds, _)| *holds)
@@ -196,7 +199,7 @@ pub(crate) mod tests {
         Inventory {
             fabric: "backend".to_owned(),
             ports: vec![port],
-            missing: Vec::new(),
+            ..Inventory::default()
         }
     }
 
@@ -244,6 +247,14 @@ pub(crate) mod tests {
             (taint.key.as_str(), taint.effect.as_str()),
             (CHAIN_NOT_READY_TAINT, "NoSchedule")
         );
+    }
+
+    #[test]
+    fn no_new_pod_comes_to_a_port_that_would_lose_its_frames() {
+        let mut inventory = inventory(port(true, Some(1000), 7));
+        inventory.mtu = 9216;
+        let devices = devices(&inventory);
+        assert_eq!(devices[0].taints.as_ref().unwrap()[0].key, PORT_UNFIT_TAINT);
     }
 
     #[test]
