@@ -17,7 +17,7 @@ use super::progress::say;
 use super::run::capture;
 use super::{Lab, Node, RAILS, control_plane, image_store};
 
-/// 60 s on two idle cores; others may be compiling.
+/// About 50 s on two idle cores; others may be compiling.
 const READY_LIMIT: Duration = Duration::from_mins(5);
 const LIMIT: Duration = Duration::from_mins(1);
 /// At 2.75 GiB and above, the emulated mailbox between igb and its virtual functions gets no interrupts, and they stay
