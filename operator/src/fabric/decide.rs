@@ -152,6 +152,8 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
             PortHealth::Down => "PortDown",
             PortHealth::Slow => "PortSlow",
             PortHealth::NoVfs => "NoVfs",
+            PortHealth::SmallMtu => "MtuTooSmall",
+            PortHealth::NoRdma => "NoRdma",
             PortHealth::Healthy => "Healthy",
         };
         let why = port.message.as_deref().unwrap_or(reason);
