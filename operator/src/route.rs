@@ -1,6 +1,6 @@
 //! Which controllers look again when something has changed.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use futures::{
     StreamExt as _,
@@ -12,13 +12,18 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use railhead_crds::{Fabric, NetworkSlice, QosClass, TrainingNetwork};
+use railhead_planner::bandwidth::{self, PortBandwidth};
+use tokio::sync::watch;
 
 use crate::{
     conditions,
     observe::{Change, Named},
-    pod::is_waiting,
+    pod::is_unschedulable,
     world::World,
 };
+
+/// Changes that are there already are taken together, up to this many.
+const CHUNK: usize = 256;
 
 /// The queues of the controllers. Asking twice costs nothing: each controller drops doubles.
 pub(crate) struct Queues {
@@ -27,7 +32,11 @@ pub(crate) struct Queues {
     networks: UnboundedSender<ObjectRef<TrainingNetwork>>,
     slices: UnboundedSender<ObjectRef<NetworkSlice>>,
     pods: UnboundedSender<ObjectRef<Pod>>,
+    free: watch::Sender<Free>,
 }
+
+/// What is left on all ports, as it was when a port or a claim changed last.
+pub(crate) type Free = Arc<[PortBandwidth]>;
 
 /// The controllers' ends of the queues.
 pub(crate) struct Inboxes {
@@ -36,6 +45,7 @@ pub(crate) struct Inboxes {
     pub(crate) networks: UnboundedReceiver<ObjectRef<TrainingNetwork>>,
     pub(crate) slices: UnboundedReceiver<ObjectRef<NetworkSlice>>,
     pub(crate) pods: UnboundedReceiver<ObjectRef<Pod>>,
+    pub(crate) free: watch::Receiver<Free>,
 }
 
 /// Both ends.
@@ -45,6 +55,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     let (networks, networks_in) = unbounded();
     let (slices, slices_in) = unbounded();
     let (pods, pods_in) = unbounded();
+    let (free, free_in) = watch::channel(Free::default());
     (
         Queues {
             fabrics,
@@ -52,6 +63,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks,
             slices,
             pods,
+            free,
         },
         Inboxes {
             fabrics: fabrics_in,
@@ -59,15 +71,23 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks: networks_in,
             slices: slices_in,
             pods: pods_in,
+            free: free_in,
         },
     )
 }
 
 /// Hands changes on until the watches end. `changes` of the time before this replica led are in the stores already.
-pub(crate) async fn route(world: World, queues: Queues, mut changes: UnboundedReceiver<Change>) {
+pub(crate) async fn route(world: World, queues: Queues, changes: UnboundedReceiver<Change>) {
+    queues.bandwidth(&world);
     queues.everything(&world);
-    while let Some(change) = changes.next().await {
-        queues.hand_on(&world, change);
+    let mut changes = changes.ready_chunks(CHUNK);
+    while let Some(changes) = changes.next().await {
+        if changes.contains(&Change::Bandwidth) {
+            queues.bandwidth(&world);
+        }
+        for change in changes {
+            queues.hand_on(&world, change);
+        }
     }
 }
 
@@ -125,7 +145,23 @@ impl Queues {
                 self.network(&pod.namespace, network);
                 send_within(&self.pods, &pod);
             }
-            Change::Bandwidth => send_all(&self.pods, &world.pods, is_waiting),
+            // Looked at once for all that came together.
+            Change::Bandwidth => {}
+        }
+    }
+
+    /// Finds what is left on the ports, once for all pods; those that found no node look again if it is not as before.
+    fn bandwidth(&self, world: &World) {
+        let now = bandwidth::free(&world.ports.state(), &world.claims.state());
+        let is_new = self.free.send_if_modified(|before| {
+            let is_new = **before != *now;
+            if is_new {
+                *before = now.into();
+            }
+            is_new
+        });
+        if is_new {
+            send_all(&self.pods, &world.pods, is_unschedulable);
         }
     }
 
@@ -189,5 +225,78 @@ fn send_all<K: Resource<DynamicType = ()> + Clone + 'static>(
         if wanted(&object) {
             let _ = queue.unbounded_send(ObjectRef::from_obj(&object));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{
+        reflector::{store, store::Writer},
+        watcher::Event,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::fixtures;
+
+    #[test]
+    fn pods_look_again_only_if_something_else_is_free_than_before() {
+        let (claims, mut claims_in) = store();
+        let (ports, mut ports_in) = store();
+        let (pods, mut pods_in) = store();
+        let world = World {
+            fabrics: store().0,
+            classes: store().0,
+            networks: store().0,
+            slices: store().0,
+            attachments: store().0,
+            node_networks: store().0,
+            ledgers: store().0,
+            nodes: store().0,
+            pods,
+            ports,
+            claims,
+        };
+        let (queues, mut inboxes) = queues();
+        let mut pod = fixtures::pod(0);
+        pod.status = from(json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}));
+        apply(&mut pods_in, pod);
+        apply(
+            &mut ports_in,
+            from(json!({
+                "metadata": {"name": "node1-railhead"},
+                "spec": {"driver": "railhead.dev", "nodeName": "node1",
+                    "pool": {"name": "node1", "generation": 1, "resourceSliceCount": 1},
+                    "devices": [{"name": "rail0", "attributes": {"rail": {"int": 0}, "fabric": {"string": "backend"}},
+                        "capacity": {"bandwidth": {"value": "1G"}, "vfs": {"value": "4"}}}]},
+            })),
+        );
+        let mut looks = |world| {
+            queues.bandwidth(world);
+            inboxes.pods.try_recv().is_ok()
+        };
+        assert!(looks(&world), "a port came");
+        apply(&mut claims_in, claim("gpus", "gpu.example.com"));
+        assert!(!looks(&world), "a claim on other devices");
+        apply(&mut claims_in, claim("rails", "railhead.dev"));
+        assert!(looks(&world), "a claim on the port");
+        assert_eq!(inboxes.free.borrow()[0].free().to_string(), "800M");
+    }
+
+    fn claim(name: &str, driver: &str) -> k8s_openapi::api::resource::v1::ResourceClaim {
+        from(json!({
+            "metadata": {"name": name, "namespace": "team-a"}, "spec": {},
+            "status": {"allocation": {"devices": {"results": [{"driver": driver, "pool": "node1", "device": "rail0",
+                "request": "rail0", "consumedCapacity": {"bandwidth": "200M", "vfs": "1"}}]}}},
+        }))
+    }
+
+    fn from<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn apply<K: Resource<DynamicType = ()> + Clone + 'static>(writer: &mut Writer<K>, object: K) {
+        writer.apply_watcher_event(&Event::Apply(object));
     }
 }

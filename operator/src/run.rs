@@ -163,6 +163,7 @@ async fn reconcile_all(
         Arc::new(pod::Context {
             world: world.clone(),
             announcer,
+            free: inboxes.free,
         }),
         Arc::clone(metrics),
         pod::reconcile,

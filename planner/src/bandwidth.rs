@@ -1,6 +1,8 @@
 //! What is left on every port, as the scheduler counts it.
 
-use k8s_openapi::api::resource::v1::{Device, ResourceClaim, ResourceSlice};
+use std::{borrow::Borrow, collections::HashMap};
+
+use k8s_openapi::api::resource::v1::{Device, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice};
 use railhead_crds::{Bandwidth, names};
 
 /// One port.
@@ -27,73 +29,74 @@ impl PortBandwidth {
     }
 }
 
+/// What the allocations take from one device.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    mbps: u64,
+    vfs: u32,
+}
+
+/// Held by pool and device.
+type HeldByDevice<'a> = HashMap<(&'a str, &'a str), Held>;
+
 /// Every port of `slices` with what the allocations of `claims` leave, by node and rail.
-pub fn free(slices: &[ResourceSlice], claims: &[ResourceClaim]) -> Vec<PortBandwidth> {
+pub fn free(slices: &[impl Borrow<ResourceSlice>], claims: &[impl Borrow<ResourceClaim>]) -> Vec<PortBandwidth> {
+    let mut held = HeldByDevice::new();
+    for result in claims.iter().flat_map(|claim| allocations(claim.borrow())) {
+        let held = held.entry((&result.pool, &result.device)).or_default();
+        held.mbps += bandwidth(result).map_or(0, Bandwidth::mbps);
+        held.vfs += 1;
+    }
     let mut ports: Vec<PortBandwidth> = slices
         .iter()
-        .filter(|slice| slice.spec.driver == names::DRIVER)
+        .map(Borrow::borrow)
+        .filter(|slice: &&ResourceSlice| slice.spec.driver == names::DRIVER)
         .flat_map(|slice| {
             let pool = &slice.spec.pool.name;
-            slice
-                .spec
-                .devices
-                .iter()
-                .flatten()
-                .filter_map(move |device| port(pool, device, claims))
+            let devices = slice.spec.devices.iter().flatten();
+            devices.filter_map(|device| {
+                let held = held.get(&(pool.as_str(), device.name.as_str()));
+                port(pool, device, held.copied().unwrap_or_default())
+            })
         })
         .collect();
     ports.sort_by(|a, b| (&a.node, a.rail).cmp(&(&b.node, b.rail)));
     ports
 }
 
-fn port(pool: &str, device: &Device, claims: &[ResourceClaim]) -> Option<PortBandwidth> {
+fn port(pool: &str, device: &Device, held: Held) -> Option<PortBandwidth> {
     let attribute = |name: &str| {
         let attributes = device.attributes.as_ref()?;
         attributes
             .get(name)
             .or_else(|| attributes.get(&format!("{}/{name}", names::DRIVER)))
     };
-    let capacity = |name: &str| Some(device.capacity.as_ref()?.get(name)?.value.0.clone());
-    let (mut used, mut pods) = (0, 0);
-    for result in allocations(claims).filter(|r| r.driver == names::DRIVER && r.pool == pool && r.device == device.name)
-    {
-        let held = result
-            .consumed_capacity
-            .as_ref()
-            .and_then(|capacity| capacity.get(names::BANDWIDTH_CAPACITY));
-        used += held
-            .and_then(|quantity| Bandwidth::from_quantity(&quantity.0))
-            .map_or(0, Bandwidth::mbps);
-        pods += 1;
-    }
+    let capacity = |name: &str| Some(device.capacity.as_ref()?.get(name)?.value.0.as_str());
     let vfs: u32 = capacity(names::VFS_CAPACITY)?.parse().ok()?;
     Some(PortBandwidth {
         node: pool.to_owned(),
         rail: u32::try_from(attribute(names::RAIL_ATTRIBUTE)?.int?).ok()?,
         fabric: attribute(names::FABRIC_ATTRIBUTE)?.string.clone()?,
-        capacity: Bandwidth::from_quantity(&capacity(names::BANDWIDTH_CAPACITY)?)?,
-        used: Bandwidth::from_mbps(used),
-        vfs_free: vfs.saturating_sub(pods),
+        capacity: Bandwidth::from_quantity(capacity(names::BANDWIDTH_CAPACITY)?)?,
+        used: Bandwidth::from_mbps(held.mbps),
+        vfs_free: vfs.saturating_sub(held.vfs),
     })
 }
 
-fn allocations(
-    claims: &[ResourceClaim],
-) -> impl Iterator<Item = &k8s_openapi::api::resource::v1::DeviceRequestAllocationResult> {
-    claims
-        .iter()
-        .filter_map(|claim| {
-            claim
-                .status
-                .as_ref()?
-                .allocation
-                .as_ref()?
-                .devices
-                .as_ref()?
-                .results
-                .as_ref()
-        })
+/// What a claim holds of our driver's devices.
+fn allocations(claim: &ResourceClaim) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
+    let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
+    let devices = allocation.and_then(|allocation| allocation.devices.as_ref());
+    let results = devices.and_then(|devices| devices.results.as_ref());
+    results
+        .into_iter()
         .flatten()
+        .filter(|result| result.driver == names::DRIVER)
+}
+
+fn bandwidth(result: &DeviceRequestAllocationResult) -> Option<Bandwidth> {
+    let capacity = result.consumed_capacity.as_ref()?;
+    Bandwidth::from_quantity(&capacity.get(names::BANDWIDTH_CAPACITY)?.0)
 }
 
 #[cfg(test)]
@@ -118,7 +121,10 @@ mod tests {
                 "request": "rail0", "consumedCapacity": {"bandwidth": "200M", "vfs": "1"}}]}}},
         }))
         .unwrap();
-        let ports = free(&[slice], &[claim.clone(), claim]);
+        let mut foreign = claim.clone();
+        let allocation = foreign.status.as_mut().unwrap().allocation.as_mut().unwrap();
+        allocation.devices.as_mut().unwrap().results.as_mut().unwrap()[0].driver = "gpu.example.com".into();
+        let ports = free(&[slice], &[claim.clone(), foreign, claim]);
         assert_eq!(ports[0].free(), Bandwidth::from_mbps(600));
         assert_eq!(ports[0].vfs_free, 2);
     }

@@ -7,12 +7,13 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{ResourceExt as _, runtime::controller::Action};
 use railhead_crds::names::{self, NETWORK_LABEL};
-use railhead_planner::bandwidth;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::{
     announce::Announcer,
     controller::Category,
+    route::Free,
     world::{World, label},
 };
 
@@ -25,6 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Context {
     pub(crate) world: World,
     pub(crate) announcer: Arc<Announcer>,
+    pub(crate) free: watch::Receiver<Free>,
 }
 
 /// Nothing can fail here; events are not retried.
@@ -62,9 +64,9 @@ pub(crate) async fn reconcile(pod: Arc<Pod>, context: Arc<Context>) -> Result<Ac
         .state_filter(|network| network.namespace().as_deref() == Some(&namespace));
     // What is free matters only to a pod that the scheduler has turned away.
     let ports = if is_unschedulable(&pod) {
-        bandwidth::free(&World::copies(&world.ports), &World::copies(&world.claims))
+        Arc::clone(&context.free.borrow())
     } else {
-        Vec::new()
+        Free::default()
     };
     let news = decide::news(&decide::Seen {
         pod: &pod,
@@ -104,7 +106,7 @@ pub(crate) fn is_waiting(pod: &Pod) -> bool {
 }
 
 /// Whether the scheduler has looked for a node and found none.
-fn is_unschedulable(pod: &Pod) -> bool {
+pub(crate) fn is_unschedulable(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut turned_away = conditions
         .filter(|condition| condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable"));
