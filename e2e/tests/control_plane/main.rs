@@ -13,6 +13,7 @@ mod ledger;
 mod networks;
 mod operator;
 mod operators;
+mod refusals;
 mod samples;
 mod scheduling;
 mod schema;
@@ -177,6 +178,12 @@ fn shared() -> Vec<Test> {
         networks: [
             a_network_gets_one_block_on_every_rail,
             a_network_without_a_fabric_gets_the_default_one,
+            a_label_that_names_no_network_is_answered_with_the_nearest_name,
+            an_index_beyond_the_network_is_told,
+            deleting_a_network_gives_everything_back,
+            deleting_a_network_under_pods_waits_and_says_so,
+        ],
+        refusals: [
             a_network_larger_than_the_pool_is_told_the_numbers,
             no_vlan_is_left,
             more_bandwidth_than_any_port_has_is_refused,
@@ -186,10 +193,6 @@ fn shared() -> Vec<Test> {
             an_unknown_class_is_named,
             a_rail_that_the_fabric_lacks_is_named,
             a_foreign_template_of_our_name_is_not_taken_over,
-            a_label_that_names_no_network_is_answered_with_the_nearest_name,
-            an_index_beyond_the_network_is_told,
-            deleting_a_network_gives_everything_back,
-            deleting_a_network_under_pods_waits_and_says_so,
         ],
         ledger: [
             an_entry_that_was_taken_out_comes_back_and_its_block_is_not_given_away,
