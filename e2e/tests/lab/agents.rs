@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
     cluster::{eventually, text},
     lab::Node,
+    limits::{AGENT_RESIDENT, OPERATOR_RESIDENT},
 };
 
 use crate::{
@@ -14,9 +15,6 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Resident bytes that are too many.
-const OPERATOR_LIMIT: u64 = 60_000_000;
-const AGENT_LIMIT: u64 = 20_000_000;
 
 /// Resident memory while a job is attached.
 pub(crate) fn operator_and_agents_stay_small(world: &World) -> Result<()> {
@@ -32,11 +30,11 @@ pub(crate) fn operator_and_agents_stay_small(world: &World) -> Result<()> {
         "operators {operators:?}, agents {agents:?}"
     );
     ensure!(
-        operators.iter().all(|bytes| *bytes < OPERATOR_LIMIT),
+        operators.iter().all(|bytes| *bytes < OPERATOR_RESIDENT),
         "operator: {operators:?} bytes"
     );
     ensure!(
-        agents.iter().all(|bytes| *bytes < AGENT_LIMIT),
+        agents.iter().all(|bytes| *bytes < AGENT_RESIDENT),
         "agents: {agents:?} bytes"
     );
     Ok(())

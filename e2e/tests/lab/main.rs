@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     }
     let outcome = run(&arguments);
     if std::env::var_os("RAILHEAD_KEEP").is_some() {
-        say("left running because RAILHEAD_KEEP is set: lab kubectl get tnet -A");
+        say("left running because RAILHEAD_KEEP is set: ./target/debug/lab kubectl get tnet -A");
     } else if let Err(error) = Lab::down(DEFAULT_NAME) {
         eprintln!("the lab was not taken down: {error:#}");
         return ExitCode::FAILURE;
@@ -109,14 +109,14 @@ fn cannot_run() -> Option<String> {
 fn run(arguments: &Arguments) -> Result<bool> {
     let world = World::set_up().inspect_err(|_| {
         if let Ok(lab) = Lab::attach() {
-            world::show_logs(&lab);
+            railhead_e2e::installation::show_logs(&lab);
         }
     })?;
     // The tests borrow it until the process ends.
     let world: &'static World = Box::leak(Box::new(world));
     let conclusion = libtest_mimic::run(arguments, trials(Some(world)));
     if conclusion.has_failed() {
-        world::show_logs(&world.lab);
+        railhead_e2e::installation::show_logs(&world.lab);
     }
     Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
 }

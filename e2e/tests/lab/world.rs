@@ -64,13 +64,11 @@ impl World {
 
     fn fresh() -> Result<(Lab, Vec<String>)> {
         build_workspace_images()?;
-        Lab::down(DEFAULT_NAME)?;
-        let lab = step("starting Kubernetes and two nodes", || Lab::up(DEFAULT_NAME, 2))?;
-        let before = lab.nodes().iter().map(node_state).collect::<Result<Vec<_>>>()?;
-        fs::write(lab.state().join(BEFORE), serde_json::to_vec(&before)?)?;
-        step("installing Railhead", || installation::install(&lab))?;
-        step("applying the fabric", || installation::apply_fabric(&lab))?;
-        Ok((lab, before))
+        installation::start_lab(2, |lab| {
+            let before = lab.nodes().iter().map(node_state).collect::<Result<Vec<_>>>()?;
+            fs::write(lab.state().join(BEFORE), serde_json::to_vec(&before)?)?;
+            Ok(before)
+        })
     }
 
     /// The lab of an earlier run, if Railhead is in it.
@@ -182,26 +180,4 @@ pub(crate) fn node_state(node: &Node) -> Result<String> {
                    find /run/railhead /var/lib/railhead /run/railhead-agent /var/run/cdi -type f 2>/dev/null; \
                    find /var/lib/kubelet/plugins /var/lib/kubelet/plugins_registry -name '*railhead*' 2>/dev/null; true";
     Ok(node.exec(command, LIMIT)?.ok()?.stdout)
-}
-
-/// What one wants to read after a failure.
-pub(crate) fn show_logs(lab: &Lab) {
-    for workload in ["deployment/railhead-operator", "daemonset/railhead-agent"] {
-        let logs = [
-            "logs",
-            "-n",
-            installation::NAMESPACE,
-            workload,
-            "--tail=60",
-            "--all-pods",
-            "--prefix",
-        ];
-        if let Ok(output) = lab.kubectl(&logs) {
-            eprintln!("--- end of the log of {workload}\n{}{}", output.stdout, output.stderr);
-        }
-    }
-    if let Ok(output) = lab.kubectl(&["get", "pods,tnet,natt,nodenet", "-A", "-o", "wide"]) {
-        eprintln!("{}", output.stdout);
-    }
-    lab.show_logs();
 }
