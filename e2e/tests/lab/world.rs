@@ -7,7 +7,7 @@ use railhead_e2e::{
     cluster::{eventually, text},
     evidence::{FunctionState, functions, nothing_left},
     installation,
-    lab::{DEFAULT_NAME, Lab, Node, images::build_workspace_images, progress::step},
+    lab::{Lab, Node, images::build_workspace_images},
 };
 use serde_json::json;
 
