@@ -320,8 +320,12 @@ fn check_names_whatever_was_changed() {
             .get_mut(&(pf_address(0), 2))
             .unwrap()
             .spoof_check = false;
+        railhead_host::write_interface_sysctl(sandbox.netns(), &"rail0".parse().unwrap(), &[("arp_ignore", "0")])
+            .unwrap();
         let error = answer(&call(&node.context(), "CHECK", &sandbox));
-        assert!(error["msg"].as_str().unwrap().contains("SpoofCheck"), "{error}");
+        for word in ["SpoofCheck", "sysctl arp_ignore is 0, not 1"] {
+            assert!(error["msg"].as_str().unwrap().contains(word), "{error}");
+        }
     });
 }
 

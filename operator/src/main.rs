@@ -4,6 +4,7 @@
 mod announce;
 mod class;
 mod conditions;
+mod connect;
 mod controller;
 mod fabric;
 mod http;

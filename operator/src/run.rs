@@ -20,7 +20,7 @@ use tracing::info;
 
 use crate::{
     announce::Announcer,
-    class, controller, fabric,
+    class, connect, controller, fabric,
     http::{self, Shown},
     leader::Lease,
     metrics::Metrics,
@@ -48,7 +48,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let client = Client::try_default()
+    let client = connect::client()
         .await
         .context("no way to the API server: run in a pod or set KUBECONFIG")?;
     let identity = match options.identity {

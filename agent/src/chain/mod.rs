@@ -24,7 +24,7 @@ const LOAD: Duration = Duration::from_secs(5);
 /// How often it is asked meanwhile.
 const POLL: Duration = Duration::from_millis(250);
 /// How often it is asked when nothing changed.
-const VERIFY: Duration = Duration::from_mins(1);
+const VERIFY: Duration = Duration::from_secs(20);
 
 /// Type of the chain's condition.
 pub const CHAIN_READY: &str = "ChainReady";

@@ -8,7 +8,7 @@ use std::{
 };
 
 use railhead_host::FunctionLock;
-use railhead_plan::{AttachmentPlan, RailPlan};
+use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
 use railhead_planner::attachment::{self, FunctionChoice};
 
 use super::{PrepareError, claim::Entitled};
@@ -215,13 +215,13 @@ pub(super) async fn program(agent: &Arc<Agent>, mut plan: AttachmentPlan) -> Res
             tokio::task::spawn_blocking(move || Ok((rail.rail, program_rail(&agent, &rail)?)))
         })
         .collect();
-    let mut enforced = BTreeMap::new();
+    let mut programmed = BTreeMap::new();
     let mut failed = None;
     // All of them end before anything is said: a failure is undone by the caller, and nothing may still be running then.
     for task in tasks {
         match task.await.map_err(|_| PrepareError::Panicked) {
-            Ok(Ok((rail, minimum))) => {
-                enforced.insert(rail, minimum);
+            Ok(Ok((rail, as_is))) => {
+                programmed.insert(rail, as_is);
             }
             Ok(Err(error)) | Err(error) => failed = failed.or(Some(error)),
         }
@@ -229,7 +229,7 @@ pub(super) async fn program(agent: &Arc<Agent>, mut plan: AttachmentPlan) -> Res
     if let Some(error) = failed {
         return Err(error);
     }
-    if say_what_is_enforced(&mut plan.rails, &enforced) {
+    if say_what_is(&mut plan.rails, &programmed) {
         let (agent, changed) = (agent.clone(), plan.clone());
         tokio::task::spawn_blocking(move || plans::write(&agent.layout, &changed))
             .await
@@ -238,19 +238,46 @@ pub(super) async fn program(agent: &Arc<Agent>, mut plan: AttachmentPlan) -> Res
     Ok(plan)
 }
 
-fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<bool, PrepareError> {
+/// What programming made of a function.
+#[derive(Debug)]
+struct Programmed {
+    /// The port enforces the minimum rate.
+    minimum: bool,
+    /// The function's RDMA device: a driver that was bound again may have given it another name.
+    rdma_device: Option<String>,
+}
+
+fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<Programmed, PrepareError> {
     let path = agent.layout.function_lock(&rail.vf.pci_address);
     let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
     let mut host = Host::open(agent.sysfs())?;
-    Ok(functions::program(&mut host, rail)?)
+    let minimum = functions::program(&mut host, rail)?;
+    let devices = match rail.vf.pci_address.parse() {
+        Ok(function) => host.sysfs.rdma_devices(&function).map_err(PrepareError::Sysfs)?,
+        Err(_) => Vec::new(),
+    };
+    Ok(Programmed {
+        minimum,
+        rdma_device: devices.into_iter().next(),
+    })
 }
 
-/// Sets the minimum rate to 0 where the port refused it. Returns whether the plan changed.
-fn say_what_is_enforced(rails: &mut [RailPlan], enforced: &BTreeMap<u32, bool>) -> bool {
+/// Sets the minimum rate to 0 where the port refused it, and the names that RDMA devices have now. Returns whether the plan
+/// changed.
+fn say_what_is(rails: &mut [RailPlan], programmed: &BTreeMap<u32, Programmed>) -> bool {
     let mut changed = false;
     for rail in rails {
-        if rail.vf.min_rate_mbps > 0 && enforced.get(&rail.rail) == Some(&false) {
+        let Some(found) = programmed.get(&rail.rail) else {
+            continue;
+        };
+        if rail.vf.min_rate_mbps > 0 && !found.minimum {
             rail.vf.min_rate_mbps = 0;
+            changed = true;
+        }
+        if let (RdmaPlan::Function { device }, Some(now)) = (&mut rail.rdma, &found.rdma_device)
+            && device != now
+        {
+            device.clone_from(now);
             changed = true;
         }
     }
@@ -303,13 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn a_minimum_rate_that_the_port_refused_is_not_claimed_in_the_plan() {
+    fn the_plan_says_what_programming_made_of_the_functions() {
         let mut rails = plans::tests::plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]).rails;
         rails[0].vf.min_rate_mbps = 200;
         rails[1].vf.min_rate_mbps = 200;
-        let enforced = BTreeMap::from([(0, false), (1, true)]);
-        assert!(say_what_is_enforced(&mut rails, &enforced));
+        rails[0].rdma = RdmaPlan::Function {
+            device: "mlx5_4".to_owned(),
+        };
+        let found = |minimum, device: Option<&str>| Programmed {
+            minimum,
+            rdma_device: device.map(str::to_owned),
+        };
+        let programmed = BTreeMap::from([(0, found(false, Some("mlx5_9"))), (1, found(true, None))]);
+        assert!(say_what_is(&mut rails, &programmed));
         assert_eq!((rails[0].vf.min_rate_mbps, rails[1].vf.min_rate_mbps), (0, 200));
-        assert!(!say_what_is_enforced(&mut rails, &enforced));
+        assert!(matches!(&rails[0].rdma, RdmaPlan::Function { device } if device == "mlx5_9"));
+        assert!(!say_what_is(&mut rails, &programmed));
     }
 }

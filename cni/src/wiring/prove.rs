@@ -2,10 +2,10 @@
 
 use std::{net::IpAddr, thread, time::Instant};
 
-use railhead_host::{Link, Netns, RouteSocket, announce};
+use railhead_host::{Link, Netns, RouteSocket, announce, read_interface_sysctl};
 use railhead_plan::RailRecord;
 
-use super::{Pod, Rail, WireError, function::POLL, rdma};
+use super::{Pod, Rail, WireError, function::POLL, rdma, wire::SYSCTLS};
 use crate::context::Context;
 
 /// Waits for the signal, then announces the addresses: a frame sent earlier is lost.
@@ -57,7 +57,7 @@ pub(super) fn read_back(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Re
     }
 }
 
-/// Compares everything that ADD made for a rail with what is there; returns what differs, in words.
+/// Compares link, addresses, routes, rules, sysctls, the PF's settings and the GID of a rail with what ADD made; returns what differs, in words.
 pub(crate) fn check_rail(
     context: &Context,
     netns: &Netns,
@@ -77,6 +77,12 @@ pub(crate) fn check_rail(
     }
     drift.extend(number_drift(rail, link.index, &mut inside)?);
     drift.extend(route_drift(rail, link.index, &mut inside)?);
+    for (name, wanted) in SYSCTLS {
+        let found = read_interface_sysctl(netns, &rail.name, name).map_err(WireError::Sysctl)?;
+        if found != wanted {
+            drift.push(format!("sysctl {name} is {found}, not {wanted}"));
+        }
+    }
     let state = context
         .pf_side
         .read(&rail.pf, rail.vf_index)

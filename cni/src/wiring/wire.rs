@@ -35,7 +35,7 @@ impl<'a> Pod<'a> {
 
 /// Sysctls of a rail's interface. Several rails may share a pool, so an interface answers only for its own addresses and
 /// asks with them; replies may come in by another rail than the main table says. They are reset when a link moves.
-const SYSCTLS: [(&str, &str); 3] = [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "2")];
+pub(super) const SYSCTLS: [(&str, &str); 3] = [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "2")];
 
 /// Wires one rail; returns what was read back.
 pub(crate) fn wire_rail(

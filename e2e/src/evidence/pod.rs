@@ -122,7 +122,7 @@ pub fn rdma_bandwidth(
     ensure!(!class.is_empty(), "/etc/nccl.conf of {client} sets no NCCL_IB_TC");
     let run = |rail: &RailInPod, more: &str| {
         format!(
-            "timeout 60 ib_write_bw -d {} -x {} --tclass {class} -s 65536 -n 100 -F --report_gbits {more}",
+            "timeout 60 ib_write_bw -d {} -x {} --tclass {class} -s 65536 -n 100 -F {more}",
             rail.rdma_device, rail.gid_index
         )
     };
@@ -138,7 +138,7 @@ pub fn rdma_bandwidth(
             .map_err(|_| anyhow!("the thread with the RDMA server panicked"))??;
         sent.with_context(|| format!("the server said: {heard}"))
     })?;
-    let gigabits = output
+    let figure = output
         .stdout
         .lines()
         .filter_map(|line| {
@@ -146,6 +146,5 @@ pub fn rdma_bandwidth(
             (words.first() == Some(&"65536")).then(|| words.get(3)?.parse::<f64>().ok())?
         })
         .next_back();
-    let gigabits = gigabits.with_context(|| format!("no figure in what ib_write_bw printed:\n{}", output.stdout))?;
-    Ok(gigabits * 1e9 / 8.0 / f64::from(1 << 20))
+    figure.with_context(|| format!("no figure in what ib_write_bw printed:\n{}", output.stdout))
 }

@@ -65,16 +65,17 @@ pub(crate) fn pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back
         let deleted = lab.kubectl(&["delete", "pod", "-n", TEAM_A, &last.name, "--wait=false"])?;
         deleted.ok()?;
         eventually("the functions are back on the host", Duration::from_mins(1), || {
-            let output = last
-                .machine(lab)?
-                .exec("rdma link show; ls /var/lib/railhead/journal", LIMIT)?
-                .ok()?;
-            ensure!(
-                output.stdout.trim().is_empty(),
-                "{} still has {}",
-                last.node,
-                output.stdout
+            // The other pod may be on the same node.
+            let journals = format!(
+                "rdma link show; grep -l {} /var/lib/railhead/journal/*.json; true",
+                last.uid
             );
+            let output = last.machine(lab)?.exec(&journals, LIMIT)?.ok()?;
+            let left = |line: &&str| {
+                line.contains("/journal/") || last.rails.iter().any(|rail| line.contains(&rail.rdma_device))
+            };
+            let left: Vec<&str> = output.stdout.lines().filter(left).collect();
+            ensure!(left.is_empty(), "{} still has {left:?}", last.node);
             Ok(())
         })?;
         ensure!(

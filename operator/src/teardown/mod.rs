@@ -24,7 +24,7 @@ use tracing::info;
 
 use self::operator::Stopped;
 use crate::{
-    conditions,
+    conditions, connect,
     network::{listed, still_attached},
     write,
 };
@@ -102,7 +102,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn teardown(options: Options) -> Result<(), TeardownError> {
-    let client = Client::try_default().await.map_err(|source| TeardownError::Connect {
+    let client = connect::client().await.map_err(|source| TeardownError::Connect {
         source: Box::new(source),
     })?;
     let limit = Limit {

@@ -106,7 +106,7 @@ fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Res
         lab.node_count()
     );
     lab.apply(NAMESPACE, &network)?;
-    lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Ready", "True", ATTACH)?;
+    lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Reserved", "True", ATTACH)?;
     let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
     let wired = pods::one_per_node(lab)?;
     let memory = sizes::resident_memory(lab, exceeded)?;
