@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 use railhead_e2e::installation::{self, FABRIC_NAME};
 
-use crate::{pods::ping, world::World};
+use crate::{
+    pods::ping,
+    world::{TEAM_A, TEAM_B, World},
+};
 
 /// It says which pods, and changes nothing for them.
 pub(crate) fn helm_uninstall_is_refused_while_pods_are_attached(world: &World) -> Result<()> {
@@ -24,7 +27,8 @@ pub(crate) fn helm_uninstall_is_refused_while_pods_are_attached(world: &World) -
 /// Chain entry, binary, functions, ports and files; the resources of the users stay.
 pub(crate) fn helm_uninstall_leaves_the_nodes_as_they_were(world: &World) -> Result<()> {
     let lab = &world.lab;
-    world.clear_all()?;
+    world.clear(TEAM_A)?;
+    world.clear(TEAM_B)?;
     installation::uninstall(lab)?.ok()?;
     world.wait_nodes_as_before()?;
     let slices = lab.list(&["resourceslices"])?;
