@@ -54,7 +54,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         .context("clean up records of earlier boots")?;
     tracing::info!(node = agent.node, version = env!("CARGO_PKG_VERSION"), "agent");
 
-    let (specs, latest) = watch::channel(None);
+    let (selection, latest) = watch::channel(node::Selection::default());
     let tasks = TaskTracker::new();
     tasks.spawn(http::serve(agent.clone(), args.http, stop.clone()));
     tasks.spawn(http::serve_probes(agent.clone(), args.health_socket, stop.clone()));
@@ -66,7 +66,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     tokio::select! {
         () = stop.cancelled() => {}
         // Watches end only with the process; when one does not, the agent would go blind.
-        () = node::watch_node_network(agent.clone(), specs) => anyhow::bail!("the watch of the NodeNetwork ended"),
+        () = node::watch_node_network(agent.clone(), selection) => anyhow::bail!("the watch of the NodeNetwork ended"),
         () = node::watch_slices(agent.clone()) => anyhow::bail!("the watch of the ResourceSlice ended"),
     }
     tasks.close();

@@ -18,7 +18,7 @@ use railhead_plan::AttachmentPlan;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
-pub use watch::{watch_node_network, watch_slices};
+pub use watch::{Selection, watch_node_network, watch_slices};
 
 use crate::{
     agent::{Agent, Phase},
@@ -48,40 +48,28 @@ struct Seen {
     problems: Vec<String>,
 }
 
-/// Runs until `stop`. `specs` holds the node's NodeNetwork, as the operator last wrote it.
-pub async fn run(
-    agent: Arc<Agent>,
-    mut specs: Receiver<Option<Arc<NodeNetwork>>>,
-    mut chain: Chain,
-    stop: CancellationToken,
-) {
+/// Runs until `stop`. `selections` holds what the API server last said of the node.
+pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut chain: Chain, stop: CancellationToken) {
     let mut registered = agent.registered.subscribe();
     let mut publisher = Publisher::default();
-    let mut heard = false;
     loop {
-        heard |= has_news(&specs);
-        let node_network = specs.borrow_and_update().clone();
+        let selection = selections.borrow_and_update().clone();
         registered.borrow_and_update();
-        let calm = match node_network {
-            None if heard => teardown::leave(&agent, &mut chain).await,
-            None => true,
-            Some(network) if network.spec.teardown => teardown::pass(&agent, &network, &mut chain).await,
-            Some(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
+        let calm = match selection {
+            Selection::Unknown => true,
+            Selection::None => teardown::leave(&agent, &mut chain).await,
+            Selection::Fabric(network) if network.spec.teardown => teardown::pass(&agent, &network, &mut chain).await,
+            Selection::Fabric(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
         };
         let pause = if calm { CALM } else { EAGER };
         tokio::select! {
             () = stop.cancelled() => return,
             () = agent.node_changed.notified() => {}
-            changed = specs.changed() => if changed.is_err() { return },
+            changed = selections.changed() => if changed.is_err() { return },
             changed = registered.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
     }
-}
-
-/// Whether the watch has said anything since the last look. Until then nobody knows whether a fabric selects the node.
-fn has_news(specs: &Receiver<Option<Arc<NodeNetwork>>>) -> bool {
-    specs.has_changed().unwrap_or(false)
 }
 
 /// One pass. Returns whether all is well.
@@ -191,19 +179,5 @@ async fn report(agent: &Agent, network: &NodeNetwork, mut status: NodeNetworkSta
         // The fabric no longer selects the node.
         Err(kube::Error::Api(status)) if status.is_not_found() => {}
         Err(error) => tracing::warn!(%error, "the status of the NodeNetwork could not be written"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_that_has_just_started_does_not_take_its_node_for_one_that_no_fabric_selects() {
-        let (latest, mut specs) = tokio::sync::watch::channel(None);
-        assert!(!has_news(&specs), "nothing was listed yet");
-        latest.send_replace(None);
-        assert!(has_news(&specs), "the list is empty");
-        assert!(specs.borrow_and_update().is_none());
     }
 }

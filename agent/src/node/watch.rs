@@ -16,28 +16,52 @@ use tokio::sync::watch;
 
 use crate::agent::Agent;
 
-/// Keeps `latest` at the node's NodeNetwork; `None` when no fabric selects the node.
-pub async fn watch_node_network(agent: Arc<Agent>, latest: watch::Sender<Option<Arc<NodeNetwork>>>) {
+/// What the API server has said of the node so far. An agent that has just started knows nothing, which is not the same as
+/// that no fabric selects its node: then it would give back what pods use.
+#[derive(Clone, Debug, Default)]
+pub enum Selection {
+    /// It has not said anything yet.
+    #[default]
+    Unknown,
+    /// No fabric selects the node: there is no NodeNetwork of its name.
+    None,
+    /// The node's NodeNetwork, as the operator last wrote it.
+    Fabric(Arc<NodeNetwork>),
+}
+
+/// Keeps `latest` at what the API server says of the node.
+pub async fn watch_node_network(agent: Arc<Agent>, latest: watch::Sender<Selection>) {
     let api: Api<NodeNetwork> = Api::all(agent.client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={}", agent.node));
     let mut events = watcher::watcher(api, config).default_backoff().boxed();
     // What a list that is being read has shown so far.
-    let mut listed = None;
+    let mut listed = Selection::None;
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed = None,
-            Ok(Event::InitApply(network)) => listed = Some(Arc::new(network)),
-            Ok(Event::InitDone) => {
-                latest.send_replace(listed.take());
-            }
-            Ok(Event::Apply(network)) => {
-                latest.send_replace(Some(Arc::new(network)));
-            }
-            Ok(Event::Delete(_)) => {
-                latest.send_replace(None);
+            Ok(event) => {
+                if let Some(selection) = heard(event, &mut listed) {
+                    latest.send_replace(selection);
+                }
             }
             Err(error) => tracing::warn!(%error, "the watch of the NodeNetwork was interrupted"),
         }
+    }
+}
+
+/// What an event says of the node, if anything yet.
+fn heard(event: Event<NodeNetwork>, listed: &mut Selection) -> Option<Selection> {
+    match event {
+        Event::Init => {
+            *listed = Selection::None;
+            None
+        }
+        Event::InitApply(network) => {
+            *listed = Selection::Fabric(Arc::new(network));
+            None
+        }
+        Event::InitDone => Some(std::mem::replace(listed, Selection::None)),
+        Event::Apply(network) => Some(Selection::Fabric(Arc::new(network))),
+        Event::Delete(_) => Some(Selection::None),
     }
 }
 
@@ -56,5 +80,56 @@ pub async fn watch_slices(agent: Arc<Agent>) {
             Ok(Event::Init | Event::InitApply(_)) => {}
             Err(error) => tracing::warn!(%error, "the watch of the ResourceSlice was interrupted"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use railhead_crds::{NodeNetworkSpec, VfManagement};
+
+    use super::*;
+
+    fn network() -> NodeNetwork {
+        let spec = NodeNetworkSpec {
+            fabric_name: "backend".to_owned(),
+            vf_management: VfManagement::Observed,
+            mtu: 9000,
+            rdma_required: false,
+            teardown: false,
+            rails: Vec::new(),
+        };
+        NodeNetwork::new("node1", spec)
+    }
+
+    fn said(events: Vec<Event<NodeNetwork>>) -> Vec<String> {
+        let mut listed = Selection::None;
+        let heard = events.into_iter().filter_map(|event| heard(event, &mut listed));
+        heard
+            .map(|selection| format!("{selection:?}").chars().take(6).collect())
+            .collect()
+    }
+
+    /// What decides whether an agent gives its node back: silence does not, an empty list and a deletion do.
+    #[test]
+    fn only_a_list_without_the_node_and_a_deletion_say_that_no_fabric_selects_it() {
+        assert!(matches!(Selection::default(), Selection::Unknown));
+        assert!(said(vec![Event::Init]).is_empty());
+        assert_eq!(said(vec![Event::Init, Event::InitDone]), ["None"]);
+        assert!(said(vec![Event::Init, Event::InitApply(network())]).is_empty());
+        assert_eq!(
+            said(vec![Event::Init, Event::InitApply(network()), Event::InitDone]),
+            ["Fabric"]
+        );
+        assert_eq!(
+            said(vec![Event::Apply(network()), Event::Delete(network())]),
+            ["Fabric", "None"]
+        );
+    }
+
+    /// A list that was cut off and begun again says nothing of what the first one showed.
+    #[test]
+    fn a_list_begun_again_forgets_the_one_before() {
+        let events = vec![Event::Init, Event::InitApply(network()), Event::Init, Event::InitDone];
+        assert_eq!(said(events), ["None"]);
     }
 }

@@ -1,11 +1,14 @@
 //! An uninstall gives everything back, or says what stands in its way.
 
 use anyhow::{Result, ensure};
-use railhead_e2e::installation::{self, FABRIC_NAME};
+use railhead_e2e::{
+    cluster::eventually,
+    installation::{self, FABRIC_NAME},
+};
 
 use crate::{
     pods::ping,
-    world::{TEAM_A, TEAM_B, World},
+    world::{GIVEN_BACK, TEAM_A, TEAM_B, World},
 };
 
 /// It says which pods, and changes nothing for them.
@@ -34,7 +37,10 @@ pub(crate) fn helm_uninstall_leaves_the_nodes_as_they_were(world: &World) -> Res
     let slices = lab.list(&["resourceslices"])?;
     ensure!(slices.is_empty(), "{} ResourceSlices are left", slices.len());
     lab.get(&["fabric", FABRIC_NAME])?;
-    let pods = lab.list(&["pods", "-n", installation::NAMESPACE])?;
-    ensure!(pods.is_empty(), "{} pods of the release are left", pods.len());
-    Ok(())
+    // Helm waits for the workloads that it deletes, not for their pods.
+    eventually("the release's pods are gone", GIVEN_BACK, || {
+        let pods = lab.list(&["pods", "-n", installation::NAMESPACE])?;
+        ensure!(pods.is_empty(), "{} are left", pods.len());
+        Ok(())
+    })
 }
