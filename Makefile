@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint generate bench lab lab-down images check-machine
 
-RUN := cargo run --quiet --locked --package railhead-e2e --bin
+RUN := cargo run --locked --package railhead-e2e --bin
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -55,6 +55,8 @@ pub enum Phase {
     Serving,
     /// Everything is being given back.
     TearingDown,
+    /// It is to be given back as soon as no pod has anything; kubelet is served, since pods end through it.
+    WaitingForPods,
     /// Everything was given back; kubelet is no longer served.
     TornDown,
 }
@@ -62,7 +64,7 @@ pub enum Phase {
 impl Phase {
     /// Whether everything is given back now, or was.
     pub fn is_teardown(self) -> bool {
-        matches!(self, Self::TearingDown | Self::TornDown)
+        matches!(self, Self::TearingDown | Self::WaitingForPods | Self::TornDown)
     }
 }
 

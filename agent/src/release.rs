@@ -230,17 +230,22 @@ pub(crate) fn journal_of_boot(layout: &Layout, boot_id: &str) -> Option<PathBuf>
 
 /// Runs DEL for the journals of earlier boots: there is nothing left to undo, and the binary removes the files.
 pub async fn earlier_journals(agent: &Agent) -> Result<(), ReleaseError> {
+    let mut failed = None;
     for (container, journal) in journals(&agent.layout) {
         if !journal.contains(&format!("\"{}\"", agent.boot_id)) {
-            del(agent, None, &container).await?;
-            tracing::info!(container, "removed a journal of an earlier boot");
+            match del(agent, None, &container).await {
+                Ok(()) => tracing::info!(container, "removed a journal of an earlier boot"),
+                // One sandbox's trouble must not keep what another holds.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Runs DEL for every sandbox whose network namespace is gone: the runtime deletes it after its own DEL, so none came.
 pub async fn lost_sandboxes(agent: &Agent) -> Result<(), ReleaseError> {
+    let mut failed = None;
     for (container, journal) in journals(&agent.layout) {
         if let Some(netns) = lost_namespace(&journal) {
             tracing::warn!(
@@ -248,11 +253,13 @@ pub async fn lost_sandboxes(agent: &Agent) -> Result<(), ReleaseError> {
                 netns,
                 "the runtime took a sandbox away without DEL; taking its functions home"
             );
-            del(agent, None, &container).await?;
+            if let Err(error) = del(agent, None, &container).await {
+                failed = failed.or(Some(error));
+            }
             agent.attachments_changed.notify_one();
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// The namespace that a journal names, if it was bound where runtimes bind them and is there no more.
@@ -265,7 +272,9 @@ fn lost_namespace(journal: &str) -> Option<String> {
     let bound = ["/var/run/netns/", "/run/netns/"]
         .iter()
         .any(|folder| netns.starts_with(folder));
-    (bound && !std::path::Path::new(&netns).exists()).then_some(netns)
+    // Any error but its absence says nothing about it.
+    let gone = matches!(std::path::Path::new(&netns).try_exists(), Ok(false));
+    (bound && gone).then_some(netns)
 }
 
 async fn del(agent: &Agent, pod: Option<&PodRef>, container: &str) -> Result<(), ReleaseError> {

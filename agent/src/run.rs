@@ -74,13 +74,14 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     Ok(())
 }
 
-/// Serves kubelet from the moment at which the ports are known until everything was given back.
+/// Serves kubelet from the moment at which the ports are known until everything was given back. An agent that starts while a
+/// teardown waits for pods serves too: kubelet ends no pod with a claim without the driver.
 async fn serve_kubelet(agent: Arc<Agent>, stop: CancellationToken) {
     let paths = agent.sockets.clone();
     let claims = Arc::new(NodeClaims::new(agent.clone()));
     let mut phase = agent.phase.subscribe();
     loop {
-        let serving = phase.wait_for(|phase| *phase == Phase::Serving);
+        let serving = phase.wait_for(|phase| matches!(phase, Phase::Serving | Phase::WaitingForPods));
         tokio::select! {
             () = stop.cancelled() => return,
             known = serving => if known.is_err() { return },

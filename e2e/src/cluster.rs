@@ -66,6 +66,22 @@ impl Lab {
         })
     }
 
+    /// Waits for a condition with this reason, and returns it: a condition is often False for another reason before.
+    pub fn wait_reason(
+        &self,
+        object: &[&str],
+        condition: &str,
+        status: &str,
+        reason: &str,
+        limit: Duration,
+    ) -> Result<Value> {
+        eventually(&format!("{object:?} has {condition}={status}, {reason}"), limit, || {
+            let is = self.wait_condition(object, condition, status, Duration::ZERO)?;
+            ensure!(is["reason"] == reason, "it is {is}");
+            Ok(is)
+        })
+    }
+
     /// The names of a job's running pods by completion index, once there are `count` of them.
     pub fn running_pods(&self, namespace: &str, selector: &str, count: usize, limit: Duration) -> Result<Vec<Value>> {
         eventually(&format!("{count} pods {selector} in {namespace} run"), limit, || {

@@ -176,7 +176,8 @@ pub fn uninstall(lab: &Lab) -> Result<Output> {
         NAMESPACE,
         "--wait",
         "--timeout",
-        "4m",
+        // Longer than the hook waits: its words are lost otherwise.
+        "6m",
     ])
 }
 
@@ -184,6 +185,11 @@ pub fn uninstall(lab: &Lab) -> Result<Output> {
 pub fn apply_fabric(lab: &Lab) -> Result<()> {
     lab.apply("default", FABRIC)?;
     lab.wait_condition(&["fabric", FABRIC_NAME], "Ready", "True", READY)?;
+    wait_offered(lab)
+}
+
+/// Waits until every node offers its ports: kubelet wipes what a node offers while its agent is away.
+pub fn wait_offered(lab: &Lab) -> Result<()> {
     eventually("every node offers two rails", READY, || {
         let slices = lab.list(&["resourceslices"])?;
         let devices: usize = slices

@@ -168,6 +168,14 @@ fn addresses_routes_and_rules_are_made_seen_and_removed() {
             .filter(|net| !net.starts_with("fe80"))
             .collect();
         assert_eq!(seen, ["10.0.0.7/24", "fd00::7/64"]);
+        let b = link(socket, "vb").index;
+        socket.add_address(b, "10.1.0.7/24".parse().unwrap()).unwrap();
+        let all = socket.all_addresses().unwrap();
+        let mut links: Vec<u32> = all.iter().filter(|a| a.net.addr().is_ipv4()).map(|a| a.link).collect();
+        links.sort_unstable();
+        let mut both = [a, b];
+        both.sort_unstable();
+        assert_eq!(links, both);
 
         let routes: Vec<Route> = [
             ("10.0.0.0/24", None, "10.0.0.7"),

@@ -4,9 +4,10 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use railhead_host::{DurableError, remove_durably, replace, write_durably};
+use railhead_host::{DurableError, remove_abandoned, remove_durably, replace, write_durably};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -21,6 +22,9 @@ const CONTENT: &str = concat!(
 );
 /// Written and removed to wake the runtime, which does not watch the drop-in folders.
 const WAKE: &str = ".railhead-reload";
+
+/// After how long nobody writes a temporary file any more.
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// Why the files are not in order.
 #[derive(Debug, Error)]
@@ -115,6 +119,7 @@ pub(super) fn install_binary(source: &Path, bin_dir: &Path, replace: bool) -> Re
     }
     let wanted = fs::read(source).map_err(file(source))?;
     write_durably(&target, &wanted, 0o755)?;
+    remove_abandoned(bin_dir, &format!("{BINARY}."), ABANDONED).map_err(file(bin_dir))?;
     Ok(true)
 }
 
@@ -144,7 +149,9 @@ fn same_content(one: File, other: File) -> io::Result<bool> {
 
 /// Removes the binary; an absent one is fine.
 pub(super) fn remove_binary(bin_dir: &Path) -> Result<(), EntryError> {
-    Ok(remove_durably(&bin_dir.join(BINARY))?)
+    remove_durably(&bin_dir.join(BINARY))?;
+    // What agents that were killed while they installed it have left.
+    remove_abandoned(bin_dir, &format!("{BINARY}."), Duration::ZERO).map_err(file(bin_dir))
 }
 
 /// The list that the runtime uses: the first configuration by name, as containerd sorts them.
@@ -201,18 +208,27 @@ pub(super) fn insert(conf_dir: &Path, conflist: &Conflist) -> Result<bool, Entry
     Ok(true)
 }
 
-/// Takes the drop-in out of every network's folder, and folders that are empty then.
-pub(super) fn remove(conf_dir: &Path) -> Result<(), EntryError> {
+/// Takes the drop-in out of every network's folder, and folders that are empty then. Returns whether there was one. A
+/// node without a cluster network has no folder.
+pub(super) fn remove(conf_dir: &Path) -> Result<bool, EntryError> {
+    let mut removed = false;
+    match conf_dir.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
+        Err(error) => return Err(file(conf_dir)(error)),
+    }
     for entry in fs::read_dir(conf_dir).map_err(file(conf_dir))? {
         let folder = entry.map_err(file(conf_dir))?.path();
         let path = folder.join(ENTRY);
         if path.is_file() {
             remove_durably(&path)?;
+            removed = true;
+            remove_abandoned(&folder, ENTRY, Duration::ZERO).map_err(file(&folder))?;
             // Somebody else's drop-ins keep the folder.
             let _ = fs::remove_dir(&folder);
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Makes the runtime read its configurations again. containerd's watch looks at writes and removals in this folder only;
@@ -247,8 +263,9 @@ mod tests {
         assert!(!insert(folder.path(), &list).unwrap());
         assert!(folder.path().join("pod/99-railhead.conf").is_file());
         wake_runtime(folder.path()).unwrap();
-        remove(folder.path()).unwrap();
-        remove(folder.path()).unwrap();
+        fs::write(folder.path().join("pod/.99-railhead.conf.0123.tmp"), "killed").unwrap();
+        assert!(remove(folder.path()).unwrap());
+        assert!(!remove(folder.path()).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
@@ -298,7 +315,10 @@ mod tests {
         assert!(!install_binary(&source, &bin, false).unwrap());
         let mode = fs::metadata(bin.join(BINARY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111);
+        fs::write(bin.join(".railhead.0123.tmp"), "killed").unwrap();
         remove_binary(&bin).unwrap();
         remove_binary(&bin).unwrap();
+        assert_eq!(fs::read_dir(&bin).unwrap().count(), 0);
+        assert!(!remove(&folder.path().join("absent")).unwrap());
     }
 }

@@ -188,15 +188,21 @@ impl Chain {
         }
     }
 
-    /// Takes the entry out and waits until the runtime has forgotten it.
+    /// Takes the entry out and waits until the runtime has forgotten it. On a node without entry and binary there is nothing
+    /// to forget, and its runtime is left alone: the binary goes last.
     pub async fn remove_entry(&mut self) -> Result<(), ChainError> {
-        let conf_dir = self.paths.conf_dir.clone();
-        tokio::task::spawn_blocking(move || entry::remove(&conf_dir))
-            .await
-            .map_err(|_| ChainError::Panicked)??;
+        let paths = self.paths.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            let removed = entry::remove(&paths.conf_dir)?;
+            Ok::<_, EntryError>(removed || paths.binary().exists())
+        });
+        let there = removed.await.map_err(|_| ChainError::Panicked)??;
         self.status.loaded = false;
         self.verified = None;
         self.installed = false;
+        if !there {
+            return Ok(());
+        }
         if self.reload_until(false).await? {
             Ok(())
         } else {

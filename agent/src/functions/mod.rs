@@ -5,11 +5,13 @@
 
 mod host;
 mod original;
+mod owed;
 mod program;
 mod restore;
 
 pub use host::{Host, HostError};
 pub use original::{FunctionOriginal, Originals, OriginalsError, PortOriginal};
+pub use owed::{OwedError, settle};
 pub use program::{ProgramError, program};
 pub use railhead_host::FunctionLock;
 pub use restore::{RestoreError, restore};

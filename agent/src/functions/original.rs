@@ -207,6 +207,21 @@ impl Originals {
         })
     }
 
+    /// The functions that their ports owe a rate.
+    pub fn owed(&self) -> Result<Vec<FunctionOriginal>, OriginalsError> {
+        let mut owed = Vec::new();
+        for name in self.names()? {
+            if let Some(function) = name.strip_prefix("function-").and_then(|n| n.strip_suffix(".json"))
+                && let Ok(function) = function.parse()
+                && let Some(original) = self.function(&function)?
+                && original.rate_owed
+            {
+                owed.push(original);
+            }
+        }
+        Ok(owed)
+    }
+
     /// Notes whether the port still owes a function its rate.
     pub fn owe_rate(&self, original: &FunctionOriginal, owed: bool) -> Result<(), OriginalsError> {
         if original.rate_owed == owed {
@@ -426,6 +441,7 @@ mod tests {
         originals.owe_rate(&of(0), true).unwrap();
         let known = originals.function(&of(0).pci_address).unwrap().unwrap();
         assert!(known.rate_owed);
+        assert_eq!(originals.owed().unwrap(), std::slice::from_ref(&known));
         let mut now = of(400);
         assert!(now.differs_from(&known));
         now.keep_owed_rate(&known);

@@ -1,11 +1,13 @@
 //! The node's ports and functions, as the kernel shows them now.
 
+mod addressed;
 mod create;
 mod observe;
 
 use railhead_crds::{Bandwidth, NodeRail};
 use railhead_host::{PciAddress, VirtualFunction};
 
+pub use addressed::{is_given, mark_addressed};
 pub use create::{CreateError, create_functions};
 pub use observe::{ObserveError, observe};
 
@@ -103,12 +105,14 @@ pub struct FoundFunction {
     pub rdma_device: Option<String>,
     /// Links that somebody made on top of its interface: a host service uses it.
     pub uppers: Vec<String>,
+    /// Whether somebody gave its interface an address; sysfs does not tell, so [`mark_addressed`] does.
+    pub addressed: bool,
 }
 
 impl FoundFunction {
-    /// Whether pods can have it as far as sysfs tells: Prepare looks for addresses too.
+    /// Whether pods can have it.
     pub fn usable(&self) -> bool {
-        self.home && self.uppers.is_empty()
+        self.home && self.uppers.is_empty() && !self.addressed
     }
 }
 
@@ -118,6 +122,7 @@ impl From<VirtualFunction> for FoundFunction {
             home: function.link.is_some(),
             rdma_device: function.rdma_devices.into_iter().next(),
             uppers: function.uppers,
+            addressed: false,
             index: function.index,
             pci_address: function.address,
         }

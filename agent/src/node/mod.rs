@@ -12,21 +12,23 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use railhead_crds::{NodeNetwork, NodeNetworkStatus, VfManagement};
-use railhead_host::FunctionLock;
+use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
+use railhead_host::{FunctionLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
+use thiserror::Error;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use teardown::Teardown;
 pub use watch::{Selection, watch_node_network, watch_slices};
 
 use crate::{
     agent::{Agent, Phase},
     chain::Chain,
     conditions::Finding,
-    functions::Host,
-    inventory::{self, Inventory},
-    plans,
+    functions::{self, Host, HostError},
+    inventory::{self, Inventory, ObserveError},
+    plans::{self, PlansError},
     publish::{Offer, Publisher},
 };
 
@@ -36,6 +38,8 @@ const MANAGER: &str = "railhead/agent";
 const CALM: Duration = Duration::from_secs(15);
 /// How often while something is not as it should be: a link comes up within seconds.
 const EAGER: Duration = Duration::from_secs(2);
+/// For how many passes. What has not come right by then wants a person, and every pass costs the API server a request.
+const PATIENCE: u32 = 60;
 
 /// How long Prepare, or another agent that makes functions, may hold the node's lock.
 const NODE_LOCK: Duration = Duration::from_secs(30);
@@ -48,20 +52,39 @@ struct Seen {
     problems: Vec<String>,
 }
 
+/// Why the ports could not be looked at.
+#[derive(Debug, Error)]
+enum LookError {
+    #[error("take the node's lock: {0}")]
+    Lock(#[from] railhead_host::LockError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error("look for addresses of functions: {0}")]
+    Addresses(#[from] NetlinkError),
+    #[error(transparent)]
+    Plans(#[from] PlansError),
+}
+
 /// Runs until `stop`. `selections` holds what the API server last said of the node.
 pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut chain: Chain, stop: CancellationToken) {
     let mut registered = agent.registered.subscribe();
     let mut publisher = Publisher::default();
+    let mut teardown = Teardown::default();
+    // How many passes in a row did not find everything as it should be.
+    let mut restless = 0;
     loop {
         let selection = selections.borrow_and_update().clone();
         registered.borrow_and_update();
         let calm = match selection {
             Selection::Unknown => true,
-            Selection::None => teardown::leave(&agent, &mut chain).await,
-            Selection::Fabric(network) if network.spec.teardown => teardown::pass(&agent, &network, &mut chain).await,
+            Selection::None => teardown.leave(&agent, &mut chain).await,
+            Selection::Fabric(network) if network.spec.teardown => teardown.pass(&agent, &network, &mut chain).await,
             Selection::Fabric(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
         };
-        let pause = if calm { CALM } else { EAGER };
+        restless = if calm { 0 } else { restless + 1 };
+        let pause = if calm || restless > PATIENCE { CALM } else { EAGER };
         tokio::select! {
             () = stop.cancelled() => return,
             () = agent.node_changed.notified() => {}
@@ -121,36 +144,40 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publ
 /// Looks at the ports; where Railhead manages functions, makes them first.
 async fn look(agent: &Arc<Agent>, network: &NodeNetwork) -> Result<Seen, String> {
     let (agent, spec) = (agent.clone(), network.spec.clone());
-    let previous = agent.inventory.borrow().clone();
-    let looked = tokio::task::spawn_blocking(move || {
-        let sysfs = agent.sysfs();
-        let observe = || inventory::observe(&sysfs, &spec, previous.as_deref());
-        let mut seen = Seen {
-            inventory: observe().map_err(|error| error.to_string())?,
-            plans: plans::all(&agent.layout).map_err(|error| error.to_string())?,
-            problems: Vec::new(),
-        };
-        if spec.vf_management == VfManagement::Managed {
-            // Two agents of a rolling update do not make them twice: the second looks again under the lock.
-            let path = agent.layout.node_lock();
-            let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(|error| error.to_string())?;
-            seen.inventory = observe().map_err(|error| error.to_string())?;
-            let mut host = Host::open(agent.sysfs()).map_err(|error| error.to_string())?;
-            let originals = agent.originals();
-            for port in &seen.inventory.ports {
-                let made = inventory::create_functions(&mut host, &originals, port, spec.mtu);
-                if let Err(error) = made {
-                    tracing::error!(%error, rail = port.rail.name, "a port's functions could not be made");
-                    seen.problems.push(error.to_string());
-                }
-            }
-            seen.inventory = observe().map_err(|error| error.to_string())?;
-        }
-        Ok(seen)
-    });
+    let looked = tokio::task::spawn_blocking(move || look_under_lock(&agent, &spec).map_err(|error| error.to_string()));
     looked
         .await
         .unwrap_or_else(|_| Err("looking at the node's ports panicked; see the log".to_owned()))
+}
+
+/// Two agents of a rolling update do not make functions twice: the second looks again under the lock. Nor does a Prepare
+/// choose a function while it gets its rate back.
+fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookError> {
+    let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
+    let (sysfs, originals) = (agent.sysfs(), agent.originals());
+    let mut host = Host::open(agent.sysfs())?;
+    let plans = plans::all(&agent.layout)?;
+    let taken = plans::functions_taken(&plans, &agent.boot_id);
+    if let Err(error) = functions::settle(&mut host, &originals, &agent.layout, &taken) {
+        tracing::warn!(%error, "a rate is owed still");
+    }
+    let previous = agent.inventory.borrow().clone();
+    let mut problems = Vec::new();
+    if spec.vf_management == VfManagement::Managed {
+        for port in &inventory::observe(&sysfs, spec, previous.as_deref())?.ports {
+            if let Err(error) = inventory::create_functions(&mut host, &originals, port, spec.mtu) {
+                tracing::error!(%error, rail = port.rail.name, "a port's functions could not be made");
+                problems.push(error.to_string());
+            }
+        }
+    }
+    let mut inventory = inventory::observe(&sysfs, spec, previous.as_deref())?;
+    inventory::mark_addressed(&mut host.route, &mut inventory)?;
+    Ok(Seen {
+        inventory,
+        plans,
+        problems,
+    })
 }
 
 /// Writes the status if it differs from the one that the API server has.

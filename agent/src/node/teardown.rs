@@ -5,9 +5,11 @@
 //! something: a plan, also one that cannot be read, or a journal of this boot.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
@@ -19,7 +21,7 @@ use crate::{
     agent::{Agent, Phase},
     chain::{Chain, ChainError},
     conditions::Finding,
-    functions::{Host, HostError, OriginalsError, PortOriginal},
+    functions::{self, Host, HostError, OriginalsError, OwedError, PortOriginal},
     plans::{self, PlansError},
     publish::{self, PublishError},
     release,
@@ -27,6 +29,8 @@ use crate::{
 
 /// Type of the condition that the uninstall hook waits for.
 const TORN_DOWN: &str = "TornDown";
+/// How long a Prepare may hold the node's lock.
+const NODE_LOCK: Duration = Duration::from_secs(10);
 
 /// Why the node is not as before yet. It is tried again.
 #[derive(Debug, Error)]
@@ -72,79 +76,112 @@ enum TeardownError {
     Host(#[from] HostError),
     #[error(transparent)]
     Originals(#[from] OriginalsError),
+    #[error(transparent)]
+    Owed(#[from] OwedError),
     #[error("take the node's lock: {0}")]
     Lock(#[from] railhead_host::LockError),
     #[error("the agent's work on the node panicked; see its log")]
     Panicked,
 }
 
-/// One pass. Returns whether nothing is left to do.
-pub(super) async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> bool {
-    if *agent.phase.borrow() == Phase::TornDown {
-        return true;
+impl TeardownError {
+    /// Whether pods have to end first.
+    fn waits_for_pods(&self) -> bool {
+        matches!(
+            self,
+            Self::Attached { .. } | Self::Unreadable { .. } | Self::Journal { .. }
+        )
     }
-    agent.phase.send_replace(Phase::TearingDown);
-    let (findings, done) = match teardown(agent, chain).await {
-        Ok(()) => {
-            tracing::info!("gave back everything that Railhead changed on this node");
-            let torn_down = Finding::yes(TORN_DOWN, "TornDown", "the node is as before");
-            (vec![not_ready(), torn_down], true)
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the node is not as before yet");
-            let reason = match &error {
-                TeardownError::Attached { .. } => "AttachmentsLeft",
-                _ => "Failed",
-            };
-            let torn_down = Finding::no(TORN_DOWN, reason, error.to_string());
-            (vec![not_ready(), torn_down], false)
-        }
-    };
-    if done {
-        agent.inventory.send_replace(None);
-        agent.phase.send_replace(Phase::TornDown);
-    }
-    super::report(agent, network, NodeNetworkStatus::default(), findings).await;
-    done
 }
 
-/// No fabric selects the node any more, or its Fabric was deleted: what was changed for it is given back as soon as nobody
-/// is attached. Returns whether nothing is left to do.
-pub(super) async fn leave(agent: &Arc<Agent>, chain: &mut Chain) -> bool {
-    if *agent.phase.borrow() == Phase::TornDown {
-        return true;
+/// The giving back, over as many passes as it takes.
+#[derive(Debug, Default)]
+pub(super) struct Teardown {
+    /// What could not be given back and never will be, in words.
+    left: Vec<String>,
+}
+
+impl Teardown {
+    /// One pass, where the Fabric says so. Returns whether nothing is left to do.
+    pub(super) async fn pass(&mut self, agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> bool {
+        let torn_down = match self.give_back(agent, chain).await {
+            Ok(()) if self.left.is_empty() => Finding::yes(TORN_DOWN, "TornDown", "the node is as before"),
+            Ok(()) => Finding::yes(TORN_DOWN, "TornDown", self.left.join("; ")),
+            Err(error) => {
+                let reason = match &error {
+                    TeardownError::Attached { .. } => "AttachmentsLeft",
+                    _ => "Failed",
+                };
+                Finding::no(TORN_DOWN, reason, error.to_string())
+            }
+        };
+        let done = torn_down.holds;
+        let not_ready = Finding::no(
+            "Ready",
+            "TearingDown",
+            "what Railhead changed on the node is given back",
+        );
+        // Also when nothing was left to do: who asks now may have missed it, or has made the NodeNetwork anew.
+        super::report(agent, network, NodeNetworkStatus::default(), vec![not_ready, torn_down]).await;
+        done
     }
-    // Prepare refuses without an inventory, and a plan that it is just writing is seen under the node's lock.
-    agent.inventory.send_replace(None);
-    agent.phase.send_replace(Phase::TearingDown);
-    match teardown(agent, chain).await {
-        Ok(()) => {
-            tracing::info!("no fabric selects the node; nothing of Railhead is left on it");
-            agent.phase.send_replace(Phase::TornDown);
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, "no fabric selects the node, and it is not as before yet");
+
+    /// One pass, where no fabric selects the node any more, or its Fabric was deleted. Returns whether nothing is left to do.
+    pub(super) async fn leave(&mut self, agent: &Arc<Agent>, chain: &mut Chain) -> bool {
+        match self.give_back(agent, chain).await {
+            Ok(()) => true,
             // Slowly: pods may run for days.
-            matches!(error, TeardownError::Attached { .. })
+            Err(error) => matches!(error, TeardownError::Attached { .. }),
+        }
+    }
+
+    /// Tears down unless that was done, and tells the others in the agent how far it is.
+    async fn give_back(&mut self, agent: &Arc<Agent>, chain: &mut Chain) -> Result<(), TeardownError> {
+        let phase = *agent.phase.borrow();
+        if phase == Phase::TornDown {
+            return Ok(());
+        }
+        if phase != Phase::WaitingForPods {
+            // Prepare refuses from here on.
+            agent.phase.send_replace(Phase::TearingDown);
+        }
+        match teardown(agent, chain).await {
+            Ok(left) => {
+                tracing::info!(?left, "nothing else of Railhead is left on this node");
+                self.left = left;
+                agent.inventory.send_replace(None);
+                agent.phase.send_replace(Phase::TornDown);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the node is not as before yet");
+                if error.waits_for_pods() {
+                    agent.phase.send_replace(Phase::WaitingForPods);
+                }
+                Err(error)
+            }
         }
     }
 }
 
-fn not_ready() -> Finding {
-    Finding::no("Ready", "TearingDown", "the Fabric says teardown: true")
-}
-
-async fn teardown(agent: &Arc<Agent>, chain: &mut Chain) -> Result<(), TeardownError> {
+/// Returns what stays as it is, in words.
+async fn teardown(agent: &Arc<Agent>, chain: &mut Chain) -> Result<Vec<String>, TeardownError> {
     publish::withdraw(&agent.client, &agent.node).await?;
-    refuse_while_attached(agent)?;
+    let worker = agent.clone();
+    tokio::task::spawn_blocking(move || {
+        // A Prepare that came before the phase has written its plan when it lets the lock go; a later one is refused.
+        let _lock = FunctionLock::take(&worker.layout.node_lock(), NODE_LOCK)?;
+        refuse_while_attached(&worker)
+    })
+    .await
+    .map_err(|_| TeardownError::Panicked)??;
     chain.remove_entry().await?;
     let worker = agent.clone();
-    tokio::task::spawn_blocking(move || give_back_ports(&worker))
+    let left = tokio::task::spawn_blocking(move || give_back_ports(&worker))
         .await
         .map_err(|_| TeardownError::Panicked)??;
     chain.remove_binary().await?;
-    Ok(())
+    Ok(left)
 }
 
 fn refuse_while_attached(agent: &Agent) -> Result<(), TeardownError> {
@@ -178,21 +215,35 @@ fn refuse_with_plans(plans: &[AttachmentPlan]) -> Result<(), TeardownError> {
     })
 }
 
-fn give_back_ports(agent: &Agent) -> Result<(), TeardownError> {
-    let path = agent.layout.node_lock();
-    let _lock = FunctionLock::take(&path, std::time::Duration::from_secs(10))?;
+/// Returns what stays as it is, in words.
+fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
+    let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
     // Again under the lock under which Prepare writes plans.
     refuse_while_attached(agent)?;
     let originals = agent.originals();
     let mut host = Host::open(agent.sysfs())?;
+    // Before ports go down: some set no rate then.
+    let owed = functions::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
     for port in originals.ports()? {
         if host.sysfs.exists(&port.pci_address) {
             give_back_port(agent, &mut host, &port)?;
         }
         originals.forget_port(&port.pci_address)?;
     }
+    // The port may be broken for good; nobody could uninstall if this were an error.
+    let left = owed
+        .iter()
+        .filter(|original| host.sysfs.exists(&original.pci_address))
+        .map(|original| {
+            format!(
+                "function {} keeps the rate of a pod that has ended, since its port {} sets none without a link; set it by hand",
+                original.pci_address, original.pf_pci_address
+            )
+        })
+        .collect();
     originals.forget_all_functions()?;
-    remove_locks(&agent.layout)
+    remove_locks(&agent.layout)?;
+    Ok(left)
 }
 
 /// Nobody waits for one of them but a Prepare that is refused as soon as it has it.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +14,7 @@ use super::{PrepareError, claim::Entitled};
 use crate::{
     agent::Agent,
     functions::{self, Host, HostError},
-    inventory::{FoundFunction, FoundPort, Inventory},
+    inventory::{FoundFunction, FoundPort, Inventory, is_given},
     plans,
 };
 
@@ -165,16 +164,13 @@ fn candidates<'a>(
         .filter(|function| function.usable() && !taken.contains(function.pci_address.as_str()))
 }
 
-/// Whether a host service has given the function's interface an address. Link-local ones are the kernel's own.
+/// Whether a host service has given the function's interface an address since the node's loop looked.
 fn has_addresses(host: &mut Host, function: &FoundFunction) -> Result<bool, PrepareError> {
     let Some(link) = host.route.link_of(&function.pci_address).map_err(HostError::from)? else {
         return Ok(true);
     };
     let addresses = host.route.addresses(link.index).map_err(HostError::from)?;
-    Ok(addresses.iter().any(|address| match address.net.addr() {
-        IpAddr::V4(address) => !address.is_link_local(),
-        IpAddr::V6(address) => !address.is_unicast_link_local(),
-    }))
+    Ok(addresses.iter().any(is_given))
 }
 
 /// Whether the function is not as it was recorded. While a plan cannot be read, that may be because the plan's pod has it:
@@ -290,6 +286,7 @@ mod tests {
 
     fn function(address: &str, home: bool, uppers: &[&str]) -> FoundFunction {
         FoundFunction {
+            addressed: false,
             pci_address: address.parse().unwrap(),
             index: 0,
             home,

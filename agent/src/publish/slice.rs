@@ -185,6 +185,7 @@ pub(crate) mod tests {
             total_functions: 7,
             functions: (0..functions)
                 .map(|index| FoundFunction {
+                    addressed: false,
                     pci_address: format!("0000:02:10.{index}").parse().unwrap(),
                     index,
                     home: true,

@@ -116,11 +116,12 @@ fn demo() -> Result<()> {
         seen[0].name,
         lab.exec("team-a", &seen[0].name, "cat /etc/nccl.conf")?.ok()?.stdout
     );
-    let degraded = lab.wait_condition(
+    let degraded = lab.wait_reason(
         &["tnet", "-n", "team-a", "llama"],
         "Degraded",
         "True",
-        Duration::from_secs(30),
+        "QosNotEnforced",
+        Duration::from_mins(1),
     )?;
     println!(
         "Condition Degraded={}: {}: {}",

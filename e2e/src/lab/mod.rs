@@ -41,6 +41,8 @@ pub const DEFAULT_NAME: &str = "lab";
 pub const CONTROL_PLANE_NAME: &str = "cp";
 
 const COMMAND_LIMIT: Duration = Duration::from_mins(5);
+/// Longer than helm waits for hooks.
+const HELM_LIMIT: Duration = Duration::from_mins(7);
 
 /// A lab: where its parts, state and logs are, and how to talk to it.
 #[derive(Debug, Clone)]
@@ -176,7 +178,7 @@ impl Lab {
 
     /// Runs helm as the administrator.
     pub fn helm(&self, arguments: &[&str]) -> Result<Output> {
-        capture(self.command("helm").args(arguments), COMMAND_LIMIT)
+        capture(self.command("helm").args(arguments), HELM_LIMIT)
     }
 
     /// Moves the calling thread into the namespace; call it first in `main`, before any thread is made.

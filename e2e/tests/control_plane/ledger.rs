@@ -82,5 +82,16 @@ pub(crate) fn a_slice_whose_block_the_ledger_gives_to_another_is_told_both_names
     if now.len() != 1 {
         bail!("two networks hold one block: {now:?}");
     }
+    // The pods of both slices may run: a third network gets nothing of what either has.
+    let admin = world.cluster.admin();
+    let third = samples::network(&namespace, "mixtral", fabric, 2);
+    world.cluster.create(&admin, &[third])?;
+    let third = reserved(world, &namespace, "mixtral")?;
+    let third = world.cluster.get(&namespace, "networkslice", &third)?;
+    for held in &before {
+        if third["spec"]["base"] == held["base"] || third["spec"]["rails"][0]["vlan"] == held["vlan"] {
+            bail!("{} has a slice, and of that a third network got {}", held, third["spec"]);
+        }
+    }
     Ok(())
 }

@@ -10,12 +10,17 @@ use crate::{
 };
 
 const GREEDY: &str = include_str!("../../lab/manifests/greedy.yaml");
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// The event tells rail, asked and free; when the first network is gone the pod runs.
 pub(crate) fn a_pod_that_would_oversell_a_port_waits_until_there_is_room(world: &World) -> Result<()> {
     let lab = &world.lab;
-    let steady = world.steady()?;
+    let mut steady = world.steady()?;
+    if steady[0].node == steady[1].node {
+        // An earlier test may have brought them together; a job spreads when it begins.
+        world.clear(TEAM_A)?;
+        steady = world.steady()?;
+    }
     ensure!(steady[0].node != steady[1].node, "a node is without load");
     lab.apply(TEAM_B, GREEDY)?;
     let parts = ["BandwidthUnavailable", "rail0 asks 900M", "800M of 1G"];

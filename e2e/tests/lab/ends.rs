@@ -10,7 +10,7 @@ use crate::{
     world::{STEADY, TEAM_A, World},
 };
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Condition and event name the pods, which go on; when they end the network goes.
 pub(crate) fn a_network_deleted_under_its_pods_waits_for_them(world: &World) -> Result<()> {
@@ -19,8 +19,7 @@ pub(crate) fn a_network_deleted_under_its_pods_waits_for_them(world: &World) -> 
     let network = ["tnet", "-n", TEAM_A, STEADY];
     lab.kubectl(&["delete", "-n", TEAM_A, "tnet", STEADY, "--wait=false"])?
         .ok()?;
-    let ready = lab.wait_condition(&network, "Ready", "False", LIMIT)?;
-    ensure!(ready["reason"] == "DeletingWaitingForPods", "{ready}");
+    let ready = lab.wait_reason(&network, "Ready", "False", "DeletingWaitingForPods", LIMIT)?;
     for pod in &pods {
         ensure!(
             text(&ready["message"]).contains(&pod.name),
@@ -33,7 +32,7 @@ pub(crate) fn a_network_deleted_under_its_pods_waits_for_them(world: &World) -> 
     ping(lab, &pods[0], &pods[1])?;
     let slices = lab.list(&["networkslices", "-n", TEAM_A])?;
     ensure!(slices.len() == 1, "{} slices while pods are attached", slices.len());
-    lab.kubectl(&["delete", "-n", TEAM_A, "job", STEADY, "--timeout=60s"])?
+    lab.kubectl(&["delete", "-n", TEAM_A, "job", STEADY, "--timeout=180s"])?
         .ok()?;
     lab.kubectl(&["wait", "-n", TEAM_A, "tnet", STEADY, "--for=delete", "--timeout=120s"])?
         .ok()?;

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use railhead_e2e::{
-    cluster::text,
+    cluster::{eventually, text},
     installation::{self, FABRIC_NAME},
 };
 use serde_json::json;
 
 use crate::world::{GIVEN_BACK, World, node_state};
 
-const LIMIT: Duration = Duration::from_secs(30);
 const ELSEWHERE: &str = "elsewhere";
 
 /// A deleted fabric leaves the nodes as they were before the install, without an uninstall: nobody may remember it then. Of
@@ -19,7 +18,8 @@ const ELSEWHERE: &str = "elsewhere";
 pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(world: &World) -> Result<()> {
     let lab = &world.lab;
     world.clear_all()?;
-    lab.kubectl(&["delete", "fabric", FABRIC_NAME, "--timeout=60s"])?.ok()?;
+    lab.kubectl(&["delete", "fabric", FABRIC_NAME, "--timeout=180s"])?
+        .ok()?;
     world.wait_nodes_as_before()?;
     let rail = |id: usize, netdev| {
         json!({
@@ -41,15 +41,22 @@ pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(
     });
     lab.apply("default", &fabric.to_string())?;
     for node in lab.nodes() {
-        let ready = lab.wait_condition(&["nodenet", &node.name()], "Ready", "False", GIVEN_BACK)?;
+        let node_network = ["nodenet", &node.name()];
+        let ready = lab.wait_reason(&node_network, "Ready", "False", "PortMissing", GIVEN_BACK)?;
         let message = text(&ready["message"]);
-        ensure!(
-            ready["reason"] == "PortMissing" && message.contains("eth8") && message.contains("(eth1)"),
-            "{ready}"
-        );
+        ensure!(message.contains("eth8") && message.contains("(eth1)"), "{ready}");
     }
-    let ready = lab.wait_condition(&["fabric", ELSEWHERE], "Ready", "False", LIMIT)?;
-    ensure!(text(&ready["message"]).contains("eth8"), "{ready}");
+    eventually("the fabric names the port that is missing", GIVEN_BACK, || {
+        let ready = lab.wait_condition(&["fabric", ELSEWHERE], "Ready", "False", Duration::ZERO)?;
+        ensure!(text(&ready["message"]).contains("eth8"), "{ready}");
+        Ok(())
+    })?;
+    // They say so to the scheduler too.
+    eventually("every node publishes", GIVEN_BACK, || {
+        let slices = lab.list(&["resourceslices"])?;
+        ensure!(slices.len() == lab.node_count(), "{} slices", slices.len());
+        Ok(())
+    })?;
     for slice in lab.list(&["resourceslices"])? {
         let devices = slice["spec"]["devices"].as_array().map_or(0, Vec::len);
         ensure!(devices == 0, "{devices} ports are offered: {slice}");
@@ -59,7 +66,7 @@ pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(
         let after = ports(&node_state(node)?);
         ensure!(after == ports(before), "{}: {after:?}", node.name());
     }
-    lab.kubectl(&["delete", "fabric", ELSEWHERE, "--timeout=60s"])?.ok()?;
+    lab.kubectl(&["delete", "fabric", ELSEWHERE, "--timeout=180s"])?.ok()?;
     world.wait_nodes_as_before()?;
     installation::apply_fabric(lab)
 }

@@ -55,8 +55,7 @@ pub(crate) fn a_pod_beyond_the_network_does_not_start_and_the_others_run(world: 
     let pod = lab.list(&["pods", "-n", TEAM_B, "-l", surplus])?.remove(0);
     let name = text(&pod["metadata"]["name"]);
     lab.wait_event(TEAM_B, "Pod", &name, &["IndexOutOfRange", "index 2", "pods: 2"], LIMIT)?;
-    let attached = lab.wait_condition(&network, "Attached", "False", LIMIT)?;
-    ensure!(attached["reason"] == "IndexOutOfRange", "{attached}");
+    lab.wait_reason(&network, "Attached", "False", "IndexOutOfRange", LIMIT)?;
     let pod = lab.get(&["pod", "-n", TEAM_B, &name])?;
     ensure!(
         pod["status"]["phase"] == "Pending",

@@ -9,6 +9,7 @@ mod ends;
 mod fabrics;
 mod indices;
 mod jobs;
+mod offers;
 mod pods;
 mod quickstart;
 mod sandboxes;
@@ -45,6 +46,7 @@ fn tests() -> Vec<Test> {
     tests![
         quickstart::the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back,
         agents::operator_and_agents_stay_small,
+        offers::a_function_with_an_address_is_left_out,
         sandboxes::a_sandbox_made_again_is_wired_as_before,
         indices::an_index_keeps_its_addresses_on_another_pod_and_another_node,
         tenants::two_networks_on_the_same_nodes_cannot_reach_each_other,

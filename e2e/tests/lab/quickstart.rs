@@ -73,8 +73,7 @@ pub(crate) fn the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back
         ensure!(seen.bandwidth > 0.0, "RDMA moved nothing");
     }
     let degraded = &["tnet", "-n", TEAM_A, "llama"];
-    let degraded = lab.wait_condition(degraded, "Degraded", "True", Duration::from_secs(30))?;
-    ensure!(degraded["reason"] == "QosNotEnforced", "{degraded}");
+    lab.wait_reason(degraded, "Degraded", "True", "QosNotEnforced", Duration::from_mins(1))?;
 
     let deleted = lab.kubectl(&["delete", "-n", TEAM_A, "job/llama", "tnet/llama", "--timeout=120s"])?;
     deleted.ok()?;

@@ -23,9 +23,9 @@ pub(crate) const TEAM_B: &str = "team-b";
 /// That job, and its network.
 pub(crate) const STEADY: &str = "steady";
 /// How long everything may take to come back.
-pub(crate) const GIVEN_BACK: Duration = Duration::from_mins(2);
+pub(crate) const GIVEN_BACK: Duration = Duration::from_mins(3);
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The lab and its state before the tests.
 pub(crate) struct World {
@@ -88,7 +88,10 @@ impl World {
     pub(crate) fn steady(&self) -> Result<Vec<Pod>> {
         self.apply(TEAM_A, &jobs::network(STEADY, 2))?;
         self.apply(TEAM_A, &jobs::job(STEADY, 2))?;
-        pods(&self.lab, TEAM_A, STEADY, 2)
+        let pods = pods(&self.lab, TEAM_A, STEADY, 2)?;
+        let network = ["tnet", "-n", TEAM_A, STEADY];
+        self.lab.wait_condition(&network, "Ready", "True", GIVEN_BACK)?;
+        Ok(pods)
     }
 
     /// Applies an object.
@@ -150,9 +153,10 @@ impl World {
             installation::NAMESPACE,
             "daemonset/railhead-agent",
         ];
-        let back = self.lab.kubectl(&[&status[..], &["--timeout=120s"]].concat())?.ok();
+        let back = self.lab.kubectl(&[&status[..], &["--timeout=240s"]].concat())?.ok();
         let result = result?;
         back?;
+        installation::wait_offered(&self.lab)?;
         Ok(result)
     }
 

@@ -24,19 +24,26 @@ pub struct Address {
 impl RouteSocket {
     /// All addresses of a link, also those that the kernel made.
     pub fn addresses(&mut self, link: u32) -> Result<Vec<Address>, NetlinkError> {
+        let mut addresses = self.dump_addresses(&format!("list the addresses of link {link}"), link)?;
+        addresses.retain(|address| address.link == link);
+        Ok(addresses)
+    }
+
+    /// The addresses of all links.
+    pub fn all_addresses(&mut self) -> Result<Vec<Address>, NetlinkError> {
+        self.dump_addresses("list all addresses", 0)
+    }
+
+    fn dump_addresses(&mut self, what: &str, link: u32) -> Result<Vec<Address>, NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.index = link;
-        let answers = self.socket.dump(
-            &format!("list the addresses of link {link}"),
-            &RouteNetlinkMessage::GetAddress(message),
-        )?;
+        let answers = self.socket.dump(what, &RouteNetlinkMessage::GetAddress(message))?;
         Ok(answers
             .into_iter()
             .filter_map(|answer| match answer {
                 RouteNetlinkMessage::NewAddress(message) => from_message(&message),
                 _ => None,
             })
-            .filter(|address| address.link == link)
             .collect())
     }
 
