@@ -2,7 +2,8 @@
 //!
 //! Requests wait in a bounded queue. The worker takes all that wait, reads the ledger, plans, and writes once with the
 //! resourceVersion that it read. If somebody else wrote meanwhile it starts over, so two operators that both think they lead
-//! cannot give one block or VLAN away twice. What a slice holds is in the ledger, or is entered again before anything new.
+//! cannot give one block or VLAN away twice. What a slice holds is in the ledger, or is entered again before anything new; where
+//! the ledger gives it to another already, it is at least given to no third.
 
 mod lost;
 

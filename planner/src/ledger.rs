@@ -18,7 +18,8 @@ pub struct Request {
     pub owner: LedgerOwner,
     /// How many pods it has.
     pub pods: u32,
-    /// What its slice says that it holds. That is entered as it is; another block is never planned beside it.
+    /// What its slice says that it holds. That is entered as it is, and nothing of it is given to another, also where it
+    /// cannot be entered.
     pub held: Option<LedgerEntry>,
 }
 
@@ -146,7 +147,8 @@ pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
 }
 
 /// Reserves for all `requests` that fit. An owner that already holds an entry gets that one, so asking twice is harmless.
-/// What slices hold is entered first, so that nothing new is planned on top of it.
+/// What slices hold is entered first, and counts as taken also where the ledger says otherwise of it: nothing new is planned
+/// on top of it.
 pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, requests: &[Request]) -> Outcome {
     let mut next = ledger.clone();
     next.version = LEDGER_VERSION;
@@ -157,6 +159,10 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
             Some(entry_for(&next, &request.owner).map_or_else(|| enter_again(&mut next, held), Ok))
         })
         .collect();
+    let mut taken = next.clone();
+    taken
+        .entries
+        .extend(requests.iter().filter_map(|request| request.held.clone()));
     let results = requests
         .iter()
         .zip(entered)
@@ -167,8 +173,8 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
             if let Some(entry) = entry_for(&next, &request.owner) {
                 return Ok(entry);
             }
-            let (base, size) = find_block(&next, space, request.pods)?;
-            let vlan = find_vlan(&next, vlans)?;
+            let (base, size) = find_block(&taken, space, request.pods)?;
+            let vlan = find_vlan(&taken, vlans)?;
             next.sequence += 1;
             let entry = LedgerEntry {
                 base,
@@ -179,6 +185,7 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
                 state: LedgerState::Held,
             };
             insert(&mut next, entry.clone());
+            taken.entries.push(entry.clone());
             Ok(entry)
         })
         .collect();
@@ -187,6 +194,13 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
         ledger: next,
         results,
     }
+}
+
+/// Whether the ledger gives the owner of `held` exactly that. For what it does not know so, a request with `held` must be in
+/// every batch.
+pub fn knows(ledger: &FabricLedgerSpec, held: &LedgerEntry) -> bool {
+    entry_for(ledger, &held.owner)
+        .is_some_and(|entry| (entry.base, entry.size, entry.vlan) == (held.base, held.size, held.vlan))
 }
 
 fn entry_for(ledger: &FabricLedgerSpec, owner: &LedgerOwner) -> Option<LedgerEntry> {

@@ -90,7 +90,11 @@ pub(crate) fn a_slice_whose_block_the_ledger_gives_to_another_is_told_both_names
     let third = world.cluster.get(&namespace, "networkslice", &third)?;
     for held in &before {
         if third["spec"]["base"] == held["base"] || third["spec"]["rails"][0]["vlan"] == held["vlan"] {
-            bail!("{} has a slice, and of that a third network got {}", held, third["spec"]);
+            bail!(
+                "{} has a slice, and of that a third network got {}",
+                held,
+                third["spec"]
+            );
         }
     }
     Ok(())

@@ -15,10 +15,11 @@ use std::{fmt::Display, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
 use railhead_crds::{
-    NetworkSlice, TrainingNetwork,
+    LedgerEntry, NetworkSlice, TrainingNetwork,
     names::{self, NETWORK_FINALIZER},
 };
 use railhead_planner::{
+    ledger,
     network::{self as plan, Resolved},
     slots::SlotSpace,
 };
@@ -133,6 +134,12 @@ pub(crate) async fn reconcile(network: Arc<TrainingNetwork>, context: Arc<Contex
     subject.apply().await
 }
 
+/// Whether the slice has what the ledger says.
+fn holds(slice: &NetworkSlice, entry: &LedgerEntry) -> bool {
+    (slice.spec.base, slice.spec.capacity) == (entry.base, entry.size)
+        && slice.spec.rails.iter().all(|rail| rail.vlan == entry.vlan)
+}
+
 impl Subject<'_> {
     async fn apply(&self) -> Result<Action, NetworkError> {
         let slice_name = names::slice(&self.name, &self.uid);
@@ -209,15 +216,20 @@ impl Subject<'_> {
                     slice.name_any()
                 ),
             }
-        } else if slice.spec.base != entry.base || slice.spec.rails.iter().any(|rail| rail.vlan != entry.vlan) {
+        } else if !holds(&slice, &entry) {
+            let held = ledger::entry_of(&slice);
             Outcome::Refused {
                 reason: "LedgerMismatch",
                 message: format!(
-                    "NetworkSlice {} has slots from {} but the ledger of {} says {}: delete this network when its pods are gone and apply it anew",
+                    "NetworkSlice {} has {} slots from {} and VLAN {}, but the ledger of {} says {} from {} and VLAN {}: delete this network when its pods are gone and apply it anew",
                     slice.name_any(),
-                    slice.spec.base,
+                    held.size,
+                    held.base,
+                    held.vlan,
                     slice.spec.fabric.name,
-                    entry.base
+                    entry.size,
+                    entry.base,
+                    entry.vlan,
                 ),
             }
         } else {

@@ -1,6 +1,7 @@
-//! What slices hold and the ledger does not know: somebody deleted the ledger, restored an old one or took an entry out.
+//! What slices hold and the ledger does not know so: somebody deleted the ledger, restored an old one, took an entry out or
+//! altered it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use kube::{Api, ResourceExt as _};
 use railhead_crds::{FabricLedgerSpec, NetworkSlice};
@@ -10,9 +11,9 @@ use tracing::warn;
 use super::{LedgerError, Worker};
 
 impl Worker {
-    /// Requests by which the slices of a fabric get back the entries that `ledger` has lost. The ledger must have been read
-    /// before this, from the API server: an entry comes before its slice and goes after it, so a slice that still exists
-    /// now and has no entry there has lost it.
+    /// Requests by which the slices of a fabric get back the entries that `ledger` has lost, and by which what they hold is
+    /// given to nobody where it says otherwise. The ledger must have been read before this, from the API server: an entry
+    /// comes before its slice and goes after it, so a slice that still exists now and has no entry there has lost it.
     pub(super) async fn lost(&self, fabric: &str, ledger: &FabricLedgerSpec) -> Result<Vec<Request>, LedgerError> {
         let mut requests = Vec::new();
         for known in unknown_to(ledger, fabric, &self.known_slices.state()) {
@@ -27,7 +28,7 @@ impl Worker {
                 warn!(
                     fabric,
                     slice = name,
-                    "the ledger has no entry for this slice any more; it is entered again"
+                    "the ledger does not say of this slice what it holds; that is entered again, or at least given to nobody"
                 );
                 requests.push(Request::of_slice(&slice));
             }
@@ -37,10 +38,9 @@ impl Worker {
 }
 
 fn unknown_to(ledger: &FabricLedgerSpec, fabric: &str, slices: &[Arc<NetworkSlice>]) -> Vec<Arc<NetworkSlice>> {
-    let entered: HashSet<&str> = ledger.entries.iter().map(|entry| entry.owner.uid.as_str()).collect();
     slices
         .iter()
-        .filter(|slice| slice.spec.fabric.name == fabric && !entered.contains(slice.spec.network.uid.as_str()))
+        .filter(|slice| slice.spec.fabric.name == fabric && !ledger::knows(ledger, &ledger::entry_of(slice)))
         .cloned()
         .collect()
 }
@@ -59,6 +59,8 @@ pub(super) fn from_slices(fabric: &str, slices: &[NetworkSlice]) -> FabricLedger
 
 #[cfg(test)]
 mod tests {
+    use railhead_crds::LedgerEntry;
+
     use super::*;
     use crate::network::fixtures;
 
@@ -76,12 +78,18 @@ mod tests {
     }
 
     #[test]
-    fn only_slices_of_the_fabric_without_an_entry_are_entered_again() {
+    fn only_slices_of_the_fabric_that_have_no_entry_or_another_one_are_asked_for() {
         let slice = Arc::new(fixtures::slice(2));
         let whole = from_slices("backend", &[(*slice).clone()]);
         let slices = [slice];
         assert!(unknown_to(&whole, "backend", &slices).is_empty());
         assert_eq!(unknown_to(&ledger::empty(), "backend", &slices).len(), 1);
         assert!(unknown_to(&ledger::empty(), "storage", &slices).is_empty());
+        let alterations: [fn(&mut LedgerEntry); 3] = [|e| e.base += 8, |e| e.size *= 2, |e| e.vlan += 1];
+        for alter in alterations {
+            let mut altered = whole.clone();
+            alter(&mut altered.entries[0]);
+            assert_eq!(unknown_to(&altered, "backend", &slices).len(), 1, "{altered:?}");
+        }
     }
 }

@@ -145,7 +145,120 @@ fn a_slice_whose_slots_or_vlan_another_network_has_is_refused_with_both_names() 
     }
 }
 
+#[test]
+fn what_a_slice_holds_is_not_given_away_where_the_ledger_says_otherwise() {
+    let space = space("10.0.0.0/28");
+    // The ledger gives llama's block to qwen, whose slice has another one.
+    let mut altered = holder("qwen", 4, 1001);
+    let ledger = reserve(&empty(), &space, VLANS, &[altered.clone()]).ledger;
+    altered.held.as_mut().unwrap().base = 8;
+    let llama = holder("llama", 4, 1000);
+    assert!(!knows(&ledger, llama.held.as_ref().unwrap()) && !knows(&ledger, altered.held.as_ref().unwrap()));
+    let outcome = reserve(&ledger, &space, VLANS, &[request("new", 2), llama, altered]);
+    let new = outcome.results[0].clone().unwrap();
+    assert_eq!((new.base, new.vlan), (2, 1002), "{:?}", outcome.ledger);
+    assert_eq!(outcome.results[1].as_ref().unwrap_err().reason(), "LedgerMismatch");
+    assert_eq!(outcome.results[2].as_ref().map(|entry| entry.base), Ok(4));
+    let full = reserve(
+        &outcome.ledger,
+        &space,
+        VLANS,
+        &[request("large", 4), holder("llama", 4, 1000), holder("qwen", 8, 1001)],
+    );
+    assert_eq!(
+        full.results[0].as_ref().map(|entry| entry.base),
+        Ok(12),
+        "all else is held"
+    );
+}
+
+/// What somebody does to a fabric, or to its ledger behind Railhead's back.
+#[derive(Clone, Debug)]
+enum Step {
+    Apply {
+        network: u32,
+        pods: u32,
+    },
+    Delete {
+        network: u32,
+    },
+    TakeOut {
+        place: prop::sample::Index,
+    },
+    Alter {
+        place: prop::sample::Index,
+        base: u32,
+        vlan: u16,
+    },
+    Restore {
+        place: prop::sample::Index,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = any::<prop::sample::Index>;
+    prop_oneof![
+        4 => (0u32..30, 1u32..40).prop_map(|(network, pods)| Step::Apply { network, pods }),
+        2 => (0u32..30).prop_map(|network| Step::Delete { network }),
+        1 => place().prop_map(|place| Step::TakeOut { place }),
+        1 => (place(), 0u32..256, 1u16..20).prop_map(|(place, base, vlan)| Step::Alter { place, base, vlan }),
+        1 => place().prop_map(|place| Step::Restore { place }),
+    ]
+}
+
 proptest! {
+    /// Promise 1 at the slices, whatever was done to the ledger: what a network is given meets no other's live slice.
+    #[test]
+    fn no_slice_is_given_away_whatever_became_of_the_ledger(steps in prop::collection::vec(step(), 1..60)) {
+        let space = space("10.0.0.0/24");
+        let vlans = VlanRange { min: 1, max: 20 };
+        let mut ledgers = vec![empty()];
+        let mut slices: Vec<LedgerEntry> = Vec::new();
+        for step in steps {
+            let mut ledger = ledgers[ledgers.len() - 1].clone();
+            match step {
+                Step::Apply { network, pods } => {
+                    let wanted = request(&format!("n{network}"), pods);
+                    let has_slice = slices.iter().any(|slice| slice.owner == wanted.owner);
+                    let mut requests = vec![wanted];
+                    requests.extend(slices.iter().filter(|held| !knows(&ledger, held)).map(|held| Request {
+                        owner: held.owner.clone(),
+                        pods: held.size,
+                        held: Some(held.clone()),
+                    }));
+                    // An entry without a slice comes from a backup: the network went, and its name came again.
+                    let was_entered = entry_for(&ledger, &requests[0].owner).is_some();
+                    let outcome = reserve(&ledger, &space, vlans, &requests);
+                    ledger = outcome.ledger;
+                    if let (Ok(given), false, false) = (&outcome.results[0], has_slice, was_entered) {
+                        let block = Interval::of(given.base, given.size);
+                        for other in &slices {
+                            prop_assert!(!block.meets(Interval::of(other.base, other.size)), "{given:?} {other:?}");
+                            prop_assert_ne!(given.vlan, other.vlan);
+                        }
+                        slices.push(given.clone());
+                    }
+                }
+                Step::Delete { network } => {
+                    let uid = format!("n{network}");
+                    slices.retain(|slice| slice.owner.uid != uid);
+                    ledger = release(&ledger, &uid).unwrap_or(ledger);
+                }
+                Step::TakeOut { place } if !ledger.entries.is_empty() => {
+                    ledger.entries.remove(place.index(ledger.entries.len()));
+                }
+                Step::Alter { place, base, vlan } if !ledger.entries.is_empty() => {
+                    let place = place.index(ledger.entries.len());
+                    ledger.entries[place].base = base;
+                    ledger.entries[place].vlan = vlan;
+                }
+                Step::Restore { place } => ledger = ledgers[place.index(ledgers.len())].clone(),
+                Step::TakeOut { .. } | Step::Alter { .. } => {}
+            }
+            ledgers.push(ledger);
+        }
+    }
+
     /// Promise 1 and 2 at the ledger: whatever comes and goes, no slot and no VLAN is held twice, blocks are aligned
     /// and lie in one pool, and excluded slots reach no pod.
     #[test]
