@@ -18,6 +18,7 @@ mod route;
 mod run;
 mod slice;
 mod teardown;
+mod torn_down;
 mod trim;
 mod world;
 mod write;

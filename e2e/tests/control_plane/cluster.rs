@@ -58,7 +58,12 @@ impl Cluster {
         let mut config: Value = serde_json::from_str(&view)?;
         config["users"] = json!([{"name": "account", "user": {"token": token.trim()}}]);
         config["contexts"][0]["context"]["user"] = json!("account");
-        let kubeconfig = self.folder.path().join(format!("{account}-{}.json", self.number()));
+        self.identity(account, &config)
+    }
+
+    /// Somebody with this kubeconfig.
+    pub(crate) fn identity(&self, name: &str, config: &Value) -> Result<Identity> {
+        let kubeconfig = self.folder.path().join(format!("{name}-{}.json", self.number()));
         std::fs::write(&kubeconfig, config.to_string())?;
         Ok(Identity { kubeconfig })
     }

@@ -19,6 +19,7 @@ mod scheduling;
 mod schema;
 mod simulated_node;
 mod teardown;
+mod way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -219,6 +220,8 @@ fn alone() -> Vec<Test> {
             teardown_is_refused_while_a_pod_is_attached,
             a_pod_that_comes_during_the_teardown_ends_it,
             an_operator_that_does_not_end_is_started_again,
+            a_teardown_that_fails_takes_back_what_it_began,
+            a_teardown_without_an_api_server_says_what_stays_begun,
             teardown_gives_everything_back,
         ],
     ]

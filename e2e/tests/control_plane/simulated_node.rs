@@ -151,9 +151,12 @@ impl SimulatedNode {
         Ok(name)
     }
 
-    /// Says that the node gave back what was changed on it.
+    /// Says that the node gave back what was changed on it, as it is asked to now.
     pub(crate) fn torn_down(&self, cluster: &Cluster) -> Result<()> {
-        let status = json!({"conditions": [condition("TornDown", "True", "TornDown", "simulated")?]});
+        let generation = cluster.get("default", "nodenetwork", &self.name)?["metadata"]["generation"].clone();
+        let mut torn_down = condition("TornDown", "True", "TornDown", "simulated")?;
+        torn_down["observedGeneration"] = generation.clone();
+        let status = json!({"observedGeneration": generation, "conditions": [torn_down]});
         self.write_status(cluster, "default", "NodeNetwork", &self.name, &status)
     }
 

@@ -9,26 +9,24 @@ use railhead_e2e::lab::run::{Output, capture};
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{Cluster, SYSTEM, contains, eventually};
+use crate::cluster::{Cluster, Identity, SYSTEM, contains, eventually};
 use crate::networks::reserved;
 use crate::operators::stop_leader;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
+use crate::way::Way;
 
 /// Runs what the hook's Job runs.
 fn teardown(world: &World, timeout: &str) -> Result<Output> {
+    hook(world, &world.operator_account, "railhead-operator", timeout)
+}
+
+fn hook(world: &World, account: &Identity, deployment: &str, timeout: &str) -> Result<Output> {
     let mut command = Command::new(&world.binary);
     command
-        .args([
-            "--log-format",
-            "text",
-            "teardown",
-            "--deployment",
-            "railhead-operator",
-            "--timeout",
-            timeout,
-        ])
-        .env("KUBECONFIG", &world.operator_account.kubeconfig)
+        .args(["--log-format", "text", "teardown"])
+        .args(["--deployment", deployment, "--timeout", timeout])
+        .env("KUBECONFIG", &account.kubeconfig)
         .env("POD_NAMESPACE", SYSTEM)
         .env_remove("RUST_BACKTRACE");
     capture(&mut command, Duration::from_mins(3))
@@ -92,6 +90,15 @@ fn asked(cluster: &Cluster, node: &SimulatedNode) -> Result<()> {
     })
 }
 
+/// Checks that the nodes of a fabric are to stay as they are.
+fn asked_no_more(cluster: &Cluster, fabric: &str) -> Result<()> {
+    let fabric = cluster.get("default", "fabric", fabric)?;
+    if fabric["spec"]["teardown"] == true {
+        bail!("the hook has failed, and yet the nodes of the fabric go on giving back");
+    }
+    Ok(())
+}
+
 fn replicas(cluster: &Cluster) -> Result<Value> {
     Ok(cluster.get(SYSTEM, "deployment", "railhead-operator")?["spec"]["replicas"].clone())
 }
@@ -125,10 +132,8 @@ pub(crate) fn a_pod_that_comes_during_the_teardown_ends_it(world: &World) -> Res
         bail!("teardown went on under an attached pod: {output}");
     }
     contains(&output.to_string(), &["refused", "pod-0", "uninstall again"])?;
-    let wish = cluster.get("default", "fabric", fabric)?["spec"]["teardown"].clone();
-    if wish == true {
-        bail!("it was refused and yet the nodes of the fabric go on giving back");
-    }
+    contains(&output.to_string(), &["teardown: false is set again on Fabric", fabric])?;
+    asked_no_more(cluster, fabric)?;
     let count = replicas(cluster)?;
     if count != 1 {
         bail!("it was refused and yet the operator has {count} replicas");
@@ -148,19 +153,73 @@ pub(crate) fn an_operator_that_does_not_end_is_started_again(world: &World) -> R
         "spec": {"nodeSelector": {"nowhere": "yes"}, "containers": [{"name": "operator", "image": "railhead"}]},
     });
     cluster.create(&cluster.admin(), &[stays])?;
-    let output = teardown(world, "5s")?;
+    let fabric = "beside-an-operator";
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    let output = teardown(world, "15s")?;
     if output.success() {
         bail!("teardown went on beside an operator: {output}");
     }
     contains(
         &output.to_string(),
-        &["has its 1 replicas again", "have not ended within 5s: ", "stays"],
+        &["has its 1 replicas again", "have not ended within 15s: ", "stays"],
     )?;
+    asked_no_more(cluster, fabric)?;
     let count = replicas(cluster)?;
     if count != 1 {
         bail!("the operator has {count} replicas");
     }
     cluster.ok(&["delete", "pod", "stays", "--namespace", SYSTEM, "--wait=false"])?;
+    Ok(())
+}
+
+/// Whatever goes wrong after the nodes were asked, they are asked no more, and the message says what the Fabrics say.
+pub(crate) fn a_teardown_that_fails_takes_back_what_it_began(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    begin_anew(cluster)?;
+    let (begun, before) = ("begun", "begun-before");
+    let mut by_hand = samples::fabric(before);
+    by_hand["spec"]["teardown"] = json!(true);
+    cluster.create(&cluster.admin(), &[samples::fabric(begun), by_hand])?;
+    // The operator's account may look at its own Deployment only.
+    let output = hook(world, &world.operator_account, "misspelt", "10s")?;
+    if output.success() {
+        bail!("it stopped a deployment that is not its own: {output}");
+    }
+    contains(
+        &output.to_string(),
+        &[
+            "cannot change Deployment misspelt",
+            &format!("teardown: false is set again on Fabric {begun}"),
+            &format!("teardown: true stays on Fabric {before}"),
+            &format!("kubectl patch fabric {before} "),
+        ],
+    )?;
+    asked_no_more(cluster, begun)?;
+    if cluster.get("default", "fabric", before)?["spec"]["teardown"] != true {
+        bail!("the hook changed what somebody else had asked for");
+    }
+    Ok(())
+}
+
+/// The API server that stays away ends the hook at its deadline, and nodes that go on giving back are not concealed.
+pub(crate) fn a_teardown_without_an_api_server_says_what_stays_begun(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    begin_anew(cluster)?;
+    let fabric = "cut-off";
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    let node = SimulatedNode::join(cluster, "cut-off-node", fabric, &["100G", "100G"])?;
+    let (way, account) = Way::start(cluster, &world.operator_account)?;
+    let output = thread::scope(|scope| -> Result<Output> {
+        let hook = scope.spawn(|| hook(world, &account, "railhead-operator", "15s"));
+        asked(cluster, &node)?;
+        way.cut();
+        hook.join().map_err(|_| anyhow::anyhow!("the hook's thread panicked"))?
+    })?;
+    if output.success() {
+        bail!("it succeeded without an API server: {output}");
+    }
+    let command = format!("kubectl patch fabric {fabric} --type merge");
+    contains(&output.to_string(), &["trying again", "teardown: true stays", &command])?;
     Ok(())
 }
 
@@ -180,15 +239,20 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
     reserved(world, &namespace, "llama")?;
     let node = SimulatedNode::join(cluster, "uninstalled-node", fabric, &["100G", "100G"])?;
 
+    // An API server that is away for a while, as when its host starts anew, is waited for.
+    let (way, account) = Way::start(cluster, &world.operator_account)?;
     let output = thread::scope(|scope| -> Result<Output> {
-        let hook = scope.spawn(|| teardown(world, "90s"));
+        let hook = scope.spawn(|| hook(world, &account, "railhead-operator", "90s"));
         asked(cluster, &node)?;
+        way.cut();
+        thread::sleep(Duration::from_secs(4));
+        way.restore();
         // Here the hook waits for the node. In a cluster it stops the operator's pods; this operator is a process.
         stop_leader();
         node.torn_down(cluster)?;
         hook.join().map_err(|_| anyhow::anyhow!("the hook's thread panicked"))?
     })?;
-    output.ok()?;
+    contains(&output.ok()?.to_string(), &["trying again"])?;
 
     let count = replicas(cluster)?;
     if count != 0 {

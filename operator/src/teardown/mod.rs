@@ -1,32 +1,36 @@
 //! `railhead-operator teardown`: what Helm runs before it takes Railhead away. An uninstall is not a restart: only here do the
 //! nodes give back what was changed on them.
+//!
+//! Either all of it is done, or what was begun is taken back: the Fabrics and the operator are as before, and the error says so.
+//! Only where the nodes are too slow do they go on, for the next attempt. One failed request ends nothing before the deadline.
 
+mod aftermath;
+mod let_go;
+mod nodes;
+mod objects;
 mod operator;
+mod patience;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
-use k8s_openapi::api::core::v1::Node;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
-    core::PartialObjectMeta,
-};
-use railhead_crds::{
-    Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, TrainingNetwork,
-    names::{FABRIC_FINALIZER, NETWORK_FINALIZER, SLICE_FINALIZER},
-};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, ResourceExt};
+use railhead_crds::{Fabric, NetworkAttachment};
 use serde_json::json;
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use self::operator::Stopped;
+use self::{
+    aftermath::Aftermath,
+    let_go::let_go,
+    nodes::wait_for_nodes,
+    objects::{change, list},
+    operator::Operator,
+    patience::Limit,
+};
 use crate::{
-    conditions, connect,
+    connect,
     network::{listed, still_attached},
-    write,
 };
 
 /// Options of `teardown`.
@@ -59,18 +63,16 @@ pub(crate) enum TeardownError {
     },
     #[error("Deployment {name} does not exist: correct --deployment")]
     NoDeployment { name: String },
-    #[error("the operator's pods have not ended within {timeout:?}: {pods}")]
+    #[error("the operator's pods have not ended within {timeout:?}: {pods}; see why, then uninstall again")]
     OperatorStays { timeout: Duration, pods: String },
-    #[error(
-        "Railhead stays, and Deployment {name} has its {replicas} replicas again: uninstall again, or set teardown: false on the Fabrics and keep Railhead"
-    )]
+    #[error("Deployment {name} has its {replicas} replicas again")]
     StartedAgain {
         name: String,
         replicas: i32,
         source: Box<TeardownError>,
     },
     #[error(
-        "Railhead stays, but its operator is stopped and could not be started again ({why}): run `kubectl scale --namespace {namespace} deployment/{name} --replicas={replicas}`"
+        "the operator is stopped and could not be started again ({why}): run `kubectl scale --namespace {namespace} deployment/{name} --replicas={replicas}`"
     )]
     LeftStopped {
         namespace: String,
@@ -82,9 +84,21 @@ pub(crate) enum TeardownError {
     #[error("refused: {pods}; delete the pods (or their Jobs) and uninstall again")]
     Attached { pods: String },
     #[error(
-        "not all nodes have given back what was changed on them within {timeout:?}: {nodes}; see `kubectl describe nodenet`, then uninstall again (or set teardown: false on the Fabrics and keep Railhead)"
+        "not all nodes have given back what was changed on them within {timeout:?}: {nodes}; see `kubectl describe nodenet`, then uninstall again"
     )]
     TimedOut { timeout: Duration, nodes: String },
+    #[error("Railhead stays{fabrics}")]
+    Kept {
+        fabrics: Aftermath,
+        source: Box<TeardownError>,
+    },
+}
+
+impl TeardownError {
+    /// Whether the next attempt may have another answer.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Change { .. })
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -102,58 +116,72 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn teardown(options: Options) -> Result<(), TeardownError> {
-    let client = connect::client().await.map_err(|source| TeardownError::Connect {
-        source: Box::new(source),
-    })?;
-    let limit = Limit {
-        timeout: options.timeout,
-        deadline: Instant::now() + options.timeout,
-    };
-    refuse_if_attached(&client).await?;
-    let begun = begin(&client).await?;
-    wait_for_nodes(&client, limit).await?;
-    // A pod may have come between the first look and the teardown.
-    if let Err(refused) = refuse_if_attached(&client).await {
-        if matches!(refused, TeardownError::Attached { .. }) {
-            set_teardown(&client, &begun, false).await?;
-        }
-        return Err(refused);
+    let client = connect::client_for_requests()
+        .await
+        .map_err(|source| TeardownError::Connect {
+            source: Box::new(source),
+        })?;
+    let limit = Limit::of(options.timeout);
+    limit.patiently(|| refuse_if_attached(&client)).await?;
+    let fabrics = limit.patiently(|| list::<Fabric>(&client)).await?;
+    let (asked_before, begun): (Vec<Fabric>, Vec<Fabric>) =
+        fabrics.into_iter().partition(|fabric| fabric.spec.teardown);
+    match take_away(&client, limit, &options, &begun).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(take_back(&client, &asked_before, &begun, error).await),
     }
+}
+
+/// Asks the nodes of `begun` to give everything back, waits for all nodes, and deletes what Railhead made.
+async fn take_away(client: &Client, limit: Limit, options: &Options, begun: &[Fabric]) -> Result<(), TeardownError> {
+    for fabric in begun {
+        limit.patiently(|| set_teardown(client, fabric, true)).await?;
+    }
+    wait_for_nodes(client, limit).await?;
+    // A pod may have come between the first look and the teardown.
+    limit.patiently(|| refuse_if_attached(client)).await?;
     let Some(deployment) = &options.deployment else {
-        return let_go(&client).await;
+        return limit.patiently(|| let_go(client)).await;
     };
-    let stopped = Stopped::scale_down(&client, &options.deployment_namespace, deployment).await?;
-    let done = match stopped.wait(limit).await {
-        Ok(()) => let_go(&client).await,
+    let find = || Operator::find(client, &options.deployment_namespace, deployment);
+    let operator = limit.patiently(find).await?;
+    let done = match operator.stop(limit).await {
+        Ok(()) => limit.patiently(|| let_go(client)).await,
         Err(error) => Err(error),
     };
     match done {
         Ok(()) => Ok(()),
-        Err(error) => Err(stopped.start_again(error).await),
+        Err(error) => Err(operator.start_again(error).await),
     }
 }
 
-/// One deadline for all that is waited for: Helm has one too, and what it says when it gives up first explains nothing.
-#[derive(Clone, Copy)]
-struct Limit {
-    timeout: Duration,
-    deadline: Instant,
-}
-
-/// Asks the nodes to give everything back, and says of which fabrics that were not asked before.
-async fn begin(client: &Client) -> Result<Vec<Fabric>, TeardownError> {
-    let mut fabrics = list::<Fabric>(client).await?;
-    fabrics.retain(|fabric| !fabric.spec.teardown);
-    set_teardown(client, &fabrics, true).await?;
-    Ok(fabrics)
-}
-
-async fn set_teardown(client: &Client, fabrics: &[Fabric], wanted: bool) -> Result<(), TeardownError> {
-    for fabric in fabrics {
-        let patch = json!({ "spec": { "teardown": wanted } });
-        change(&Api::all(client.clone()), fabric, &patch).await?;
-        info!(fabric = fabric.name_any(), wanted, "teardown of its nodes");
+/// Takes back what was begun, because of `error`, and gives the error with what became of that.
+async fn take_back(client: &Client, asked_before: &[Fabric], begun: &[Fabric], error: TeardownError) -> TeardownError {
+    let mut fabrics = Aftermath::before(asked_before);
+    for fabric in begun {
+        let name = fabric.name_any();
+        if aftermath::goes_on(&error) {
+            fabrics.goes_on(name);
+            continue;
+        }
+        let set_back = Limit::after_the_end()
+            .patiently(|| set_teardown(client, fabric, false))
+            .await;
+        match set_back {
+            Ok(()) => fabrics.is_back(name),
+            Err(why) => fabrics.could_not_be_set_back(name, &why),
+        }
     }
+    TeardownError::Kept {
+        fabrics,
+        source: Box::new(error),
+    }
+}
+
+async fn set_teardown(client: &Client, fabric: &Fabric, wanted: bool) -> Result<(), TeardownError> {
+    let patch = json!({ "spec": { "teardown": wanted } });
+    change(&Api::all(client.clone()), fabric, &patch).await?;
+    info!(fabric = fabric.name_any(), wanted, "teardown of its nodes");
     Ok(())
 }
 
@@ -175,129 +203,6 @@ async fn refuse_if_attached(client: &Client) -> Result<(), TeardownError> {
         .collect();
     Err(TeardownError::Attached {
         pods: format!("{}: {}", still_attached(pods.len()), listed(&pods)),
-    })
-}
-
-/// Waits until every NodeNetwork of a node that still exists says TornDown.
-async fn wait_for_nodes(client: &Client, limit: Limit) -> Result<(), TeardownError> {
-    loop {
-        let live: BTreeSet<String> = list::<PartialObjectMeta<Node>>(client)
-            .await?
-            .iter()
-            .map(ResourceExt::name_any)
-            .collect();
-        let open: Vec<String> = list::<NodeNetwork>(client)
-            .await?
-            .iter()
-            .filter(|node| live.contains(&node.name_any()) && !is_torn_down(node))
-            .map(open_message)
-            .collect();
-        if open.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() >= limit.deadline {
-            return Err(TeardownError::TimedOut {
-                timeout: limit.timeout,
-                nodes: listed(&open),
-            });
-        }
-        info!(waiting_for = listed(&open), "nodes give back what was changed");
-        sleep(Duration::from_secs(1)).await;
-    }
-}
-
-fn is_torn_down(node: &NodeNetwork) -> bool {
-    let status = node.status.as_ref();
-    status.is_some_and(|status| conditions::is_true(&status.conditions, "TornDown"))
-}
-
-fn open_message(node: &NodeNetwork) -> String {
-    let status = node.status.as_ref();
-    let why = status
-        .and_then(|status| conditions::find(&status.conditions, "TornDown"))
-        .map(|condition| condition.message.as_str())
-        .filter(|message| !message.is_empty())
-        .unwrap_or("no word from its agent");
-    format!("{} ({why})", node.name_any())
-}
-
-/// With nobody attached, the nodes as before and the operator stopped: what was derived is deleted, and what people wrote
-/// (fabrics, networks) stays for the next install, without finalizers that would wait for a controller that is gone.
-async fn let_go(client: &Client) -> Result<(), TeardownError> {
-    for slice in list::<NetworkSlice>(client).await? {
-        let api = Api::namespaced(client.clone(), &slice.namespace().unwrap_or_default());
-        without_finalizer(&api, &slice, SLICE_FINALIZER).await?;
-        delete(&api, &slice).await?;
-    }
-    for network in list::<TrainingNetwork>(client).await? {
-        let api = Api::namespaced(client.clone(), &network.namespace().unwrap_or_default());
-        forget_status(&api, &network).await?;
-        without_finalizer(&api, &network, NETWORK_FINALIZER).await?;
-    }
-    for node in list::<NodeNetwork>(client).await? {
-        delete(&Api::all(client.clone()), &node).await?;
-    }
-    for ledger in list::<FabricLedger>(client).await? {
-        delete(&Api::all(client.clone()), &ledger).await?;
-    }
-    for fabric in list::<Fabric>(client).await? {
-        let api = Api::all(client.clone());
-        // The nodes' wishes are deleted; without this the next install would begin with a teardown.
-        change(&api, &fabric, &json!({ "spec": { "teardown": false } })).await?;
-        forget_status(&api, &fabric).await?;
-        without_finalizer(&api, &fabric, FABRIC_FINALIZER).await?;
-    }
-    info!("nothing of Railhead is left on the nodes or in its ledgers; fabrics, networks and CRDs stay");
-    Ok(())
-}
-
-trait Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug {}
-impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug> Object for K {}
-
-async fn change<K: Object>(api: &Api<K>, object: &K, patch: &serde_json::Value) -> Result<(), TeardownError> {
-    let patched = api
-        .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-        .await;
-    gone_is_fine(object, patched.map(drop))
-}
-
-/// What the status says holds no more.
-async fn forget_status<K: Object>(api: &Api<K>, object: &K) -> Result<(), TeardownError> {
-    let nothing = json!({ "status": null });
-    let patched = api
-        .patch_status(&object.name_any(), &PatchParams::default(), &Patch::Merge(nothing))
-        .await;
-    gone_is_fine(object, patched.map(drop))
-}
-
-async fn without_finalizer<K: Object>(api: &Api<K>, object: &K, finalizer: &str) -> Result<(), TeardownError> {
-    let mut finalizers = object.finalizers().to_vec();
-    finalizers.retain(|present| present != finalizer);
-    change(api, object, &json!({ "metadata": { "finalizers": finalizers } })).await
-}
-
-async fn delete<K: Object>(api: &Api<K>, object: &K) -> Result<(), TeardownError> {
-    let deleted = api.delete(&object.name_any(), &DeleteParams::default()).await;
-    gone_is_fine(object, deleted.map(drop))
-}
-
-fn gone_is_fine<K: Object>(object: &K, result: Result<(), kube::Error>) -> Result<(), TeardownError> {
-    match result {
-        Err(source) if !write::is_not_found(&source) => Err(TeardownError::Change {
-            kind: K::kind(&()).into_owned(),
-            name: object.name_any(),
-            source: Box::new(source),
-        }),
-        _ => Ok(()),
-    }
-}
-
-async fn list<K: Object>(client: &Client) -> Result<Vec<K>, TeardownError> {
-    let all: Api<K> = Api::all(client.clone());
-    let found = all.list(&ListParams::default()).await;
-    found.map(|list| list.items).map_err(|source| TeardownError::List {
-        kind: K::plural(&()).into_owned(),
-        source: Box::new(source),
     })
 }
 

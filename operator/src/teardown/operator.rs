@@ -8,13 +8,13 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::{Limit, TeardownError};
+use super::{TeardownError, patience::Limit};
 use crate::{controller::chain, network::listed};
 
-/// A deployment that was scaled down, and what it was before.
-pub(super) struct Stopped {
+/// The deployment, and what it was before.
+pub(super) struct Operator {
     deployments: Api<Deployment>,
     pods: Api<Pod>,
     its_own: ListParams,
@@ -23,9 +23,8 @@ pub(super) struct Stopped {
     replicas: i32,
 }
 
-impl Stopped {
-    /// Scales the deployment to nothing.
-    pub(super) async fn scale_down(client: &Client, namespace: &str, name: &str) -> Result<Self, TeardownError> {
+impl Operator {
+    pub(super) async fn find(client: &Client, namespace: &str, name: &str) -> Result<Self, TeardownError> {
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let found = deployments.get_opt(name).await.map_err(|error| failed(name, error))?;
         let Some(spec) = found.and_then(|deployment| deployment.spec) else {
@@ -33,31 +32,26 @@ impl Stopped {
         };
         let labels = spec.selector.match_labels.unwrap_or_default();
         let selector: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let stopped = Self {
+        Ok(Self {
             deployments,
             pods: Api::namespaced(client.clone(), namespace),
             its_own: ListParams::default().labels(&selector.join(",")),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            replicas: spec.replicas.unwrap_or(1),
-        };
-        stopped.scale(0).await?;
-        Ok(stopped)
+            // None: an earlier attempt has left it stopped.
+            replicas: spec.replicas.unwrap_or(1).max(1),
+        })
     }
 
-    /// Waits until its pods are gone.
-    pub(super) async fn wait(&self, limit: Limit) -> Result<(), TeardownError> {
+    /// Scales it to nothing, and waits until its pods are gone.
+    pub(super) async fn stop(&self, limit: Limit) -> Result<(), TeardownError> {
+        limit.patiently(|| self.scale(0)).await?;
         loop {
-            let left = self.pods.list(&self.its_own).await;
-            let left: Vec<String> = left
-                .map_err(|error| failed(&self.name, error))?
-                .iter()
-                .map(ResourceExt::name_any)
-                .collect();
+            let left = limit.patiently(|| self.its_pods()).await?;
             if left.is_empty() {
                 return Ok(());
             }
-            if Instant::now() >= limit.deadline {
+            if limit.is_over() {
                 return Err(TeardownError::OperatorStays {
                     timeout: limit.timeout,
                     pods: listed(&left),
@@ -67,10 +61,16 @@ impl Stopped {
         }
     }
 
+    async fn its_pods(&self) -> Result<Vec<String>, TeardownError> {
+        let pods = self.pods.list(&self.its_own).await;
+        let pods = pods.map_err(|error| failed(&self.name, error))?;
+        Ok(pods.iter().map(ResourceExt::name_any).collect())
+    }
+
     /// Scales it to what it was, because of `error`, and gives the error with what became of that.
     pub(super) async fn start_again(self, error: TeardownError) -> TeardownError {
         let source = Box::new(error);
-        match self.scale(self.replicas).await {
+        match Limit::after_the_end().patiently(|| self.scale(self.replicas)).await {
             Ok(()) => TeardownError::StartedAgain {
                 name: self.name,
                 replicas: self.replicas,
