@@ -52,9 +52,7 @@ pub(crate) enum Change {
         slice: Named,
         network: String,
     },
-    NodeNetwork {
-        fabric: String,
-    },
+    NodeNetwork,
     Node,
     Ledger {
         fabric: String,
@@ -102,10 +100,8 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Unbounde
                 network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
             },
         ),
-        node_networks: watch(client, all(), tasks, changes, trim::metadata, |o: &NodeNetwork| {
-            Change::NodeNetwork {
-                fabric: o.spec.fabric_name.clone(),
-            }
+        node_networks: watch(client, all(), tasks, changes, trim::metadata, |_: &NodeNetwork| {
+            Change::NodeNetwork
         }),
         ledgers: watch(client, all(), tasks, changes, trim::metadata, |o: &FabricLedger| {
             Change::Ledger { fabric: o.name_any() }

@@ -126,8 +126,9 @@ impl Queues {
                 self.network(&slice.namespace, network);
                 send_within(&self.slices, &slice);
             }
-            Change::NodeNetwork { fabric } => {
-                send(&self.fabrics, &fabric);
+            Change::NodeNetwork => {
+                // All: one that goes makes room for another fabric that selects the node.
+                send_all(&self.fabrics, &world.fabrics, |_| true);
                 self.waiting_networks(world);
             }
             Change::Node => send_all(&self.fabrics, &world.fabrics, |_| true),

@@ -27,12 +27,12 @@ fn condition(node: &NodeNetwork) -> Option<&k8s_openapi::apimachinery::pkg::apis
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn node(teardown: bool, generation: i64, status: &str, observed: Option<i64>) -> NodeNetwork {
+    pub(crate) fn node(teardown: bool, generation: i64, status: &str, observed: Option<i64>) -> NodeNetwork {
         serde_json::from_value(json!({
             "apiVersion": "railhead.dev/v1alpha1", "kind": "NodeNetwork",
             "metadata": {"name": "node1", "generation": generation},

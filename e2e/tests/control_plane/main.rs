@@ -174,6 +174,8 @@ fn shared() -> Vec<Test> {
             a_fabric_whose_ports_no_node_has_says_which_are_missing,
             a_fabric_shows_its_nodes_and_what_is_free,
             a_fabric_in_use_is_not_deleted,
+            a_node_that_is_selected_no_more_gives_back_first,
+            a_fabric_is_gone_when_its_nodes_are_as_before,
             pools_that_overlap_across_rails_are_reported,
         ],
         networks: [
@@ -222,6 +224,7 @@ fn alone() -> Vec<Test> {
             an_operator_that_does_not_end_is_started_again,
             a_teardown_that_fails_takes_back_what_it_began,
             a_teardown_without_an_api_server_says_what_stays_begun,
+            nodes_of_a_deleted_fabric_are_waited_for,
             teardown_gives_everything_back,
         ],
     ]

@@ -154,8 +154,14 @@ impl SimulatedNode {
     /// Says that the node gave back what was changed on it, as it is asked to now.
     pub(crate) fn torn_down(&self, cluster: &Cluster) -> Result<()> {
         let generation = cluster.get("default", "nodenetwork", &self.name)?["metadata"]["generation"].clone();
+        let generation = generation.as_i64().context("a NodeNetwork without a generation")?;
+        self.torn_down_of(cluster, generation)
+    }
+
+    /// The same of a wish that may be an earlier one.
+    pub(crate) fn torn_down_of(&self, cluster: &Cluster, generation: i64) -> Result<()> {
         let mut torn_down = condition("TornDown", "True", "TornDown", "simulated")?;
-        torn_down["observedGeneration"] = generation.clone();
+        torn_down["observedGeneration"] = json!(generation);
         let status = json!({"observedGeneration": generation, "conditions": [torn_down]});
         self.write_status(cluster, "default", "NodeNetwork", &self.name, &status)
     }

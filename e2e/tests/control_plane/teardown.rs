@@ -223,6 +223,25 @@ pub(crate) fn a_teardown_without_an_api_server_says_what_stays_begun(world: &Wor
     Ok(())
 }
 
+/// A Fabric that was deleted a moment ago: its nodes are not as before yet, and an uninstall would take their agents away.
+pub(crate) fn nodes_of_a_deleted_fabric_are_waited_for(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    begin_anew(cluster)?;
+    let fabric = "just-deleted";
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    let node = SimulatedNode::join(cluster, "just-deleted-node", fabric, &["100G", "100G"])?;
+    cluster.ok(&["delete", "fabric", fabric, "--wait=false"])?;
+    let output = teardown(world, "10s")?;
+    if output.success() {
+        bail!("the agents were to go, and a node was not as before: {output}");
+    }
+    let waits = format!("{} (no word from its agent)", node.name);
+    contains(&output.to_string(), &["not all nodes have given back", &waits])?;
+    asked(cluster, &node)?;
+    node.torn_down(cluster)?;
+    cluster.gone("default", "fabric", fabric)
+}
+
 pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let admin = cluster.admin();

@@ -19,8 +19,11 @@ pub(super) struct Seen<'a> {
     /// What is wrong with the pools.
     pub(super) pools: Option<String>,
     pub(super) usage: Option<Usage>,
+    /// Of the nodes that the fabric selects.
     pub(super) nodes: &'a [Arc<NodeNetwork>],
     pub(super) elsewhere: &'a [Elsewhere],
+    /// Nodes that it selects no more, and what they wait for.
+    pub(super) leaving: &'a [String],
 }
 
 /// Why a node is not ready.
@@ -44,7 +47,12 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
         None => Said::yes("PoolsHealthy", "Valid", "pools are disjoint and alike on all rails"),
         Some(invalid) => Said::no("PoolsHealthy", "PoolsInvalid", invalid.clone()),
     };
-    let nodes_ready = nodes_ready(fabric, ready, selected, &missing);
+    let mut nodes_ready = nodes_ready(fabric, ready, selected, &missing);
+    if !seen.leaving.is_empty() {
+        let leaving = listed(seen.leaving);
+        let message = nodes_ready.message;
+        nodes_ready.message = format!("{message}; selected no more, and not as before yet: {leaving}");
+    }
     let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let said = vec![overall(&pools, &nodes_ready, ready), nodes_ready, pools];
     FabricStatus {
@@ -221,6 +229,10 @@ mod tests {
     }
 
     fn said(nodes: &[Arc<NodeNetwork>]) -> (FabricStatus, String, String) {
+        said_with(nodes, &[])
+    }
+
+    fn said_with(nodes: &[Arc<NodeNetwork>], leaving: &[String]) -> (FabricStatus, String, String) {
         let fabric = fixtures::fabric();
         let seen = Seen {
             fabric: &fabric,
@@ -232,6 +244,7 @@ mod tests {
             }),
             nodes,
             elsewhere: &[],
+            leaving,
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);
         let nodes = conditions::find(&status.conditions, "NodesReady").unwrap();
@@ -263,6 +276,17 @@ mod tests {
         assert!(message.contains("node2 rail 1 (eth2)"), "{message}");
         assert!(conditions::is_true(&status.conditions, "Ready"));
         assert_eq!(status.pools[0].largest_free.as_deref(), Some("/25"));
+    }
+
+    #[test]
+    fn a_node_that_leaves_is_named_and_not_counted() {
+        let good = json!({"ports": [port(0, "Healthy"), port(1, "Healthy")], "conditions": ready()});
+        let (status, reason, message) = said_with(&[node("node1", &good)], &["node2 (2 pods are attached)".to_owned()]);
+        assert_eq!((status.nodes.as_deref(), reason.as_str()), (Some("1/1"), "AllReady"));
+        assert!(
+            message.contains("selected no more, and not as before yet: node2 (2 pods"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -1,14 +1,21 @@
-//! Deleting a fabric: it waits for its networks, then its nodes and its ledger go.
+//! Deleting a fabric: it waits for its networks, then for its nodes to give back what was changed on them; then its ledger goes.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Preconditions},
     runtime::controller::Action,
 };
-use railhead_crds::{Fabric, FabricLedger, names::FABRIC_FINALIZER};
+use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER};
 
-use super::{Context, FabricError};
-use crate::{announce::News, controller::RESYNC, network::listed, write};
+use super::{Context, FabricError, MANAGER};
+use crate::{
+    announce::News,
+    conditions::{self, Said},
+    controller::RESYNC,
+    network::listed,
+    write,
+};
 
 impl Context {
     pub(super) async fn delete(&self, fabric: &Fabric) -> Result<Action, FabricError> {
@@ -22,7 +29,7 @@ impl Context {
             name: name.clone(),
             source: Box::new(source),
         })?;
-        if let Some(ledger) = ledger {
+        if let Some(ledger) = &ledger {
             let mut holders: Vec<String> = ledger
                 .spec
                 .entries
@@ -36,18 +43,29 @@ impl Context {
                     holders.len(),
                     listed(&holders)
                 );
-                let news = News::warning("Delete", "DeletingWaitingForNetworks", note);
-                self.announcer.say(fabric, &news).await;
-                return Ok(Action::requeue(RESYNC));
+                return self.waits(fabric, "DeletingWaitingForNetworks", note, None).await;
             }
-            self.delete_ledger(&ledgers, &ledger).await?;
         }
+        let mut leaving = Vec::new();
         for node in self
             .world
             .node_networks
             .state_filter(|node| node.spec.fabric_name == name)
         {
-            self.delete_node(&node).await?;
+            leaving.extend(self.leave(&node).await?);
+        }
+        if !leaving.is_empty() {
+            leaving.sort_unstable();
+            let note = format!(
+                "deletion waits until {} of its nodes have given back what was changed on them: {}; `kubectl delete node` ends the wait for a node that does not come back",
+                leaving.len(),
+                listed(&leaving)
+            );
+            let left = leaving.len();
+            return self.waits(fabric, "DeletingWaitingForNodes", note, Some(left)).await;
+        }
+        if let Some(ledger) = &ledger {
+            self.delete_ledger(&ledgers, ledger).await?;
         }
         let api: Api<Fabric> = Api::all(self.client.clone());
         write::remove_finalizer(&api, fabric, FABRIC_FINALIZER)
@@ -57,6 +75,29 @@ impl Context {
                 source: Box::new(source),
             })?;
         Ok(Action::await_change())
+    }
+
+    /// Says what the deletion waits for; what it waits for wakes the fabric up again.
+    async fn waits(
+        &self,
+        fabric: &Fabric,
+        reason: &'static str,
+        note: String,
+        nodes_left: Option<usize>,
+    ) -> Result<Action, FabricError> {
+        let status = deleting(fabric, reason, &note, nodes_left, Timestamp::now());
+        if fabric.status.as_ref() != Some(&status) {
+            let api: Api<Fabric> = Api::all(self.client.clone());
+            let name = fabric.name_any();
+            write::status(&api, &name, MANAGER, &status)
+                .await
+                .map_err(|source| FabricError::WriteStatus {
+                    name,
+                    source: Box::new(source),
+                })?;
+        }
+        self.announcer.say(fabric, &News::warning("Delete", reason, note)).await;
+        Ok(Action::requeue(RESYNC))
     }
 
     /// Deletes the ledger as it was read: a reservation that came in between makes this a conflict.
@@ -72,5 +113,50 @@ impl Context {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+/// The status of a fabric that is deleted while something is left to wait for: all as before, but Ready says for what. The
+/// nodes that are left give back what was changed on them: none of them is ready.
+fn deleting(fabric: &Fabric, reason: &str, message: &str, nodes_left: Option<usize>, now: Timestamp) -> FabricStatus {
+    let mut status = fabric.status.clone().unwrap_or_default();
+    let ready = vec![Said::no("Ready", reason, message)];
+    let generation = fabric.metadata.generation;
+    let mut merged = conditions::merge(&status.conditions, ready, generation, now);
+    status.conditions.retain(|condition| condition.type_ != "Ready");
+    merged.append(&mut status.conditions);
+    status.conditions = merged;
+    status.observed_generation = generation;
+    if let Some(left) = nodes_left {
+        status.nodes = Some(format!("0/{left}"));
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fixtures;
+
+    #[test]
+    fn a_fabric_that_is_deleted_says_what_it_waits_for_and_has_no_ready_node() {
+        let mut fabric = fixtures::fabric();
+        let said = vec![
+            Said::yes("Ready", "AllReady", ""),
+            Said::yes("NodesReady", "AllReady", ""),
+        ];
+        fabric.status = Some(FabricStatus {
+            nodes: Some("1/1".into()),
+            conditions: conditions::merge(&[], said, None, Timestamp::UNIX_EPOCH),
+            ..FabricStatus::default()
+        });
+        let deleting = |fabric: &Fabric| deleting(fabric, "WaitingForNodes", "node1", Some(1), Timestamp::UNIX_EPOCH);
+        let status = deleting(&fabric);
+        let ready = conditions::find(&status.conditions, "Ready").unwrap();
+        assert_eq!((ready.status.as_str(), ready.message.as_str()), ("False", "node1"));
+        assert!(conditions::is_true(&status.conditions, "NodesReady"), "the rest stays");
+        assert_eq!(status.nodes.as_deref(), Some("0/1"));
+        fabric.status = Some(status.clone());
+        assert_eq!(deleting(&fabric), status, "it is not written again and again");
     }
 }

@@ -2,6 +2,7 @@
 
 mod decide;
 mod delete;
+mod leave;
 mod nodes;
 mod sweep;
 
@@ -102,12 +103,12 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
             }),
         };
     }
-    let elsewhere = context.write_nodes(&fabric).await?;
+    let nodes = context.write_nodes(&fabric).await?;
     let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
     if let Some(news) = class::conflict("Fabric", &name, &defaults, "spec.fabricName") {
         context.announcer.say(&*fabric, &news).await;
     }
-    let status = context.status(&fabric, &elsewhere);
+    let status = context.status(&fabric, &nodes);
     if fabric.status.as_ref() != Some(&status) {
         write::status(&api, &name, MANAGER, &status)
             .await
@@ -121,7 +122,7 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
 }
 
 impl Context {
-    fn status(&self, fabric: &Fabric, elsewhere: &[nodes::Elsewhere]) -> railhead_crds::FabricStatus {
+    fn status(&self, fabric: &Fabric, nodes: &nodes::Nodes) -> railhead_crds::FabricStatus {
         let name = fabric.name_any();
         let space = SlotSpace::new(&fabric.spec.rails);
         let empty = ledger::empty();
@@ -131,17 +132,18 @@ impl Context {
             .as_ref()
             .ok()
             .map(|space| ledger::usage(entries, space, fabric.spec.vlan.range));
-        let nodes = self
+        let of_fabric = self
             .world
             .node_networks
-            .state_filter(|node| node.spec.fabric_name == name);
+            .state_filter(|node| node.spec.fabric_name == name && nodes.selected.contains(&node.name_any()));
         decide::status(
             &decide::Seen {
                 fabric,
                 pools: space.err().map(|invalid| invalid.to_string()),
                 usage,
-                nodes: &nodes,
-                elsewhere,
+                nodes: &of_fabric,
+                elsewhere: &nodes.elsewhere,
+                leaving: &nodes.leaving,
             },
             Timestamp::now(),
         )

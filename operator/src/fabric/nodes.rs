@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{Patch, PatchParams},
+    runtime::reflector::ObjectRef,
 };
 use railhead_crds::{Fabric, NodeNetwork};
 use railhead_planner::node;
 use serde_json::json;
 
 use super::{Context, FabricError, MANAGER};
-use crate::write;
 
 /// A node that this fabric selects and another one has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,24 +20,31 @@ pub(super) struct Elsewhere {
     pub(super) fabric: String,
 }
 
+/// The nodes of a fabric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Nodes {
+    /// By name.
+    pub(super) selected: BTreeSet<String>,
+    /// Selected, but another fabric has them already: a node has one backend network.
+    pub(super) elsewhere: Vec<Elsewhere>,
+    /// Selected no more, and not as before yet: names, and what is waited for.
+    pub(super) leaving: Vec<String>,
+}
+
 impl Context {
-    /// Writes what the selected nodes should have, and takes away what stands for nodes that are gone or no longer
-    /// selected. Returns the nodes that another fabric has already: a node has one backend network.
-    pub(super) async fn write_nodes(&self, fabric: &Fabric) -> Result<Vec<Elsewhere>, FabricError> {
+    /// Writes what the selected nodes should have, and lets the others go.
+    pub(super) async fn write_nodes(&self, fabric: &Fabric) -> Result<Nodes, FabricError> {
         let fabric_name = fabric.name_any();
         let mut selected = BTreeSet::new();
         let mut elsewhere = Vec::new();
+        let mut leaving = Vec::new();
         for node in self.world.nodes.state() {
             let Some(wanted) = node::spec(fabric, node.labels()) else {
                 continue;
             };
             let name = node.name_any();
             selected.insert(name.clone());
-            let found = self
-                .world
-                .node_networks
-                .get(&kube::runtime::reflector::ObjectRef::new(&name));
-            match found {
+            match self.world.node_networks.get(&ObjectRef::new(&name)) {
                 Some(found) if found.spec.fabric_name != fabric_name => elsewhere.push(Elsewhere {
                     node: name,
                     fabric: found.spec.fabric_name.clone(),
@@ -51,13 +58,17 @@ impl Context {
             .node_networks
             .state_filter(|node| node.spec.fabric_name == fabric_name)
         {
-            let name = node.name_any();
-            if !selected.contains(&name) && !self.holds_attachments(&name) {
-                self.delete_node(&node).await?;
+            if !selected.contains(&node.name_any()) {
+                leaving.extend(self.leave(&node).await?);
             }
         }
         elsewhere.sort_by(|a, b| a.node.cmp(&b.node));
-        Ok(elsewhere)
+        leaving.sort_unstable();
+        Ok(Nodes {
+            selected,
+            elsewhere,
+            leaving,
+        })
     }
 
     async fn write_node(&self, name: &str, spec: &railhead_crds::NodeNetworkSpec) -> Result<(), FabricError> {
@@ -75,27 +86,5 @@ impl Context {
                 name: name.to_owned(),
                 source: Box::new(source),
             })
-    }
-
-    pub(super) async fn delete_node(&self, node: &NodeNetwork) -> Result<(), FabricError> {
-        let api: Api<NodeNetwork> = Api::all(self.client.clone());
-        let only_this_one = DeleteParams::default().preconditions(Preconditions {
-            uid: node.uid(),
-            resource_version: None,
-        });
-        match api.delete(&node.name_any(), &only_this_one).await {
-            Err(source) if !write::is_not_found(&source) => Err(FabricError::DeleteNode {
-                name: node.name_any(),
-                source: Box::new(source),
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn holds_attachments(&self, node: &str) -> bool {
-        self.world
-            .attachments
-            .find(|attachment| attachment.spec.node_name == node)
-            .is_some()
     }
 }
