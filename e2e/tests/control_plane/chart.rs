@@ -59,7 +59,10 @@ pub(crate) fn the_folder_of_cdi_specs_is_fixed(world: &World) -> Result<()> {
     if output.success() {
         bail!("a folder that nobody writes to was accepted");
     }
-    contains(&output.stderr, &["/agent/paths", "cdi"])
+    contains(&output.stderr, &["/agent/paths", "cdi"])?;
+    // Values of the release before say what holds now: an upgrade with them is no error.
+    template(world, &["image.repository=railhead", "agent.paths.cdi=/var/run/cdi"])?.ok()?;
+    Ok(())
 }
 
 pub(crate) fn a_class_can_be_changed_added_and_left_out(world: &World) -> Result<()> {
