@@ -287,7 +287,17 @@ fn dependencies() -> Result<()> {
         if !program.is_file() {
             step(&format!("building {name} {version}, once"), || {
                 let status = run::cargo()
-                    .args(["install", "--quiet", "--locked", name, "--version", version, "--root"])
+                    // They run for a second: optimizing them would take minutes.
+                    .args([
+                        "install",
+                        "--quiet",
+                        "--debug",
+                        "--locked",
+                        name,
+                        "--version",
+                        version,
+                        "--root",
+                    ])
                     .arg(&root)
                     .status()?;
                 ensure!(status.success(), "cargo install {name} ended with {status}");

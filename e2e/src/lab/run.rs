@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -99,16 +100,19 @@ pub fn capture_with_input(command: &mut Command, input: Vec<u8>, limit: Duration
     let stdout = reader(child.stdout.take());
     let stderr = reader(child.stderr.take());
     let status = wait(&mut child, &name, limit);
-    let text =
-        |thread: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&thread.join().unwrap_or_default()).into_owned();
     match status {
         Ok(status) => Ok(Output {
             command: name,
             code: status.code().unwrap_or(-1),
-            stdout: text(stdout),
-            stderr: text(stderr),
+            stdout: stdout.text(limit),
+            stderr: stderr.text(limit),
         }),
-        Err(error) => Err(error.context(format!("it had printed:\n{}{}", text(stdout), text(stderr)))),
+        // Another process may hold the pipes for good: ssh hands them to the master of a shared connection.
+        Err(error) => {
+            let grace = Duration::from_secs(1);
+            let said = stdout.text(grace) + &stderr.text(grace);
+            Err(error.context(format!("it had printed:\n{said}")))
+        }
     }
 }
 
@@ -146,15 +150,35 @@ fn last_lines(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
+/// What comes out of a pipe.
+struct Reader {
+    pieces: Receiver<Vec<u8>>,
+}
+
+impl Reader {
+    /// All of it, or after `patience` what has come until then.
+    fn text(&self, patience: Duration) -> String {
+        let end = Instant::now() + patience;
         let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What was read before an error is still worth showing.
-            pipe.read_to_end(&mut bytes).ok();
+        while let Ok(piece) = self.pieces.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            bytes.extend(piece);
         }
-        bytes
-    })
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+fn reader(pipe: Option<impl Read + Send + 'static>) -> Reader {
+    let (sender, pieces) = channel();
+    thread::spawn(move || {
+        let mut piece = [0; 8192];
+        let mut pipe = pipe?;
+        // What was read before an error is still worth showing.
+        while let Ok(length @ 1..) = pipe.read(&mut piece) {
+            sender.send(piece[..length].to_vec()).ok()?;
+        }
+        Some(())
+    });
+    Reader { pieces }
 }
 
 fn wait(child: &mut Child, name: &str, limit: Duration) -> Result<ExitStatus> {
@@ -192,6 +216,19 @@ mod tests {
             start.elapsed() < Duration::from_secs(10),
             "it waited for the grandchild"
         );
+        assert!(format!("{error:#}").contains("begun"), "{error:#}");
+    }
+
+    /// So does an ssh whose connection a master process shares: without this a node that hangs hangs us.
+    #[test]
+    fn a_program_that_hangs_is_left_even_if_another_one_keeps_its_pipes() {
+        let start = Instant::now();
+        let error = capture(
+            Command::new("sh").args(["-c", "echo begun; setsid sleep 20 & wait"]),
+            Duration::from_millis(200),
+        )
+        .unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(10), "it waited for the other");
         assert!(format!("{error:#}").contains("begun"), "{error:#}");
     }
 
