@@ -13,7 +13,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
-use railhead_host::remove_abandoned;
+use railhead_host::{ABANDONED, remove_abandoned};
 use railhead_plan::Layout;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +28,6 @@ use crate::{
 const PERIOD: Duration = Duration::from_mins(1);
 /// How long a pod has to be gone.
 const GRACE: Duration = Duration::from_secs(55);
-
-/// After how long nobody writes a temporary file any more.
-const ABANDONED: Duration = Duration::from_hours(1);
 
 /// Why a round did not do everything. The next one tries again.
 #[derive(Debug, Error)]

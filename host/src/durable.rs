@@ -11,6 +11,9 @@ use std::{
 
 use thiserror::Error;
 
+/// After how long nobody writes a temporary file any more.
+pub const ABANDONED: Duration = Duration::from_hours(1);
+
 /// How names of temporary files end.
 const TEMPORARY: &str = ".tmp";
 

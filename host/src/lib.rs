@@ -23,7 +23,7 @@ mod sysfs;
 
 pub use announce::{AnnounceError, announce};
 pub use boot::{BootIdError, boot_id};
-pub use durable::{DurableError, remove_abandoned, remove_durably, replace, write_durably};
+pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};
 pub use function_lock::{FunctionLock, LockError};
 pub use interface_name::{InterfaceName, InvalidInterfaceName};
 pub use mac_address::{InvalidMacAddress, MacAddress};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::{DurableError, remove_abandoned, remove_durably, replace, write_durably};
+use railhead_host::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -22,9 +22,6 @@ const CONTENT: &str = concat!(
 );
 /// Written and removed to wake the runtime, which does not watch the drop-in folders.
 const WAKE: &str = ".railhead-reload";
-
-/// After how long nobody writes a temporary file any more.
-const ABANDONED: Duration = Duration::from_hours(1);
 
 /// Why the files are not in order.
 #[derive(Debug, Error)]
@@ -211,13 +208,12 @@ pub(super) fn insert(conf_dir: &Path, conflist: &Conflist) -> Result<bool, Entry
 /// Takes the drop-in out of every network's folder, and folders that are empty then. Returns whether there was one. A
 /// node without a cluster network has no folder.
 pub(super) fn remove(conf_dir: &Path) -> Result<bool, EntryError> {
+    let entries = match fs::read_dir(conf_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(file(conf_dir))?,
+    };
     let mut removed = false;
-    match conf_dir.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Ok(false),
-        Err(error) => return Err(file(conf_dir)(error)),
-    }
-    for entry in fs::read_dir(conf_dir).map_err(file(conf_dir))? {
+    for entry in entries {
         let folder = entry.map_err(file(conf_dir))?.path();
         let path = folder.join(ENTRY);
         if path.is_file() {

@@ -154,7 +154,7 @@ async fn look(agent: &Arc<Agent>, network: &NodeNetwork) -> Result<Seen, String>
 /// choose a function while it gets its rate back.
 fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookError> {
     let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
-    let (sysfs, originals) = (agent.sysfs(), agent.originals());
+    let originals = agent.originals();
     let mut host = Host::open(agent.sysfs())?;
     let plans = plans::all(&agent.layout)?;
     let taken = plans::functions_taken(&plans, &agent.boot_id);
@@ -164,14 +164,14 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookEr
     let previous = agent.inventory.borrow().clone();
     let mut problems = Vec::new();
     if spec.vf_management == VfManagement::Managed {
-        for port in &inventory::observe(&sysfs, spec, previous.as_deref())?.ports {
+        for port in &inventory::observe(&host.sysfs, spec, previous.as_deref())?.ports {
             if let Err(error) = inventory::create_functions(&mut host, &originals, port, spec.mtu) {
                 tracing::error!(%error, rail = port.rail.name, "a port's functions could not be made");
                 problems.push(error.to_string());
             }
         }
     }
-    let mut inventory = inventory::observe(&sysfs, spec, previous.as_deref())?;
+    let mut inventory = inventory::observe(&host.sysfs, spec, previous.as_deref())?;
     inventory::mark_addressed(&mut host.route, &mut inventory)?;
     Ok(Seen {
         inventory,

@@ -8,7 +8,7 @@ use kube::{
 };
 use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER};
 
-use super::{Context, FabricError, MANAGER};
+use super::{Context, FabricError};
 use crate::{
     announce::News,
     conditions::{self, Said},
@@ -86,16 +86,7 @@ impl Context {
         nodes_left: Option<usize>,
     ) -> Result<Action, FabricError> {
         let status = deleting(fabric, reason, &note, nodes_left, Timestamp::now());
-        if fabric.status.as_ref() != Some(&status) {
-            let api: Api<Fabric> = Api::all(self.client.clone());
-            let name = fabric.name_any();
-            write::status(&api, &name, MANAGER, &status)
-                .await
-                .map_err(|source| FabricError::WriteStatus {
-                    name,
-                    source: Box::new(source),
-                })?;
-        }
+        self.write_status(fabric, &status).await?;
         self.announcer.say(fabric, &News::warning("Delete", reason, note)).await;
         Ok(Action::requeue(RESYNC))
     }

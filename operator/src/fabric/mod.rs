@@ -109,19 +109,27 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
         context.announcer.say(&*fabric, &news).await;
     }
     let status = context.status(&fabric, &nodes);
-    if fabric.status.as_ref() != Some(&status) {
-        write::status(&api, &name, MANAGER, &status)
-            .await
-            .map_err(|source| FabricError::WriteStatus {
-                name,
-                source: Box::new(source),
-            })?;
+    if context.write_status(&fabric, &status).await? {
         context.announce(&fabric, &status).await;
     }
     Ok(Action::requeue(RESYNC))
 }
 
 impl Context {
+    /// Writes the status if it differs from the one that is there; returns whether it did.
+    async fn write_status(&self, fabric: &Fabric, status: &railhead_crds::FabricStatus) -> Result<bool, FabricError> {
+        if fabric.status.as_ref() == Some(status) {
+            return Ok(false);
+        }
+        let api: Api<Fabric> = Api::all(self.client.clone());
+        let name = fabric.name_any();
+        let written = write::status(&api, &name, MANAGER, status).await;
+        written.map(|_| true).map_err(|source| FabricError::WriteStatus {
+            name,
+            source: Box::new(source),
+        })
+    }
+
     fn status(&self, fabric: &Fabric, nodes: &nodes::Nodes) -> railhead_crds::FabricStatus {
         let name = fabric.name_any();
         let space = SlotSpace::new(&fabric.spec.rails);
