@@ -10,14 +10,20 @@ use serde_json::Value;
 
 use crate::lab::{Lab, run::Output};
 
+/// How long anything that comes by itself may take in the lab. It is the time until a failure is told and nothing else, so it is
+/// far more than the slowest machine needs.
+pub const PATIENCE: Duration = Duration::from_mins(6);
+/// [`PATIENCE`], for kubectl's commands that wait.
+pub const PATIENCE_FLAG: &str = "--timeout=6m";
+
 /// Waits until `probe` succeeds, asking twice a second; the last error says what was still missing.
-pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     loop {
         match probe() {
             Ok(value) => return Ok(value),
-            Err(error) if start.elapsed() > limit => {
-                return Err(error).with_context(|| format!("waited {} s until {what}", limit.as_secs()));
+            Err(error) if start.elapsed() > PATIENCE => {
+                return Err(error).with_context(|| format!("waited {} s until {what}", PATIENCE.as_secs()));
             }
             Err(_) => thread::sleep(Duration::from_millis(500)),
         }
@@ -54,37 +60,35 @@ impl Lab {
         self.kubectl(&["exec", "-n", namespace, pod, "--", "sh", "-c", command])
     }
 
+    /// A condition of an object, as it is now.
+    pub fn condition(&self, object: &[&str], condition: &str) -> Result<Value> {
+        let found = self.get(object)?;
+        let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let is = conditions.iter().find(|c| c["type"] == condition).cloned();
+        is.ok_or_else(|| anyhow!("there is no condition {condition} among {conditions:?}"))
+    }
+
     /// Waits until a condition of an object has the given status, and answers with the condition.
-    pub fn wait_condition(&self, object: &[&str], condition: &str, status: &str, limit: Duration) -> Result<Value> {
-        eventually(&format!("{object:?} has {condition}={status}"), limit, || {
-            let found = self.get(object)?;
-            let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let is = conditions.iter().find(|c| c["type"] == condition).cloned();
-            let is = is.ok_or_else(|| anyhow!("there is no such condition among {conditions:?}"))?;
+    pub fn wait_condition(&self, object: &[&str], condition: &str, status: &str) -> Result<Value> {
+        eventually(&format!("{object:?} has {condition}={status}"), || {
+            let is = self.condition(object, condition)?;
             ensure!(is["status"] == status, "it is {is}");
             Ok(is)
         })
     }
 
     /// Waits for a condition with this reason, and returns it: a condition is often False for another reason before.
-    pub fn wait_reason(
-        &self,
-        object: &[&str],
-        condition: &str,
-        status: &str,
-        reason: &str,
-        limit: Duration,
-    ) -> Result<Value> {
-        eventually(&format!("{object:?} has {condition}={status}, {reason}"), limit, || {
-            let is = self.wait_condition(object, condition, status, Duration::ZERO)?;
-            ensure!(is["reason"] == reason, "it is {is}");
+    pub fn wait_reason(&self, object: &[&str], condition: &str, status: &str, reason: &str) -> Result<Value> {
+        eventually(&format!("{object:?} has {condition}={status}, {reason}"), || {
+            let is = self.condition(object, condition)?;
+            ensure!(is["status"] == status && is["reason"] == reason, "it is {is}");
             Ok(is)
         })
     }
 
     /// The names of a job's running pods by completion index, once there are `count` of them.
-    pub fn running_pods(&self, namespace: &str, selector: &str, count: usize, limit: Duration) -> Result<Vec<Value>> {
-        eventually(&format!("{count} pods {selector} in {namespace} run"), limit, || {
+    pub fn running_pods(&self, namespace: &str, selector: &str, count: usize) -> Result<Vec<Value>> {
+        eventually(&format!("{count} pods {selector} in {namespace} run"), || {
             let mut pods = self.list(&["pods", "-n", namespace, "-l", selector])?;
             pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
             let states: Vec<String> = pods
@@ -118,17 +122,9 @@ impl Lab {
     }
 
     /// Waits for an event about an object whose `Reason: message` contains all `parts`.
-    pub fn wait_event(
-        &self,
-        namespace: &str,
-        kind: &str,
-        name: &str,
-        parts: &[&str],
-        limit: Duration,
-    ) -> Result<String> {
+    pub fn wait_event(&self, namespace: &str, kind: &str, name: &str, parts: &[&str]) -> Result<String> {
         eventually(
             &format!("{kind} {namespace}/{name} has an event with {parts:?}"),
-            limit,
             || {
                 let events = self.events(namespace, kind, name)?;
                 let found = events

@@ -29,7 +29,6 @@ pub const NETWORK: &str = include_str!("../../examples/quickstart/network.yaml")
 /// The quickstart's Job.
 pub const JOB: &str = include_str!("../../examples/quickstart/job.yaml");
 
-const READY: Duration = Duration::from_mins(3);
 /// A node answers in a fraction of a second; one that does not in this time has a kernel that hangs.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -184,13 +183,13 @@ pub fn uninstall(lab: &Lab) -> Result<Output> {
 /// Applies the lab's fabric and waits until every node offers its ports.
 pub fn apply_fabric(lab: &Lab) -> Result<()> {
     lab.apply("default", FABRIC)?;
-    lab.wait_condition(&["fabric", FABRIC_NAME], "Ready", "True", READY)?;
+    lab.wait_condition(&["fabric", FABRIC_NAME], "Ready", "True")?;
     wait_offered(lab)
 }
 
 /// Waits until every node offers its ports: kubelet wipes what a node offers while its agent is away.
 pub fn wait_offered(lab: &Lab) -> Result<()> {
-    eventually("every node offers two rails", READY, || {
+    eventually("every node offers two rails", || {
         let slices = lab.list(&["resourceslices"])?;
         let devices: usize = slices
             .iter()

@@ -1,6 +1,6 @@
 //! The demo's summary: a line per pod and rail, each value from where it counts.
 
-use std::{collections::BTreeMap, net::Ipv6Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
@@ -84,7 +84,7 @@ pub fn traffic(lab: &Lab, namespace: &str, from: &SeenPod, to: &SeenPod) -> Resu
         .map(|rail| {
             let (here, there) = (&from.rails[rail], &to.rails[rail]);
             let peer = there.address.split('/').next().unwrap_or_default();
-            let ping = format!("ping -c 2 -W 5 -M do -s {PING_PAYLOAD} -I {} {peer}", here.name);
+            let ping = format!("ping -c 2 -W 20 -M do -s {PING_PAYLOAD} -I {} {peer}", here.name);
             let cable = (from.node, rail);
             let (ping, _) = on_the_wire(lab, cable, PING, &here.address, || {
                 lab.exec(namespace, &from.name, &ping)?.ok()
@@ -210,9 +210,6 @@ fn max_rate(rate: &str) -> String {
         .and_then(|r| r["max_tx"].as_u64())
         .map_or_else(|| rate.to_owned(), |m| format!("{m}M"))
 }
-
-/// How long a first attachment may take: image start, claim, wiring.
-pub const ATTACH: Duration = Duration::from_mins(3);
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,11 @@
 //! `make demo`: from nothing to RDMA between two pods on two nodes, and back.
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use railhead_e2e::{
-    cluster::text,
+    cluster::{PATIENCE_FLAG, text},
     evidence::{functions, nothing_left},
     installation::{self, JOB, NETWORK},
     lab::{
@@ -15,7 +15,7 @@ use railhead_e2e::{
         prepare::prepare,
         progress::{elapsed, say, step},
     },
-    report::{self, ATTACH},
+    report,
 };
 
 /// Brings up a real Kubernetes with two SR-IOV nodes, installs Railhead, runs a job over two rails, shows what it got, cleans up.
@@ -71,8 +71,8 @@ fn demo() -> Result<()> {
     lab.apply("team-a", NETWORK)?;
     lab.apply("team-a", JOB)?;
     let pods = step("two pods run on two nodes, wired", || {
-        lab.wait_condition(&["tnet", "-n", "team-a", "llama"], "Ready", "True", ATTACH)?;
-        lab.running_pods("team-a", "railhead.dev/network=llama", 2, ATTACH)
+        lab.wait_condition(&["tnet", "-n", "team-a", "llama"], "Ready", "True")?;
+        lab.running_pods("team-a", "railhead.dev/network=llama", 2)
     })?;
     show(&lab, &["tnet,natt", "-n", "team-a", "-o", "wide"])?;
     for pod in &pods {
@@ -116,13 +116,7 @@ fn demo() -> Result<()> {
         seen[0].name,
         lab.exec("team-a", &seen[0].name, "cat /etc/nccl.conf")?.ok()?.stdout
     );
-    let degraded = lab.wait_reason(
-        &["tnet", "-n", "team-a", "llama"],
-        "Degraded",
-        "True",
-        "QosNotEnforced",
-        Duration::from_mins(1),
-    )?;
+    let degraded = lab.wait_reason(&["tnet", "-n", "team-a", "llama"], "Degraded", "True", "QosNotEnforced")?;
     println!(
         "Condition Degraded={}: {}: {}",
         text(&degraded["status"]),
@@ -133,9 +127,9 @@ fn demo() -> Result<()> {
     oversell(&lab)?;
 
     step("deleting the job and its network", || {
-        lab.kubectl(&["delete", "-n", "team-a", "job/llama", "tnet/llama", "--timeout=120s"])?
+        lab.kubectl(&["delete", "-n", "team-a", "job/llama", "tnet/llama", PATIENCE_FLAG])?
             .ok()?;
-        nothing_left(&lab, &recorded, Duration::from_mins(2))
+        nothing_left(&lab, &recorded)
     })?;
     println!(
         "Slices, attachments, claims and ledger entries: 0. All {} virtual functions are as recorded after their creation.",
@@ -149,13 +143,7 @@ fn oversell(lab: &Lab) -> Result<()> {
     installation::namespace(lab, "team-b")?;
     lab.apply("team-b", include_str!("../../lab/manifests/greedy.yaml"))?;
     let event = step("a second network asks for 900M of a 1G port", || {
-        lab.wait_event(
-            "team-b",
-            "Pod",
-            "greedy",
-            &["BandwidthUnavailable"],
-            Duration::from_mins(1),
-        )
+        lab.wait_event("team-b", "Pod", "greedy", &["BandwidthUnavailable"])
     })?;
     let pod = lab.get(&["pod", "-n", "team-b", "greedy"])?;
     ensure!(
@@ -164,7 +152,7 @@ fn oversell(lab: &Lab) -> Result<()> {
         pod["status"]["phase"]
     );
     println!("Pod team-b/greedy is {}: {event}", text(&pod["status"]["phase"]));
-    lab.kubectl(&["delete", "-n", "team-b", "pod/greedy", "tnet/greedy", "--timeout=120s"])?
+    lab.kubectl(&["delete", "-n", "team-b", "pod/greedy", "tnet/greedy", PATIENCE_FLAG])?
         .ok()?;
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! The virtual functions of a node, as its kernel tells them through the physical functions and sysfs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{cluster::text, lab::Node};
-
-const LIMIT: Duration = Duration::from_mins(1);
+use crate::{
+    cluster::{PATIENCE, text},
+    lab::Node,
+};
 
 /// One function: everything that an attachment may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +21,13 @@ pub struct FunctionState {
 
 /// All functions of a node's rail ports, by PCI address.
 pub fn functions(node: &Node) -> Result<BTreeMap<String, FunctionState>> {
-    let links = node.exec("ip -j -d link show", LIMIT)?.ok()?;
+    let links = node.exec("ip -j -d link show", PATIENCE)?.ok()?;
     let links: Vec<Value> = serde_json::from_str(&links.stdout).context("ip printed no JSON")?;
     let listed = node
         .exec(
             "for vf in /sys/class/net/*/device/virtfn*; do [ -e $vf ] || continue; pf=${vf#/sys/class/net/}; d=$(readlink -f $vf); \
              echo ${d##*/} ${pf%%/*} ${vf##*virtfn} $(ls $vf/net 2>/dev/null); done",
-            LIMIT,
+            PATIENCE,
         )?
         .ok()?;
     let mut functions = BTreeMap::new();

@@ -3,9 +3,11 @@
 mod functions;
 mod nothing_left;
 mod pod;
+mod rdma;
 mod wire;
 
 pub use functions::{FunctionState, functions};
 pub use nothing_left::nothing_left;
-pub use pod::{RailInPod, guarantees, rails_in_pod, rails_seen_by, rdma_bandwidth};
+pub use pod::{RailInPod, guarantees, rails_in_pod, rails_seen_by};
+pub use rdma::{Perftest, rdma_bandwidth};
 pub use wire::{PING, ROCE, Tagged, on_the_wire};

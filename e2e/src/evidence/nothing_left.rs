@@ -9,8 +9,8 @@ use crate::{cluster::eventually, lab::Lab};
 
 /// Waits until there is no slice, attachment, claim or ledger entry, no file of an attachment on any node, and every function
 /// is as in `recorded` (one map per node).
-pub fn nothing_left(lab: &Lab, recorded: &[BTreeMap<String, FunctionState>], limit: Duration) -> Result<()> {
-    eventually("everything has come back", limit, || {
+pub fn nothing_left(lab: &Lab, recorded: &[BTreeMap<String, FunctionState>]) -> Result<()> {
+    eventually("everything has come back", || {
         for kind in [
             "networkslices",
             "networkattachments",

@@ -1,12 +1,12 @@
 //! What a pod sees of its rails, from inside.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::{
-    cluster::{eventually, text},
+    cluster::text,
     lab::{Lab, run::Output},
 };
 
@@ -36,15 +36,18 @@ pub fn rails_in_pod(lab: &Lab, namespace: &str, pod: &str) -> Result<Vec<RailInP
 
 /// [`rails_in_pod`], with the pod's own way to run a shell command in it.
 pub fn rails_seen_by(pod: &str, run: impl Fn(&str) -> Result<Output>) -> Result<Vec<RailInPod>> {
-    let links = run("ip -j address show")?.ok()?;
-    let links: Vec<Value> = serde_json::from_str(&links.stdout).context("ip printed no JSON")?;
-    let gids = run(
-        // Built-ins only, and the first slots only: a GID table has a thousand, and reading takes its time under emulation.
-        "cd /sys/class/infiniband && for g in */ports/1/gids/[0-9] */ports/1/gids/1[0-9]; do read v < $g; \
+    let seen = run(
+        // One command, since each takes seconds to start under emulation. Built-ins only, and the first slots only: a GID table
+        // has a thousand, and reading takes its time.
+        "ip -j address show && cd /sys/class/infiniband && for g in */ports/1/gids/[0-9] */ports/1/gids/1[0-9]; do read v < $g; \
          [ $v = 0000:0000:0000:0000:0000:0000:0000:0000 ] && continue; a=${g%gids/*}gid_attrs; n=${g##*/}; \
          read t < $a/types/$n; read d < $a/ndevs/$n; echo ${g%%/*} $n $v $d $t; done 2>/dev/null; true",
     )?
     .ok()?;
+    // `ip -j` prints one line.
+    let (links, gids) = seen.stdout.split_once('\n').unwrap_or((&seen.stdout, ""));
+    let links: Vec<Value> =
+        serde_json::from_str(links).with_context(|| format!("in {pod} `ip` printed no JSON: {seen}"))?;
     let mut rails = Vec::new();
     for link in &links {
         let name = text(&link["ifname"]);
@@ -58,14 +61,12 @@ pub fn rails_seen_by(pod: &str, run: impl Fn(&str) -> Result<Output>) -> Result<
         let ip = text(&address["local"]);
         let wanted = mapped_gid(&ip).with_context(|| format!("{ip} is no IPv4 address"))?;
         let found = gids
-            .stdout
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
             .find(|words| {
                 words.len() >= 6 && words[2] == wanted && words[3] == name && words[4..].join(" ") == "RoCE v2"
             });
-        let found =
-            found.ok_or_else(|| anyhow!("{pod} has no RoCE v2 GID for {ip} on {name}; it sees:\n{}", gids.stdout))?;
+        let found = found.ok_or_else(|| anyhow!("{pod} has no RoCE v2 GID for {ip} on {name}; it sees:\n{gids}"))?;
         rails.push(RailInPod {
             address: format!("{ip}/{}", address["prefixlen"]),
             mac: text(&link["address"]),
@@ -104,47 +105,4 @@ pub fn guarantees(lab: &Lab, pod: &Value) -> Result<BTreeMap<String, String>> {
         .iter()
         .map(|r| (text(&r["device"]), text(&r["consumedCapacity"]["bandwidth"])))
         .collect())
-}
-
-/// `ib_write_bw` from one pod to another over the rail with the given RDMA devices; the average in MiB/s.
-///
-/// The traffic class is the one that the pod's own nccl.conf tells NCCL to use.
-pub fn rdma_bandwidth(
-    lab: &Lab,
-    namespace: &str,
-    (server, server_rail): (&str, &RailInPod),
-    (client, client_rail): (&str, &RailInPod),
-) -> Result<f64> {
-    let class = lab
-        .exec(namespace, client, "sed -n 's/^NCCL_IB_TC=//p' /etc/nccl.conf")?
-        .ok()?;
-    let class = class.stdout.trim().to_owned();
-    ensure!(!class.is_empty(), "/etc/nccl.conf of {client} sets no NCCL_IB_TC");
-    let run = |rail: &RailInPod, more: &str| {
-        format!(
-            "timeout 60 ib_write_bw -d {} -x {} --tclass {class} -s 65536 -n 100 -F {more}",
-            rail.rdma_device, rail.gid_index
-        )
-    };
-    let address = server_rail.address.split('/').next().unwrap_or_default().to_owned();
-    let output = std::thread::scope(|scope| {
-        let listening = scope.spawn(|| lab.exec(namespace, server, &run(server_rail, "")));
-        // ib_write_bw exchanges its parameters over TCP on the same rail.
-        let sent = eventually("the RDMA client finds its server", Duration::from_secs(40), || {
-            lab.exec(namespace, client, &run(client_rail, &address))?.ok()
-        });
-        let heard = listening
-            .join()
-            .map_err(|_| anyhow!("the thread with the RDMA server panicked"))??;
-        sent.with_context(|| format!("the server said: {heard}"))
-    })?;
-    let figure = output
-        .stdout
-        .lines()
-        .filter_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            (words.first() == Some(&"65536")).then(|| words.get(3)?.parse::<f64>().ok())?
-        })
-        .next_back();
-    figure.with_context(|| format!("no figure in what ib_write_bw printed:\n{}", output.stdout))
 }

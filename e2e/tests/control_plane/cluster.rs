@@ -15,8 +15,8 @@ use tempfile::TempDir;
 /// Namespace of the Helm release.
 pub(crate) const SYSTEM: &str = "railhead-system";
 /// How long a controller may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-const COMMAND_LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
+const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 
 /// Who talks to the API server.
 #[derive(Clone, Debug)]
@@ -178,18 +178,25 @@ impl Cluster {
 
     /// Waits for an event with this reason on an object, and gives its message.
     pub(crate) fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<String> {
-        eventually(&format!("{name} has an event {reason}"), || {
-            let events = self.list(namespace, "events")?;
-            let of_object: Vec<&Value> = events.iter().filter(|e| e["involvedObject"]["name"] == name).collect();
-            let Some(event) = of_object.iter().find(|e| e["reason"] == reason) else {
-                let seen: Vec<String> = of_object
-                    .iter()
-                    .map(|e| format!("{}: {}", e["reason"], e["message"]))
-                    .collect();
-                bail!("its events are {seen:?}");
-            };
-            Ok(event["message"].as_str().unwrap_or_default().to_owned())
-        })
+        let mut events = eventually(&format!("{name} has an event {reason}"), || {
+            let events = self.events(namespace, name, reason)?;
+            if events.is_empty() {
+                bail!("it has none; there are {:?}", self.list(namespace, "events")?)
+            }
+            Ok(events)
+        })?;
+        Ok(events.swap_remove(0))
+    }
+
+    /// The messages of all events with this reason on an object.
+    pub(crate) fn events(&self, namespace: &str, name: &str, reason: &str) -> Result<Vec<String>> {
+        let events = self.list(namespace, "events")?;
+        let its = events
+            .iter()
+            .filter(|event| event["involvedObject"]["name"] == name && event["reason"] == reason);
+        Ok(its
+            .map(|event| event["message"].as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// Waits until an object is gone.

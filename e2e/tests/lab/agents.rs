@@ -1,10 +1,8 @@
 //! The node agents: how large they are, and what holds while they are away.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{eventually, text},
+    cluster::{PATIENCE, eventually, text},
     lab::Node,
     limits::{AGENT_RESIDENT, OPERATOR_RESIDENT},
 };
@@ -13,8 +11,6 @@ use crate::{
     pods::{Pod, ping, pods},
     world::{STEADY, TEAM_A, World},
 };
-
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// Resident memory while a job is attached.
 pub(crate) fn operator_and_agents_stay_small(world: &World) -> Result<()> {
@@ -47,7 +43,7 @@ fn resident(node: &Node, program: &str) -> Result<Vec<u64>> {
          sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\) kB/\\1/p' $p/status; done 2>/dev/null; true"
     );
     let output = node
-        .exec(&format!("bash -c '{}'", command.replace('\'', "'\\''")), LIMIT)?
+        .exec(&format!("bash -c '{}'", command.replace('\'', "'\\''")), PATIENCE)?
         .ok()?;
     let kilobytes = output.stdout.lines().map(|line| Ok(line.trim().parse::<u64>()? * 1024));
     kilobytes.collect::<Result<_>>().with_context(|| output.to_string())
@@ -64,13 +60,13 @@ pub(crate) fn pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back
         ping(lab, &before[0], last)?;
         let deleted = lab.kubectl(&["delete", "pod", "-n", TEAM_A, &last.name, "--wait=false"])?;
         deleted.ok()?;
-        eventually("the functions are back on the host", Duration::from_mins(2), || {
+        eventually("the functions are back on the host", || {
             // The other pod may be on the same node.
             let journals = format!(
                 "rdma link show; grep -l {} /var/lib/railhead/journal/*.json; true",
                 last.uid
             );
-            let output = last.machine(lab)?.exec(&journals, LIMIT)?.ok()?;
+            let output = last.machine(lab)?.exec(&journals, PATIENCE)?.ok()?;
             let left = |line: &&str| {
                 line.contains("/journal/") || last.rails.iter().any(|rail| line.contains(&rail.rdma_device))
             };
@@ -84,7 +80,7 @@ pub(crate) fn pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back
         );
         Ok(())
     })?;
-    eventually("the deleted pod's index is given back", Duration::from_mins(3), || {
+    eventually("the deleted pod's index is given back", || {
         let holder = holder(world, last)?;
         ensure!(holder.as_ref() != Some(&last.uid), "{} still holds it", last.name);
         Ok(())

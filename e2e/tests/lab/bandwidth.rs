@@ -1,7 +1,5 @@
 //! Guaranteed bandwidth is admitted, never oversold.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 
 use crate::{
@@ -10,8 +8,6 @@ use crate::{
 };
 
 const GREEDY: &str = include_str!("../../lab/manifests/greedy.yaml");
-const LIMIT: Duration = Duration::from_mins(2);
-
 /// The event tells rail, asked and free; when the first network is gone the pod runs.
 pub(crate) fn a_pod_that_would_oversell_a_port_waits_until_there_is_room(world: &World) -> Result<()> {
     let lab = &world.lab;
@@ -24,7 +20,7 @@ pub(crate) fn a_pod_that_would_oversell_a_port_waits_until_there_is_room(world: 
     ensure!(steady[0].node != steady[1].node, "a node is without load");
     lab.apply(TEAM_B, GREEDY)?;
     let parts = ["BandwidthUnavailable", "rail0 asks 900M", "800M of 1G"];
-    lab.wait_event(TEAM_B, "Pod", "greedy", &parts, LIMIT)?;
+    lab.wait_event(TEAM_B, "Pod", "greedy", &parts)?;
     let pod = lab.get(&["pod", "-n", TEAM_B, "greedy"])?;
     ensure!(
         pod["status"]["phase"] == "Pending",

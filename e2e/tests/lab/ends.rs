@@ -1,16 +1,12 @@
 //! How a network ends.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
-use railhead_e2e::cluster::text;
+use railhead_e2e::cluster::{PATIENCE_FLAG, text};
 
 use crate::{
     pods::ping,
     world::{STEADY, TEAM_A, World},
 };
-
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// Condition and event name the pods, which go on; when they end the network goes.
 pub(crate) fn a_network_deleted_under_its_pods_waits_for_them(world: &World) -> Result<()> {
@@ -19,7 +15,7 @@ pub(crate) fn a_network_deleted_under_its_pods_waits_for_them(world: &World) -> 
     let network = ["tnet", "-n", TEAM_A, STEADY];
     lab.kubectl(&["delete", "-n", TEAM_A, "tnet", STEADY, "--wait=false"])?
         .ok()?;
-    let ready = lab.wait_reason(&network, "Ready", "False", "DeletingWaitingForPods", LIMIT)?;
+    let ready = lab.wait_reason(&network, "Ready", "False", "DeletingWaitingForPods")?;
     for pod in &pods {
         ensure!(
             text(&ready["message"]).contains(&pod.name),
@@ -28,13 +24,13 @@ pub(crate) fn a_network_deleted_under_its_pods_waits_for_them(world: &World) -> 
         );
     }
     let parts = ["DeletingWaitingForPods", pods[0].name.as_str()];
-    lab.wait_event(TEAM_A, "TrainingNetwork", STEADY, &parts, LIMIT)?;
+    lab.wait_event(TEAM_A, "TrainingNetwork", STEADY, &parts)?;
     ping(lab, &pods[0], &pods[1])?;
     let slices = lab.list(&["networkslices", "-n", TEAM_A])?;
     ensure!(slices.len() == 1, "{} slices while pods are attached", slices.len());
-    lab.kubectl(&["delete", "-n", TEAM_A, "job", STEADY, "--timeout=180s"])?
+    lab.kubectl(&["delete", "-n", TEAM_A, "job", STEADY, PATIENCE_FLAG])?
         .ok()?;
-    lab.kubectl(&["wait", "-n", TEAM_A, "tnet", STEADY, "--for=delete", "--timeout=120s"])?
+    lab.kubectl(&["wait", "-n", TEAM_A, "tnet", STEADY, "--for=delete", PATIENCE_FLAG])?
         .ok()?;
     world.clear_all()
 }

@@ -1,15 +1,13 @@
 //! Fabrics that come and go.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use railhead_e2e::{
-    cluster::{eventually, text},
+    cluster::{PATIENCE_FLAG, eventually, text},
     installation::{self, FABRIC_NAME},
 };
 use serde_json::json;
 
-use crate::world::{GIVEN_BACK, World, node_state};
+use crate::world::{World, node_state};
 
 const ELSEWHERE: &str = "elsewhere";
 
@@ -18,8 +16,7 @@ const ELSEWHERE: &str = "elsewhere";
 pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(world: &World) -> Result<()> {
     let lab = &world.lab;
     world.clear_all()?;
-    lab.kubectl(&["delete", "fabric", FABRIC_NAME, "--timeout=180s"])?
-        .ok()?;
+    lab.kubectl(&["delete", "fabric", FABRIC_NAME, PATIENCE_FLAG])?.ok()?;
     world.wait_nodes_as_before()?;
     let rail = |id: usize, netdev| {
         json!({
@@ -42,17 +39,17 @@ pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(
     lab.apply("default", &fabric.to_string())?;
     for node in lab.nodes() {
         let node_network = ["nodenet", &node.name()];
-        let ready = lab.wait_reason(&node_network, "Ready", "False", "PortMissing", GIVEN_BACK)?;
+        let ready = lab.wait_reason(&node_network, "Ready", "False", "PortMissing")?;
         let message = text(&ready["message"]);
         ensure!(message.contains("eth8") && message.contains("(eth1)"), "{ready}");
     }
-    eventually("the fabric names the port that is missing", GIVEN_BACK, || {
-        let ready = lab.wait_condition(&["fabric", ELSEWHERE], "Ready", "False", Duration::ZERO)?;
+    eventually("the fabric names the port that is missing", || {
+        let ready = lab.condition(&["fabric", ELSEWHERE], "Ready")?;
         ensure!(text(&ready["message"]).contains("eth8"), "{ready}");
         Ok(())
     })?;
     // They say so to the scheduler too.
-    eventually("every node publishes", GIVEN_BACK, || {
+    eventually("every node publishes", || {
         let slices = lab.list(&["resourceslices"])?;
         ensure!(slices.len() == lab.node_count(), "{} slices", slices.len());
         Ok(())
@@ -66,7 +63,7 @@ pub(crate) fn nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were(
         let after = ports(&node_state(node)?);
         ensure!(after == ports(before), "{}: {after:?}", node.name());
     }
-    lab.kubectl(&["delete", "fabric", ELSEWHERE, "--timeout=180s"])?.ok()?;
+    lab.kubectl(&["delete", "fabric", ELSEWHERE, PATIENCE_FLAG])?.ok()?;
     world.wait_nodes_as_before()?;
     installation::apply_fabric(lab)
 }

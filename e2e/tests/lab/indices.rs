@@ -1,7 +1,5 @@
 //! Indices: what stays with one, and how many there are.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use railhead_e2e::cluster::text;
 
@@ -10,8 +8,6 @@ use crate::{
     pods::{ping, replaced},
     world::{STEADY, TEAM_B, World},
 };
-
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// Addresses and MACs belong to the index, whichever pod and node has it.
 pub(crate) fn an_index_keeps_its_addresses_on_another_pod_and_another_node(world: &World) -> Result<()> {
@@ -51,11 +47,11 @@ pub(crate) fn a_pod_beyond_the_network_does_not_start_and_the_others_run(world: 
     let network = ["tnet", "-n", TEAM_B, "small"];
     let surplus = "railhead.dev/network=small,batch.kubernetes.io/job-completion-index=2";
     let others = "railhead.dev/network=small,batch.kubernetes.io/job-completion-index in (0,1)";
-    lab.running_pods(TEAM_B, others, 2, LIMIT)?;
+    lab.running_pods(TEAM_B, others, 2)?;
     let pod = lab.list(&["pods", "-n", TEAM_B, "-l", surplus])?.remove(0);
     let name = text(&pod["metadata"]["name"]);
-    lab.wait_event(TEAM_B, "Pod", &name, &["IndexOutOfRange", "index 2", "pods: 2"], LIMIT)?;
-    lab.wait_reason(&network, "Attached", "False", "IndexOutOfRange", LIMIT)?;
+    lab.wait_event(TEAM_B, "Pod", &name, &["IndexOutOfRange", "index 2", "pods: 2"])?;
+    lab.wait_reason(&network, "Attached", "False", "IndexOutOfRange")?;
     let pod = lab.get(&["pod", "-n", TEAM_B, &name])?;
     ensure!(
         pod["status"]["phase"] == "Pending",

@@ -1,33 +1,27 @@
 //! What the nodes offer to the scheduler.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{eventually, text},
+    cluster::{PATIENCE, eventually, text},
     lab::Node,
 };
 
 use crate::world::World;
 
-const LIMIT: Duration = Duration::from_mins(1);
-
 /// A function that a host service took by giving it an address is not offered, and is again when the address goes.
 pub(crate) fn a_function_with_an_address_is_left_out(world: &World) -> Result<()> {
     let node = &world.lab.nodes()[0];
     let find = "for n in /sys/class/net/*/device/physfn; do n=${n%/device/physfn}; echo ${n##*/}; done";
-    let functions = node.exec(find, LIMIT)?.ok()?.stdout;
+    let functions = node.exec(find, PATIENCE)?.ok()?.stdout;
     let function = functions.lines().next().context("no function is on the host")?;
     let before = offered(world, node)?;
-    node.exec(&format!("ip address add 192.0.2.7/24 dev {function}"), LIMIT)?
+    node.exec(&format!("ip address add 192.0.2.7/24 dev {function}"), PATIENCE)?
         .ok()?;
-    let fewer = eventually("one function fewer is offered", LIMIT, || {
-        expect(world, node, before - 1)
-    });
-    node.exec(&format!("ip address del 192.0.2.7/24 dev {function}"), LIMIT)?
+    let fewer = eventually("one function fewer is offered", || expect(world, node, before - 1));
+    node.exec(&format!("ip address del 192.0.2.7/24 dev {function}"), PATIENCE)?
         .ok()?;
     fewer?;
-    eventually("it is offered again", LIMIT, || expect(world, node, before))
+    eventually("it is offered again", || expect(world, node, before))
 }
 
 fn expect(world: &World, node: &Node, wanted: u64) -> Result<()> {

@@ -1,19 +1,12 @@
 //! Running pods of a network, what they are wired to, and traffic between them.
 
-use std::{thread, time::Duration};
-
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{eventually, text},
-    evidence::{RailInPod, rails_seen_by},
+    cluster::{PATIENCE, text},
+    evidence::{Perftest, RailInPod, rails_seen_by},
     lab::{Lab, Node, RAILS, run::Output},
 };
 use serde_json::Value;
-
-/// How long pods may take to be replaced and wired again; a Prepare that found no agent is tried again after 90 s.
-pub(crate) const REPLACED: Duration = Duration::from_mins(3);
-
-const LIMIT: Duration = Duration::from_mins(1);
 
 /// A running pod, as seen from inside.
 #[derive(Clone, Debug)]
@@ -75,19 +68,14 @@ impl Pod {
             self.uid,
             command.replace('\'', "'\\''"),
         );
-        self.machine(lab)?.exec(&enter, LIMIT)
-    }
-
-    /// Runs a shell command in it as users do.
-    pub(crate) fn exec(&self, lab: &Lab, command: &str) -> Result<Output> {
-        lab.exec(&self.namespace, &self.name, command)
+        self.machine(lab)?.exec(&enter, PATIENCE)
     }
 }
 
 /// Waits until `count` pods of a network run, and looks at them; by index.
 pub(crate) fn pods(lab: &Lab, namespace: &str, network: &str, count: usize) -> Result<Vec<Pod>> {
     let selector = format!("railhead.dev/network={network}");
-    let running = lab.running_pods(namespace, &selector, count, REPLACED)?;
+    let running = lab.running_pods(namespace, &selector, count)?;
     running.iter().map(|pod| Pod::look_at(lab, pod)).collect()
 }
 
@@ -103,7 +91,7 @@ pub(crate) fn replaced(lab: &Lab, network: &str, pod: &Pod, count: usize) -> Res
 /// Pings on every rail.
 pub(crate) fn ping(lab: &Lab, from: &Pod, to: &Pod) -> Result<()> {
     for rail in 0..RAILS {
-        let command = format!("ping -c 1 -W 5 -I {} {}", from.rails[rail].name, to.address(rail));
+        let command = format!("ping -c 1 -W 20 -I {} {}", from.rails[rail].name, to.address(rail));
         from.inside(lab, &command)?.ok()?;
     }
     Ok(())
@@ -112,23 +100,15 @@ pub(crate) fn ping(lab: &Lab, from: &Pod, to: &Pod) -> Result<()> {
 /// RDMA from one pod to another over a rail. Addresses and keys are exchanged over the cluster's own network, so that only
 /// the rail itself decides whether the data arrives. Answers with what the client printed.
 pub(crate) fn rdma(lab: &Lab, tool: &str, rail: usize, client: &Pod, server: &Pod) -> Result<Output> {
-    let run = |pod: &Pod, more: &str| {
-        let rail = &pod.rails[rail];
-        format!(
-            "timeout 20 {tool} -d {} -x {} -s 4096 -n 10 -F {more} 2>&1",
-            rail.rdma_device, rail.gid_index
-        )
+    let perftest = Perftest {
+        tool,
+        flags: "-s 4096 -n 10",
+        server: &server.rails[rail],
+        client: &client.rails[rail],
+        address: &server.ip,
     };
-    thread::scope(|scope| {
-        let listening = scope.spawn(|| server.exec(lab, &run(server, "")));
-        let said = eventually("the RDMA client finds its server", Duration::from_secs(30), || {
-            let said = client.exec(lab, &run(client, &server.ip))?;
-            ensure!(!said.stdout.contains("Couldn't connect"), "{said}");
-            Ok(said)
-        });
-        listening
-            .join()
-            .map_err(|_| anyhow!("the server's thread panicked"))??;
-        said
-    })
+    perftest.run(
+        |command| server.inside(lab, command),
+        |command| client.inside(lab, command),
+    )
 }

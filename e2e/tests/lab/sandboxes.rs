@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{eventually, text},
+    cluster::{PATIENCE, eventually, text},
     lab::{Lab, Node},
 };
 use serde_json::Value;
@@ -14,8 +14,6 @@ use crate::{
     world::{STEADY, TEAM_A, World},
 };
 
-const LIMIT: Duration = Duration::from_mins(1);
-const AGAIN: Duration = Duration::from_mins(3);
 /// How long a container that must not run is watched.
 const WATCH: Duration = Duration::from_secs(15);
 
@@ -47,10 +45,10 @@ pub(crate) fn a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted(wo
     let pod = &before[1];
     let node = pod.machine(lab)?;
     let plan = format!("/run/railhead/plans/{}.json", pod.uid);
-    node.exec(&format!("truncate -s $(($(stat -c %s {plan}) / 2)) {plan}"), LIMIT)?
+    node.exec(&format!("truncate -s $(($(stat -c %s {plan}) / 2)) {plan}"), PATIENCE)?
         .ok()?;
     kill_sandbox(lab, pod)?;
-    lab.wait_event(TEAM_A, "Pod", &pod.name, &[&plan, "damaged", "delete the pod"], AGAIN)?;
+    lab.wait_event(TEAM_A, "Pod", &pod.name, &[&plan, "damaged", "delete the pod"])?;
     let after = replaced(lab, STEADY, pod, 2)?;
     ensure!(
         after[1].identity() == pod.identity(),
@@ -58,7 +56,7 @@ pub(crate) fn a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted(wo
         after[1].rails,
         pod.rails
     );
-    let gone = node.exec(&format!("test ! -e {plan}"), LIMIT)?;
+    let gone = node.exec(&format!("test ! -e {plan}"), PATIENCE)?;
     ensure!(gone.success(), "{plan} is still on {}", node.name());
     ping(lab, &after[0], &after[1])
 }
@@ -73,7 +71,7 @@ pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Re
     let started = container(lab, pod)?["state"]["running"]["startedAt"].clone();
     without_entry(&node, || {
         kill_sandbox(lab, pod)?;
-        eventually("the container is not started", AGAIN, || {
+        eventually("the container is not started", || {
             let container = container(lab, pod)?;
             ensure!(
                 container["state"].to_string().contains("/run/railhead"),
@@ -93,8 +91,8 @@ pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Re
             std::thread::sleep(Duration::from_secs(1));
         }
         let node_network = ["nodenet", pod.node.as_str()];
-        lab.wait_condition(&node_network, "ChainReady", "False", AGAIN)?;
-        eventually("the node's ports take no new pod", AGAIN, || {
+        lab.wait_condition(&node_network, "ChainReady", "False")?;
+        eventually("the node's ports take no new pod", || {
             let slice = lab.get(&["resourceslice", &format!("railhead-{}", pod.node)])?;
             let taints = &slice["spec"]["devices"][0]["taints"];
             let mut keys = taints.as_array().into_iter().flatten().map(|taint| &taint["key"]);
@@ -105,7 +103,7 @@ pub(crate) fn a_sandbox_that_nobody_wired_runs_no_container(world: &World) -> Re
             Ok(())
         })
     })?;
-    lab.wait_condition(&["nodenet", &pod.node], "ChainReady", "True", AGAIN)?;
+    lab.wait_condition(&["nodenet", &pod.node], "ChainReady", "True")?;
     let after = replaced(lab, STEADY, pod, 2)?;
     ensure!(
         after[1].identity() == pod.identity(),
@@ -123,11 +121,11 @@ fn without_entry(node: &Node, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let notice = "echo > /etc/cni/net.d/.notice; rm /etc/cni/net.d/.notice; sleep 2";
     let folder = "/etc/cni/net.d/pod";
     let hide = format!("mkdir -p /run/no-entry && mount --bind /run/no-entry {folder} && {{ {notice}; }}");
-    node.exec(&hide, LIMIT)?.ok()?;
+    node.exec(&hide, PATIENCE)?.ok()?;
     let result = work();
     node.exec(
         &format!("umount {folder} && rmdir /run/no-entry && {{ {notice}; }}"),
-        LIMIT,
+        PATIENCE,
     )?
     .ok()?;
     result
@@ -140,7 +138,7 @@ fn kill_sandbox(lab: &Lab, pod: &Pod) -> Result<()> {
          done 2>/dev/null; true",
         pod.uid
     );
-    let output = pod.machine(lab)?.exec(&find, LIMIT)?.ok()?;
+    let output = pod.machine(lab)?.exec(&find, PATIENCE)?.ok()?;
     ensure!(
         output.stdout.trim() == "killed",
         "the pause process of {}: {output}",
@@ -150,7 +148,7 @@ fn kill_sandbox(lab: &Lab, pod: &Pod) -> Result<()> {
 }
 
 fn wait_restarted(lab: &Lab, pod: &Pod) -> Result<()> {
-    eventually(&format!("{} runs again", pod.name), AGAIN, || {
+    eventually(&format!("{} runs again", pod.name), || {
         let container = container(lab, pod)?;
         let restarted = container["restartCount"].as_u64().is_some_and(|count| count > 0);
         ensure!(

@@ -1,7 +1,5 @@
 //! Tenants stay apart: on the wire, and in what they may claim.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use railhead_e2e::lab::RAILS;
 use serde_json::json;
@@ -11,8 +9,6 @@ use crate::{
     pods::{Pod, ping, pods, rdma},
     world::{STEADY, TEAM_A, TEAM_B, World},
 };
-
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// ARP, ping and RDMA, on every rail; within each network all of it works.
 pub(crate) fn two_networks_on_the_same_nodes_cannot_reach_each_other(world: &World) -> Result<()> {
@@ -24,7 +20,7 @@ pub(crate) fn two_networks_on_the_same_nodes_cannot_reach_each_other(world: &Wor
     for network in [&ours, &theirs] {
         ping(lab, &network[0], &network[1])?;
         for rail in 0..RAILS {
-            let answered = network[0].inside(lab, &arping(rail, &network[0], &network[1]))?;
+            let answered = network[0].inside(lab, &arping(20, rail, &network[0], &network[1]))?;
             ensure!(answered.success(), "within the network: {answered}");
         }
     }
@@ -36,7 +32,7 @@ pub(crate) fn two_networks_on_the_same_nodes_cannot_reach_each_other(world: &Wor
             let (name, address) = (&ours[0].rails[rail].name, peer.address(rail));
             for command in [
                 format!("ping -c 1 -W 2 -I {name} {address}"),
-                arping(rail, &ours[0], peer),
+                arping(2, rail, &ours[0], peer),
             ] {
                 let answered = ours[0].inside(lab, &command)?;
                 ensure!(!answered.success(), "{} answered: {answered}", peer.name);
@@ -45,17 +41,22 @@ pub(crate) fn two_networks_on_the_same_nodes_cannot_reach_each_other(world: &Wor
     }
     for (rail, tool) in [(0, "ib_write_bw"), (1, "ib_send_bw")] {
         let written = rdma(lab, tool, rail, &ours[0], &theirs[1])?;
+        // The programs found each other, and no path between the devices: nobody answers for the address.
         ensure!(
-            !written.success(),
-            "{} took RDMA of another network: {written}",
+            !written.success() && written.stdout.contains("Unable to Connect the HCA's"),
+            "RDMA to {}, of another network: {written}",
             theirs[1].name
         );
     }
     world.clear(TEAM_B)
 }
 
-fn arping(rail: usize, from: &Pod, to: &Pod) -> String {
-    format!("arping -c 1 -w 2 -I {} {}", from.rails[rail].name, to.address(rail))
+fn arping(seconds: u32, rail: usize, from: &Pod, to: &Pod) -> String {
+    format!(
+        "arping -c 1 -w {seconds} -I {} {}",
+        from.rails[rail].name,
+        to.address(rail)
+    )
 }
 
 /// Identity comes from the claim and its namespace: neither the copied claim nor a network of the same name helps.
@@ -72,12 +73,12 @@ pub(crate) fn a_claim_copied_from_another_namespace_gets_nothing(world: &World) 
     world.apply(TEAM_B, &copy)?;
     world.apply(TEAM_B, &jobs::pod_with_template("thief", "copied"))?;
     let missing = format!("TrainingNetwork {TEAM_B}/{STEADY}");
-    lab.wait_event(TEAM_B, "Pod", "thief", &[&missing], LIMIT)?;
+    lab.wait_event(TEAM_B, "Pod", "thief", &[&missing])?;
 
     world.apply(TEAM_B, &jobs::network(STEADY, 1))?;
     world.apply(TEAM_B, &jobs::pod_with_template("namesake", "copied"))?;
     let other = format!("another TrainingNetwork {STEADY}");
-    lab.wait_event(TEAM_B, "Pod", "namesake", &[&other], LIMIT)?;
+    lab.wait_event(TEAM_B, "Pod", "namesake", &[&other])?;
 
     for pod in ["thief", "namesake"] {
         let phase = lab.get(&["pod", "-n", TEAM_B, pod])?["status"]["phase"].clone();

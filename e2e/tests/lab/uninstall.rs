@@ -8,7 +8,7 @@ use railhead_e2e::{
 
 use crate::{
     pods::ping,
-    world::{GIVEN_BACK, TEAM_A, TEAM_B, World},
+    world::{TEAM_A, TEAM_B, World},
 };
 
 /// It says which pods, and changes nothing for them.
@@ -38,7 +38,7 @@ pub(crate) fn helm_uninstall_leaves_the_nodes_as_they_were(world: &World) -> Res
     ensure!(slices.is_empty(), "{} ResourceSlices are left", slices.len());
     lab.get(&["fabric", FABRIC_NAME])?;
     // Helm waits for the workloads that it deletes, not for their pods.
-    eventually("the release's pods are gone", GIVEN_BACK, || {
+    eventually("the release's pods are gone", || {
         let pods = lab.list(&["pods", "-n", installation::NAMESPACE])?;
         ensure!(pods.is_empty(), "{} are left", pods.len());
         Ok(())

@@ -1,10 +1,10 @@
 //! What the tests share: the lab with Railhead in it, how everything was before, and the job that most of them use.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{eventually, text},
+    cluster::{PATIENCE, PATIENCE_FLAG, eventually, text},
     evidence::{FunctionState, functions, nothing_left},
     installation,
     lab::{Lab, Node, images::build_workspace_images},
@@ -22,11 +22,6 @@ pub(crate) const TEAM_A: &str = "team-a";
 pub(crate) const TEAM_B: &str = "team-b";
 /// That job, and its network.
 pub(crate) const STEADY: &str = "steady";
-/// How long everything may take to come back.
-pub(crate) const GIVEN_BACK: Duration = Duration::from_mins(3);
-
-const LIMIT: Duration = Duration::from_mins(1);
-
 /// The lab and its state before the tests.
 pub(crate) struct World {
     pub(crate) lab: Lab,
@@ -90,7 +85,7 @@ impl World {
         self.apply(TEAM_A, &jobs::job(STEADY, 2))?;
         let pods = pods(&self.lab, TEAM_A, STEADY, 2)?;
         let network = ["tnet", "-n", TEAM_A, STEADY];
-        self.lab.wait_condition(&network, "Ready", "True", GIVEN_BACK)?;
+        self.lab.wait_condition(&network, "Ready", "True")?;
         Ok(pods)
     }
 
@@ -103,10 +98,10 @@ impl World {
     pub(crate) fn clear(&self, namespace: &str) -> Result<()> {
         let deleted = self
             .lab
-            .kubectl(&["delete", "-n", namespace, "--all", "--timeout=120s", "jobs,pods,tnet"])?;
+            .kubectl(&["delete", "-n", namespace, "--all", PATIENCE_FLAG, "jobs,pods,tnet"])?;
         deleted.ok()?;
         let kinds = "networkslices,networkattachments,resourceclaims";
-        eventually(&format!("{namespace} is empty"), GIVEN_BACK, || {
+        eventually(&format!("{namespace} is empty"), || {
             let left = self.lab.list(&[kinds, "-n", namespace])?;
             let names: Vec<String> = left.iter().map(|object| text(&object["metadata"]["name"])).collect();
             ensure!(left.is_empty(), "left: {names:?}");
@@ -118,13 +113,13 @@ impl World {
     pub(crate) fn clear_all(&self) -> Result<()> {
         self.clear(TEAM_A)?;
         self.clear(TEAM_B)?;
-        nothing_left(&self.lab, &self.recorded, GIVEN_BACK)
+        nothing_left(&self.lab, &self.recorded)
     }
 
     /// Waits until every node is as it was before Railhead was installed.
     pub(crate) fn wait_nodes_as_before(&self) -> Result<()> {
         for (node, before) in self.lab.nodes().iter().zip(&self.before) {
-            eventually(&format!("{} is as before", node.name()), GIVEN_BACK, || {
+            eventually(&format!("{} is as before", node.name()), || {
                 let after = node_state(node)?;
                 ensure!(after == *before, "{} was\n{before}\nand is\n{after}", node.name());
                 Ok(())
@@ -136,7 +131,7 @@ impl World {
     /// Does something while no agent runs; they are back afterwards, whatever came of it.
     pub(crate) fn without_agents<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.park_agents(&json!("yes"))?;
-        let result = eventually("the agents are gone", GIVEN_BACK, || {
+        let result = eventually("the agents are gone", || {
             let pods = self.lab.list(&["pods", "-n", installation::NAMESPACE])?;
             let agents = pods
                 .iter()
@@ -153,7 +148,7 @@ impl World {
             installation::NAMESPACE,
             "daemonset/railhead-agent",
         ];
-        let back = self.lab.kubectl(&[&status[..], &["--timeout=240s"]].concat())?.ok();
+        let back = self.lab.kubectl(&[&status[..], &[PATIENCE_FLAG]].concat())?.ok();
         let result = result?;
         back?;
         installation::wait_offered(&self.lab)?;
@@ -183,5 +178,5 @@ pub(crate) fn node_state(node: &Node) -> Result<String> {
                    functions $(cat $port/device/sriov_numvfs); done; find /etc/cni /opt/cni | sort; \
                    find /run/railhead /var/lib/railhead /run/railhead-agent /var/run/cdi -type f 2>/dev/null; \
                    find /var/lib/kubelet/plugins /var/lib/kubelet/plugins_registry -name '*railhead*' 2>/dev/null; true";
-    Ok(node.exec(command, LIMIT)?.ok()?.stdout)
+    Ok(node.exec(command, PATIENCE)?.ok()?.stdout)
 }

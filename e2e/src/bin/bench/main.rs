@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::{Parser, value_parser};
 use railhead_e2e::{
+    cluster::PATIENCE_FLAG,
     installation,
     lab::{
         DEFAULT_NAME, Lab,
@@ -21,7 +22,6 @@ use railhead_e2e::{
         prepare::prepare,
         progress::{say, step},
     },
-    report::ATTACH,
 };
 
 /// Namespace of everything that the benchmark applies.
@@ -95,7 +95,7 @@ fn measure(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
     let result = measure_in_namespace(lab, runs, exceeded);
     // The namespace takes pods, claims and network with it, whatever happened.
     let removed = step("removing the benchmark's pods and network", || {
-        lab.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=180s"])?.ok()
+        lab.kubectl(&["delete", "namespace", NAMESPACE, PATIENCE_FLAG])?.ok()
     });
     result.and_then(|report| removed.map(|_| report))
 }
@@ -106,7 +106,7 @@ fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Res
         lab.node_count()
     );
     lab.apply(NAMESPACE, &network)?;
-    lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Reserved", "True", ATTACH)?;
+    lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Reserved", "True")?;
     let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
     let wired = pods::one_per_node(lab)?;
     let memory = sizes::resident_memory(lab, exceeded)?;

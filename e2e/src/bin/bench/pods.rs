@@ -1,12 +1,11 @@
 //! Pods with and without the label, made one after the other: what their users wait for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use railhead_e2e::{
-    cluster::text,
+    cluster::{PATIENCE, PATIENCE_FLAG, text},
     lab::{Lab, Node},
-    report::ATTACH,
 };
 use serde_json::Value;
 
@@ -14,8 +13,6 @@ use super::{
     NAMESPACE, NETWORK,
     times::{Times, table},
 };
-
-const LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 struct Started {
@@ -45,7 +42,7 @@ pub(crate) fn measure(lab: &Lab, runs: u32) -> Result<String> {
                     add.add_ms(wired_in_ms(&node, &uid)?);
                 }
             }
-            lab.kubectl(&["delete", "-n", NAMESPACE, "pod", &name, "--timeout=120s"])?
+            lab.kubectl(&["delete", "-n", NAMESPACE, "pod", &name, PATIENCE_FLAG])?
                 .ok()?;
         }
     }
@@ -111,7 +108,7 @@ fn wait_running(lab: &Lab, name: &str) -> Result<()> {
         NAMESPACE,
         &format!("pod/{name}"),
         "--for=jsonpath={.status.phase}=Running",
-        &format!("--timeout={}s", ATTACH.as_secs()),
+        PATIENCE_FLAG,
     ])?;
     if waited.success() {
         return Ok(());
@@ -127,7 +124,7 @@ fn uid(lab: &Lab, name: &str) -> Result<String> {
 /// What ADD says of itself.
 fn wired_in_ms(node: &Node, uid: &str) -> Result<f64> {
     let file = format!("/run/railhead/attachments/{uid}/attachment.json");
-    let record = node.exec(&format!("cat {file}"), LIMIT)?.ok()?;
+    let record = node.exec(&format!("cat {file}"), PATIENCE)?.ok()?;
     let record: Value = serde_json::from_str(&record.stdout).with_context(|| format!("{file} is no JSON"))?;
     record["wiredInMs"]
         .as_f64()
@@ -138,7 +135,7 @@ fn wired_in_ms(node: &Node, uid: &str) -> Result<f64> {
 fn sandbox_ms(node: &Node, uid: &str) -> Result<f64> {
     let log = "/var/log/containerd.log";
     let lines = node
-        .exec(&format!("grep {uid} {log} | grep 'RunPodSandbox for'"), LIMIT)?
+        .exec(&format!("grep {uid} {log} | grep 'RunPodSandbox for'"), PATIENCE)?
         .ok()?;
     let when = |returned: bool| {
         lines
