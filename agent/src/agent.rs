@@ -48,9 +48,9 @@ pub struct Agent {
 /// What the node does with new claims.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// No fabric selects the node, or its ports have not been looked at yet.
+    /// What the node is to serve is not known yet: the API server has not said it, or the ports could not be looked at.
     #[default]
-    Idle,
+    Starting,
     /// Ports are served.
     Serving,
     /// Everything is being given back.

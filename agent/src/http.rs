@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +23,11 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How long a probe waits.
-const PROBE: Duration = Duration::from_secs(4);
+const PROBE: Duration = Duration::from_secs(9);
+
+/// How long an agent that is not ready waits for becoming so before it says no: kubelet asks seldom, and asks first when the
+/// agent has just started.
+const SETTLE: Duration = Duration::from_secs(7);
 
 /// The pages.
 fn pages(agent: Arc<Agent>) -> Router {
@@ -97,16 +102,29 @@ pub async fn serve(agent: Arc<Agent>, address: SocketAddr, stop: CancellationTok
     }
 }
 
-/// Ready: there is nothing to serve, or kubelet has registered the plugin.
+/// Ready: what to serve is known, and kubelet knows who serves it.
 async fn ready(State(agent): State<Arc<Agent>>) -> (StatusCode, &'static str) {
-    let phase = *agent.phase.borrow();
-    if phase != Phase::Serving || agent.registered.borrow().accepted {
-        (StatusCode::OK, "ok")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "kubelet has not registered the plugin yet",
-        )
+    let (mut phase, mut registered) = (agent.phase.subscribe(), agent.registered.subscribe());
+    let mut settled = pin!(tokio::time::sleep(SETTLE));
+    loop {
+        let Some(missing) = missing(*phase.borrow_and_update(), registered.borrow_and_update().accepted) else {
+            return (StatusCode::OK, "ok");
+        };
+        // The agent holds the senders of both: neither closes.
+        tokio::select! {
+            () = &mut settled => return (StatusCode::SERVICE_UNAVAILABLE, missing),
+            _ = phase.changed() => {}
+            _ = registered.changed() => {}
+        }
+    }
+}
+
+/// What keeps an agent from being ready.
+fn missing(phase: Phase, registered: bool) -> Option<&'static str> {
+    match phase {
+        Phase::Starting => Some("what the node is to serve is not known yet; the log says what the agent waits for"),
+        Phase::Serving if !registered => Some("kubelet has not registered the plugin yet"),
+        Phase::Serving | Phase::TearingDown | Phase::WaitingForPods | Phase::TornDown => None,
     }
 }
 
@@ -115,6 +133,16 @@ mod tests {
     use axum::{Router, routing::get};
 
     use super::*;
+
+    /// During a rolling update the old agent goes when the new one is ready.
+    #[test]
+    fn an_agent_that_kubelet_does_not_know_is_not_ready() {
+        for registered in [false, true] {
+            assert!(missing(Phase::Starting, registered).is_some());
+            assert_eq!(missing(Phase::Serving, registered).is_none(), registered);
+            assert!(missing(Phase::TornDown, registered).is_none());
+        }
+    }
 
     #[tokio::test]
     async fn a_probe_tells_good_from_bad_and_from_nobody() {

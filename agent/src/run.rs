@@ -41,7 +41,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         sockets: SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref()),
         metrics: Metrics::default(),
         inventory: watch::Sender::new(None),
-        phase: watch::Sender::new(Phase::Idle),
+        phase: watch::Sender::new(Phase::default()),
         registered: watch::Sender::new(Registered::default()),
         node_changed: Notify::new(),
         attachments_changed: Notify::new(),

@@ -10,11 +10,13 @@ use serde_json::Value;
 
 use crate::lab::{Lab, run::Output};
 
-/// How long anything that comes by itself may take in the lab. It is the time until a failure is told and nothing else, so it is
-/// far more than the slowest machine needs.
-pub const PATIENCE: Duration = Duration::from_mins(6);
+/// How long anything that comes by itself may take in the lab: far more than a slow machine needs, and less than the five minutes
+/// after which the operator looks at everything again, which would hide news that it has missed.
+pub const PATIENCE: Duration = Duration::from_mins(4);
 /// [`PATIENCE`], for kubectl's commands that wait.
-pub const PATIENCE_FLAG: &str = "--timeout=6m";
+pub const PATIENCE_FLAG: &str = "--timeout=4m";
+/// How long a command on a node may take. It takes a fraction of a second: a node that needs longer hangs.
+pub const NODE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` succeeds, asking twice a second; the last error says what was still missing.
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<T>) -> Result<T> {

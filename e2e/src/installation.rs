@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    cluster::eventually,
+    cluster::{PATIENCE_FLAG, eventually},
     lab::{
         DEFAULT_NAME, Lab,
         progress::{say, step},
@@ -154,7 +154,7 @@ pub fn install(lab: &Lab) -> Result<()> {
     ])?
     .ok()?;
     for workload in ["deployment/railhead-operator", "daemonset/railhead-agent"] {
-        let ready = lab.kubectl(&["rollout", "status", "-n", NAMESPACE, workload, "--timeout", "180s"])?;
+        let ready = lab.kubectl(&["rollout", "status", "-n", NAMESPACE, workload, PATIENCE_FLAG])?;
         if !ready.success() {
             let pods = lab.kubectl(&["describe", "pods", "-n", NAMESPACE])?;
             return ready

@@ -19,8 +19,6 @@ use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 
-/// Everything is looked at again after this time, should a watch ever have missed something.
-pub(crate) const RESYNC: Duration = Duration::from_mins(5);
 /// Waiting time after a first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_mins(2);

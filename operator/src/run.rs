@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -45,6 +46,9 @@ pub(crate) struct Options {
     /// Name of the lease.
     #[arg(long, env = "RAILHEAD_LEASE", default_value = "railhead-operator")]
     lease: String,
+    /// Seconds after which everything is looked at again, should a watch ever have missed something.
+    #[arg(long, env = "RAILHEAD_RESYNC_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    resync_seconds: u64,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -58,6 +62,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             .trim()
             .to_owned(),
     };
+    let resync = Duration::from_secs(options.resync_seconds);
     let metrics = Arc::new(Metrics::new());
     let synced = Arc::new(AtomicBool::new(false));
     let (changes_in, changes) = unbounded();
@@ -78,7 +83,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         info!(identity, "leads");
         metrics.leads();
         tokio::select! {
-            () = reconcile_all(&client, &world, &metrics, &identity, changes) => {
+            () = reconcile_all(&client, &world, &metrics, &identity, resync, changes) => {
                 anyhow::bail!("the controllers have ended, which they never should")
             }
             lost = lease.lost() => anyhow::bail!(lost),
@@ -103,6 +108,7 @@ async fn reconcile_all(
     world: &World,
     metrics: &Arc<Metrics>,
     identity: &str,
+    resync: Duration,
     changes: UnboundedReceiver<Change>,
 ) {
     let announcer = Arc::new(Announcer::new(client.clone(), identity.to_owned()));
@@ -117,6 +123,7 @@ async fn reconcile_all(
             world: world.clone(),
             reservations: reservations.clone(),
             announcer: Arc::clone(&announcer),
+            resync,
         }),
         Arc::clone(metrics),
         fabric::reconcile,
@@ -130,6 +137,7 @@ async fn reconcile_all(
             world: world.clone(),
             reservations,
             announcer: Arc::clone(&announcer),
+            resync,
         }),
         Arc::clone(metrics),
         network::reconcile,
@@ -141,6 +149,7 @@ async fn reconcile_all(
         Arc::new(slice::Context {
             client: client.clone(),
             world: world.clone(),
+            resync,
         }),
         Arc::clone(metrics),
         slice::reconcile,

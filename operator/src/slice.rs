@@ -1,6 +1,6 @@
 //! NetworkSlice: how many pods are attached, and the finalizer that holds the slice until none is left.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, runtime::controller::Action};
@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::{
     conditions::{self, Said},
-    controller::{Category, RESYNC},
+    controller::Category,
     network::{is_wired, listed, still_attached},
     world::World,
     write,
@@ -25,6 +25,7 @@ const MANAGER: &str = "railhead/slice";
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) world: World,
+    pub(crate) resync: Duration,
 }
 
 /// Why a slice could not be looked after. Tried again.
@@ -84,7 +85,7 @@ pub(crate) async fn reconcile(slice: Arc<NetworkSlice>, context: Arc<Context>) -
                 source: Box::new(source),
             })?;
     }
-    Ok(Action::requeue(RESYNC))
+    Ok(Action::requeue(context.resync))
 }
 
 /// The pods that hold the slice: those with an attachment, and those that run with its network's label. The second kind is

@@ -17,7 +17,7 @@ keep() {
 }
 
 # An emulated processor pays for every wake-up and every switch between programs with code that it has to look up again. So timers may be
-# late by 5 ms, which brings many of them together, and garbage is collected less often; all programs inherit both.
+# late by 5 ms, which brings many of them together (all programs inherit that), and garbage is collected less often (containers do not).
 echo 5000000 >/proc/self/timerslack_ns
 export GOGC=400
 
@@ -63,7 +63,7 @@ mark containerd
 
 keep kubelet kubelet --config /lab/kubelet.yaml --kubeconfig /lab/kubelet.kubeconfig \
   --hostname-override "$NODE" --node-ip "$ADDRESS"
-# The node is Ready without Services; kubelet goes first on the two emulated processors.
+# The node is Ready without Services; kubelet goes first on the emulated processor.
 keep kube-proxy nice -n 10 kube-proxy --kubeconfig /lab/kube-proxy.kubeconfig --hostname-override "$NODE" \
   --proxy-mode nftables --cluster-cidr 10.244.0.0/16 --conntrack-max-per-core 0
 mark kubelet

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::{
-    cluster::{PATIENCE, text},
+    cluster::{NODE_LIMIT, text},
     lab::Node,
 };
 
@@ -21,13 +21,13 @@ pub struct FunctionState {
 
 /// All functions of a node's rail ports, by PCI address.
 pub fn functions(node: &Node) -> Result<BTreeMap<String, FunctionState>> {
-    let links = node.exec("ip -j -d link show", PATIENCE)?.ok()?;
+    let links = node.exec("ip -j -d link show", NODE_LIMIT)?.ok()?;
     let links: Vec<Value> = serde_json::from_str(&links.stdout).context("ip printed no JSON")?;
     let listed = node
         .exec(
             "for vf in /sys/class/net/*/device/virtfn*; do [ -e $vf ] || continue; pf=${vf#/sys/class/net/}; d=$(readlink -f $vf); \
              echo ${d##*/} ${pf%%/*} ${vf##*virtfn} $(ls $vf/net 2>/dev/null); done",
-            PATIENCE,
+            NODE_LIMIT,
         )?
         .ok()?;
     let mut functions = BTreeMap::new();

@@ -1,11 +1,14 @@
 //! The proof that everything came back.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
 use super::functions::{FunctionState, functions};
-use crate::{cluster::eventually, lab::Lab};
+use crate::{
+    cluster::{NODE_LIMIT, eventually},
+    lab::Lab,
+};
 
 /// Waits until there is no slice, attachment, claim or ledger entry, no file of an attachment on any node, and every function
 /// is as in `recorded` (one map per node).
@@ -28,7 +31,7 @@ pub fn nothing_left(lab: &Lab, recorded: &[BTreeMap<String, FunctionState>]) -> 
         for (node, recorded) in lab.nodes().iter().zip(recorded) {
             let files = node.exec(
                 "find /run/railhead/plans /run/railhead/attachments /var/lib/railhead/journal /var/run/cdi -mindepth 1 2>/dev/null",
-                Duration::from_secs(30),
+                NODE_LIMIT,
             )?;
             ensure!(files.stdout.is_empty(), "{} has left:\n{}", node.name(), files.stdout);
             let now = functions(node)?;
@@ -40,7 +43,7 @@ pub fn nothing_left(lab: &Lab, recorded: &[BTreeMap<String, FunctionState>]) -> 
                     node.name()
                 );
             }
-            let soft = node.exec("rdma link show", Duration::from_secs(30))?.ok()?;
+            let soft = node.exec("rdma link show", NODE_LIMIT)?.ok()?;
             ensure!(
                 soft.stdout.trim().is_empty(),
                 "{} has RDMA devices left: {}",

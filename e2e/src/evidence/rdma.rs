@@ -5,8 +5,10 @@ use anyhow::{Context, Result, anyhow};
 use super::pod::RailInPod;
 use crate::lab::{Lab, run::Output};
 
-/// Seconds after which a program that still runs is ended, and after which a client no longer looks for its server.
+/// Seconds after which a program that still runs is ended.
 const LIMIT: u32 = 120;
+/// How often a client looks for its server, once a second.
+const ATTEMPTS: u32 = 120;
 
 /// A program of perftest between two pods.
 pub struct Perftest<'a> {
@@ -38,21 +40,26 @@ impl Perftest<'_> {
         };
         let server = program(self.server, "");
         let client = format!(
-            "for second in $(seq {LIMIT}); do said=$({}); code=$?; case $said in *connect\\ to*) sleep 1;; *) break;; esac; done; \
+            "for attempt in $(seq {ATTEMPTS}); do said=$({}); code=$?; case $said in *\"t connect to \"*) sleep 1;; *) break;; esac; done; \
              echo \"$said\"; exit $code",
             program(self.client, self.address)
         );
         std::thread::scope(|scope| {
             let listening = scope.spawn(|| in_server(&server));
             let said = in_client(&client);
-            if !said.as_ref().is_ok_and(Output::success) {
-                // Nobody comes to this server any more.
-                in_server(&format!("pkill {}; true", self.tool))?;
+            let failed = !said.as_ref().is_ok_and(Output::success);
+            if failed {
+                // Nobody comes to this server any more. It may have ended by itself.
+                in_server(&format!("killall {}", self.tool)).ok();
             }
             let heard = listening
                 .join()
                 .map_err(|_| anyhow!("the thread with the RDMA server panicked"))??;
-            said.with_context(|| format!("the server said: {heard}"))
+            let mut said = said?;
+            if failed {
+                said.stderr = format!("{}\nthe server said: {heard}", said.stderr);
+            }
+            Ok(said)
         })
     }
 }
@@ -68,7 +75,7 @@ pub fn rdma_bandwidth(
 ) -> Result<f64> {
     let perftest = Perftest {
         tool: "ib_write_bw",
-        flags: "--tclass $(sed -n s/^NCCL_IB_TC=//p /etc/nccl.conf) -s 65536 -n 100",
+        flags: "--tclass=$(sed -n s/^NCCL_IB_TC=//p /etc/nccl.conf) -s 65536 -n 100",
         server: server_rail,
         client: client_rail,
         address: server_rail.address.split('/').next().unwrap_or_default(),

@@ -40,7 +40,7 @@ pub const DEFAULT_NAME: &str = "lab";
 /// The control plane without nodes, for tests that need no node.
 pub const CONTROL_PLANE_NAME: &str = "cp";
 
-const COMMAND_LIMIT: Duration = Duration::from_mins(7);
+const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 /// Longer than helm waits for hooks.
 const HELM_LIMIT: Duration = Duration::from_mins(7);
 

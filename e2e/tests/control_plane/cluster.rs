@@ -178,14 +178,13 @@ impl Cluster {
 
     /// Waits for an event with this reason on an object, and gives its message.
     pub(crate) fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<String> {
-        let mut events = eventually(&format!("{name} has an event {reason}"), || {
-            let events = self.events(namespace, name, reason)?;
-            if events.is_empty() {
-                bail!("it has none; there are {:?}", self.list(namespace, "events")?)
-            }
-            Ok(events)
-        })?;
-        Ok(events.swap_remove(0))
+        eventually(&format!("{name} has an event {reason}"), || {
+            let message = self.events(namespace, name, reason)?.pop();
+            message.with_context(|| match self.ok(&["get", "events", "--namespace", namespace]) {
+                Ok(events) => format!("the events there are:\n{events}"),
+                Err(error) => error.to_string(),
+            })
+        })
     }
 
     /// The messages of all events with this reason on an object.

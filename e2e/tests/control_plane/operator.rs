@@ -53,6 +53,8 @@ impl Operator {
         let http = SocketAddr::from(([127, 0, 0, 1], port));
         let child = Command::new(binary)
             .arg("run")
+            // Nothing is seen only because it was looked at once more.
+            .args(["--resync-seconds", "86400"])
             .env("KUBECONFIG", &who.kubeconfig)
             .env("POD_NAMESPACE", SYSTEM)
             .env("POD_NAME", name)

@@ -17,9 +17,14 @@ fn refusal(world: &World, fabric: &Value, change: impl FnOnce(&mut Value), reaso
     let mut network = samples::network(&namespace, "llama", name, 2);
     change(&mut network);
     cluster.create(&cluster.admin(), &[fabric.clone(), network])?;
+    cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", reason)?;
     // The message may list fabrics and classes, and other tests make some at the same time: then there is an event for each.
     let message = eventually("an event says what the condition says", || {
-        let message = cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", reason)?;
+        let network = cluster.get(&namespace, "tnet", "llama")?;
+        let mut conditions = network["status"]["conditions"].as_array().into_iter().flatten();
+        let reserved = conditions.find(|condition| condition["type"] == "Reserved");
+        let message = reserved.context("it is no longer reserved or refused")?["message"].as_str();
+        let message = message.unwrap_or_default().to_owned();
         let events = cluster.events(&namespace, "llama", reason)?;
         if events.contains(&message) {
             Ok(message)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{PATIENCE, eventually, text},
+    cluster::{NODE_LIMIT, eventually, text},
     lab::Node,
     limits::{AGENT_RESIDENT, OPERATOR_RESIDENT},
 };
@@ -43,7 +43,7 @@ fn resident(node: &Node, program: &str) -> Result<Vec<u64>> {
          sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\) kB/\\1/p' $p/status; done 2>/dev/null; true"
     );
     let output = node
-        .exec(&format!("bash -c '{}'", command.replace('\'', "'\\''")), PATIENCE)?
+        .exec(&format!("bash -c '{}'", command.replace('\'', "'\\''")), NODE_LIMIT)?
         .ok()?;
     let kilobytes = output.stdout.lines().map(|line| Ok(line.trim().parse::<u64>()? * 1024));
     kilobytes.collect::<Result<_>>().with_context(|| output.to_string())
@@ -66,7 +66,7 @@ pub(crate) fn pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back
                 "rdma link show; grep -l {} /var/lib/railhead/journal/*.json; true",
                 last.uid
             );
-            let output = last.machine(lab)?.exec(&journals, PATIENCE)?.ok()?;
+            let output = last.machine(lab)?.exec(&journals, NODE_LIMIT)?.ok()?;
             let left = |line: &&str| {
                 line.contains("/journal/") || last.rails.iter().any(|rail| line.contains(&rail.rdma_device))
             };

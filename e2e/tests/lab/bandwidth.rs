@@ -8,6 +8,7 @@ use crate::{
 };
 
 const GREEDY: &str = include_str!("../../lab/manifests/greedy.yaml");
+
 /// The event tells rail, asked and free; when the first network is gone the pod runs.
 pub(crate) fn a_pod_that_would_oversell_a_port_waits_until_there_is_room(world: &World) -> Result<()> {
     let lab = &world.lab;

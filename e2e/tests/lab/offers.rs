@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{PATIENCE, eventually, text},
+    cluster::{NODE_LIMIT, eventually, text},
     lab::Node,
 };
 
@@ -12,13 +12,13 @@ use crate::world::World;
 pub(crate) fn a_function_with_an_address_is_left_out(world: &World) -> Result<()> {
     let node = &world.lab.nodes()[0];
     let find = "for n in /sys/class/net/*/device/physfn; do n=${n%/device/physfn}; echo ${n##*/}; done";
-    let functions = node.exec(find, PATIENCE)?.ok()?.stdout;
+    let functions = node.exec(find, NODE_LIMIT)?.ok()?.stdout;
     let function = functions.lines().next().context("no function is on the host")?;
     let before = offered(world, node)?;
-    node.exec(&format!("ip address add 192.0.2.7/24 dev {function}"), PATIENCE)?
+    node.exec(&format!("ip address add 192.0.2.7/24 dev {function}"), NODE_LIMIT)?
         .ok()?;
     let fewer = eventually("one function fewer is offered", || expect(world, node, before - 1));
-    node.exec(&format!("ip address del 192.0.2.7/24 dev {function}"), PATIENCE)?
+    node.exec(&format!("ip address del 192.0.2.7/24 dev {function}"), NODE_LIMIT)?
         .ok()?;
     fewer?;
     eventually("it is offered again", || expect(world, node, before))

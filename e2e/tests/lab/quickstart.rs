@@ -116,19 +116,22 @@ fn inside(pod: &SeenPod, index: usize, slice: &[Value]) -> Result<()> {
 
 /// What the pod's programs are told.
 fn told(lab: &Lab, pod: &SeenPod, index: usize) -> Result<()> {
-    let told = lab.exec(TEAM_A, &pod.name, "cat /etc/nccl.conf && env")?.ok()?.stdout;
+    let told = lab
+        .exec(TEAM_A, &pod.name, "cat /etc/nccl.conf && echo && echo --- && env")?
+        .ok()?
+        .stdout;
+    let (conf, environment) = told
+        .split_once("\n---\n")
+        .context("no mark between file and environment")?;
     let devices: Vec<&str> = pod.rails.iter().map(|rail| rail.rdma_device.as_str()).collect();
-    for line in [
-        format!("NCCL_IB_HCA=={}", devices.join(",")),
-        format!("NCCL_IB_TC={}", DSCP << 2),
-        "RAILHEAD_NETWORK=llama".to_owned(),
-        format!("RAILHEAD_INDEX={index}"),
-        "RAILHEAD_PODS=2".to_owned(),
+    for (line, place) in [
+        (format!("NCCL_IB_HCA=={}", devices.join(",")), conf),
+        (format!("NCCL_IB_TC={}", DSCP << 2), conf),
+        ("RAILHEAD_NETWORK=llama".to_owned(), environment),
+        (format!("RAILHEAD_INDEX={index}"), environment),
+        ("RAILHEAD_PODS=2".to_owned(), environment),
     ] {
-        ensure!(
-            told.lines().any(|found| found == line),
-            "{line} is neither in nccl.conf nor in the environment:\n{told}"
-        );
+        ensure!(place.lines().any(|found| found == line), "{line} is not in:\n{place}");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{PATIENCE, eventually, text},
+    cluster::{NODE_LIMIT, eventually, text},
     lab::{Lab, Node},
 };
 use serde_json::Value;
@@ -45,7 +45,7 @@ pub(crate) fn a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted(wo
     let pod = &before[1];
     let node = pod.machine(lab)?;
     let plan = format!("/run/railhead/plans/{}.json", pod.uid);
-    node.exec(&format!("truncate -s $(($(stat -c %s {plan}) / 2)) {plan}"), PATIENCE)?
+    node.exec(&format!("truncate -s $(($(stat -c %s {plan}) / 2)) {plan}"), NODE_LIMIT)?
         .ok()?;
     kill_sandbox(lab, pod)?;
     lab.wait_event(TEAM_A, "Pod", &pod.name, &[&plan, "damaged", "delete the pod"])?;
@@ -56,7 +56,7 @@ pub(crate) fn a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted(wo
         after[1].rails,
         pod.rails
     );
-    let gone = node.exec(&format!("test ! -e {plan}"), PATIENCE)?;
+    let gone = node.exec(&format!("test ! -e {plan}"), NODE_LIMIT)?;
     ensure!(gone.success(), "{plan} is still on {}", node.name());
     ping(lab, &after[0], &after[1])
 }
@@ -121,11 +121,11 @@ fn without_entry(node: &Node, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let notice = "echo > /etc/cni/net.d/.notice; rm /etc/cni/net.d/.notice; sleep 2";
     let folder = "/etc/cni/net.d/pod";
     let hide = format!("mkdir -p /run/no-entry && mount --bind /run/no-entry {folder} && {{ {notice}; }}");
-    node.exec(&hide, PATIENCE)?.ok()?;
+    node.exec(&hide, NODE_LIMIT)?.ok()?;
     let result = work();
     node.exec(
         &format!("umount {folder} && rmdir /run/no-entry && {{ {notice}; }}"),
-        PATIENCE,
+        NODE_LIMIT,
     )?
     .ok()?;
     result
@@ -138,7 +138,7 @@ fn kill_sandbox(lab: &Lab, pod: &Pod) -> Result<()> {
          done 2>/dev/null; true",
         pod.uid
     );
-    let output = pod.machine(lab)?.exec(&find, PATIENCE)?.ok()?;
+    let output = pod.machine(lab)?.exec(&find, NODE_LIMIT)?.ok()?;
     ensure!(
         output.stdout.trim() == "killed",
         "the pause process of {}: {output}",

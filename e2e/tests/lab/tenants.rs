@@ -37,6 +37,15 @@ pub(crate) fn two_networks_on_the_same_nodes_cannot_reach_each_other(world: &Wor
                 let answered = ours[0].inside(lab, &command)?;
                 ensure!(!answered.success(), "{} answered: {answered}", peer.name);
             }
+            // However late an answer came, the neighbour would be known by it.
+            let neighbour = ours[0]
+                .inside(lab, &format!("ip neigh show {address} dev {name}"))?
+                .ok()?;
+            ensure!(
+                !neighbour.stdout.contains("lladdr"),
+                "{} is known: {neighbour}",
+                peer.name
+            );
         }
     }
     for (rail, tool) in [(0, "ib_write_bw"), (1, "ib_send_bw")] {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
-    cluster::{PATIENCE, PATIENCE_FLAG, eventually, text},
+    cluster::{NODE_LIMIT, PATIENCE_FLAG, eventually, text},
     evidence::{FunctionState, functions, nothing_left},
     installation,
     lab::{Lab, Node, images::build_workspace_images},
@@ -22,6 +22,7 @@ pub(crate) const TEAM_A: &str = "team-a";
 pub(crate) const TEAM_B: &str = "team-b";
 /// That job, and its network.
 pub(crate) const STEADY: &str = "steady";
+
 /// The lab and its state before the tests.
 pub(crate) struct World {
     pub(crate) lab: Lab,
@@ -79,10 +80,11 @@ impl World {
         Ok(installed.then_some((lab, before)))
     }
 
-    /// The two pods of the job that most tests use, by index; makes it if it is not there, and anew if its pods failed before.
+    /// The two pods of the job that most tests use, by index. Makes it if it is not there, and anew if more than one of its pods
+    /// was deleted: the Job controller waits 10 s before the next pod, then 20 s, 40 s, up to minutes.
     pub(crate) fn steady(&self) -> Result<Vec<Pod>> {
-        // For each pod that was deleted the Job controller takes twice as long to make the next one: 10 s, 20 s, 40 s, up to minutes.
-        let failed = [
+        let job = [
+            "get",
             "job",
             "-n",
             TEAM_A,
@@ -90,7 +92,7 @@ impl World {
             "--ignore-not-found",
             "-o=jsonpath={.status.failed}",
         ];
-        let failed = self.lab.kubectl(&[&["get"], &failed[..]].concat())?.ok()?.stdout;
+        let failed = self.lab.kubectl(&job)?.ok()?.stdout;
         if failed.trim().parse::<u32>().is_ok_and(|failed| failed > 1) {
             self.clear(TEAM_A)?;
         }
@@ -191,5 +193,5 @@ pub(crate) fn node_state(node: &Node) -> Result<String> {
                    functions $(cat $port/device/sriov_numvfs); done; find /etc/cni /opt/cni | sort; \
                    find /run/railhead /var/lib/railhead /run/railhead-agent /var/run/cdi -type f 2>/dev/null; \
                    find /var/lib/kubelet/plugins /var/lib/kubelet/plugins_registry -name '*railhead*' 2>/dev/null; true";
-    Ok(node.exec(command, PATIENCE)?.ok()?.stdout)
+    Ok(node.exec(command, NODE_LIMIT)?.ok()?.stdout)
 }

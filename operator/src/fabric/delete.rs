@@ -12,7 +12,6 @@ use super::{Context, FabricError};
 use crate::{
     announce::News,
     conditions::{self, Said},
-    controller::RESYNC,
     network::listed,
     write,
 };
@@ -88,7 +87,7 @@ impl Context {
         let status = deleting(fabric, reason, &note, nodes_left, Timestamp::now());
         self.write_status(fabric, &status).await?;
         self.announcer.say(fabric, &News::warning("Delete", reason, note)).await;
-        Ok(Action::requeue(RESYNC))
+        Ok(Action::requeue(self.resync))
     }
 
     /// Deletes the ledger as it was read: a reservation that came in between makes this a conflict.

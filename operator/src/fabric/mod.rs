@@ -6,7 +6,7 @@ mod leave;
 mod nodes;
 mod sweep;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::{
     announce::{Announcer, News},
     class, conditions,
-    controller::{Category, RESYNC},
+    controller::Category,
     reservations::{LedgerError, Reservations},
     world::World,
     write,
@@ -31,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) world: World,
     pub(crate) reservations: Reservations,
     pub(crate) announcer: Arc<Announcer>,
+    pub(crate) resync: Duration,
 }
 
 /// Why a fabric could not be looked after. Tried again.
@@ -112,7 +113,7 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     if context.write_status(&fabric, &status).await? {
         context.announce(&fabric, &status).await;
     }
-    Ok(Action::requeue(RESYNC))
+    Ok(Action::requeue(context.resync))
 }
 
 impl Context {

@@ -12,7 +12,7 @@ use railhead_crds::{
 };
 
 use super::{NetworkError, Subject, decide};
-use crate::{controller::RESYNC, slice, write};
+use crate::{slice, write};
 
 impl Subject<'_> {
     pub(super) async fn delete(&self) -> Result<Action, NetworkError> {
@@ -22,7 +22,7 @@ impl Subject<'_> {
         self.remove_template().await?;
         if self.slice_remains().await? {
             // The slice's own end wakes this network up again.
-            return Ok(Action::requeue(RESYNC));
+            return Ok(Action::requeue(self.context.resync));
         }
         self.context
             .reservations

@@ -10,7 +10,7 @@ mod settled;
 mod template;
 mod wording;
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
@@ -32,7 +32,7 @@ pub(crate) use self::{
 };
 use crate::{
     announce::Announcer,
-    controller::{Category, RESYNC},
+    controller::Category,
     reservations::{LedgerError, Reservations},
     world::World,
     write,
@@ -46,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) world: World,
     pub(crate) reservations: Reservations,
     pub(crate) announcer: Arc<Announcer>,
+    pub(crate) resync: Duration,
 }
 
 /// Why a network could not be brought to what its spec says. Tried again.
@@ -163,7 +164,7 @@ impl Subject<'_> {
             self.withdraw_template().await?;
         }
         self.report(resolved.as_ref(), &outcome).await?;
-        Ok(Action::requeue(RESYNC))
+        Ok(Action::requeue(self.context.resync))
     }
 
     /// What the spec refers to; for a network that has its slice, what the slice says: an edited class or fabric never

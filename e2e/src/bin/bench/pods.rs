@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use railhead_e2e::{
-    cluster::{PATIENCE, PATIENCE_FLAG, text},
+    cluster::{NODE_LIMIT, PATIENCE_FLAG, text},
     lab::{Lab, Node},
 };
 use serde_json::Value;
@@ -124,7 +124,7 @@ fn uid(lab: &Lab, name: &str) -> Result<String> {
 /// What ADD says of itself.
 fn wired_in_ms(node: &Node, uid: &str) -> Result<f64> {
     let file = format!("/run/railhead/attachments/{uid}/attachment.json");
-    let record = node.exec(&format!("cat {file}"), PATIENCE)?.ok()?;
+    let record = node.exec(&format!("cat {file}"), NODE_LIMIT)?.ok()?;
     let record: Value = serde_json::from_str(&record.stdout).with_context(|| format!("{file} is no JSON"))?;
     record["wiredInMs"]
         .as_f64()
@@ -135,7 +135,7 @@ fn wired_in_ms(node: &Node, uid: &str) -> Result<f64> {
 fn sandbox_ms(node: &Node, uid: &str) -> Result<f64> {
     let log = "/var/log/containerd.log";
     let lines = node
-        .exec(&format!("grep {uid} {log} | grep 'RunPodSandbox for'"), PATIENCE)?
+        .exec(&format!("grep {uid} {log} | grep 'RunPodSandbox for'"), NODE_LIMIT)?
         .ok()?;
     let when = |returned: bool| {
         lines

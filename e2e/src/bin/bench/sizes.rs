@@ -4,11 +4,11 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use railhead_e2e::{
+    cluster::NODE_LIMIT,
     lab::Lab,
     limits::{AGENT_RESIDENT, OPERATOR_RESIDENT},
 };
@@ -40,7 +40,7 @@ pub(crate) fn measure(images: &[PathBuf]) -> Result<String> {
 pub(crate) fn resident_memory(lab: &Lab, exceeded: &mut Vec<String>) -> Result<String> {
     let mut text = String::new();
     for node in lab.nodes() {
-        let processes = node.exec("ps -eo rss=,comm=", Duration::from_mins(1))?.ok()?;
+        let processes = node.exec("ps -eo rss=,comm=", NODE_LIMIT)?.ok()?;
         for line in processes.stdout.lines() {
             let mut words = line.split_whitespace();
             let (Some(kibibytes), Some(program)) = (words.next(), words.next()) else {

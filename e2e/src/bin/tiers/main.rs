@@ -66,6 +66,9 @@ fn run_tiers(arguments: &Arguments) -> Result<bool> {
         };
         if let Err(error) = &result {
             eprintln!("tier {tier:?}: {error:#}");
+            if count.failures.is_empty() {
+                count.failures.push(format!("{error:#}"));
+            }
         }
         if count.ignored > 0 {
             count.not_run.extend(ignored(tier)?);
