@@ -53,26 +53,30 @@ impl Operator {
         let http = SocketAddr::from(([127, 0, 0, 1], port));
         let child = Command::new(binary)
             .arg("run")
-            // Nothing is seen only because it was looked at once more.
-            .args(["--resync-seconds", "86400"])
             .env("KUBECONFIG", &who.kubeconfig)
             .env("POD_NAMESPACE", SYSTEM)
             .env("POD_NAME", name)
             .env("RAILHEAD_LEASE", lease)
             .env("RAILHEAD_HTTP", http.to_string())
             .env("RAILHEAD_LOG", "info")
+            // Nothing is seen only because it was looked at once more.
+            .env("RAILHEAD_RESYNC_SECONDS", "86400")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let mut operator = Self { child, http };
-        eventually(&format!("{name} is ready"), || {
-            if let Some(status) = operator.child.try_wait()? {
-                bail!("it ended with {status}; its log is {}", cluster.lab.log(name).display());
-            }
-            operator.page("/readyz").map(|_| ())
+        let ended = eventually(&format!("{name} is ready"), || match operator.child.try_wait()? {
+            None => operator.page("/readyz").map(|_| None),
+            ended => Ok(ended),
         })?;
+        if let Some(status) = ended {
+            bail!(
+                "{name} ended with {status}; its log is {}",
+                cluster.lab.log(name).display()
+            );
+        }
         Ok(operator)
     }
 
