@@ -22,7 +22,7 @@ use crate::{
 /// How often a taken address is tried again: during a rolling update the old agent still has it.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long a probe waits.
+/// How long a probe waits: longer than [`SETTLE`], and less than kubelet waits for it (`timeoutSeconds` in the chart).
 const PROBE: Duration = Duration::from_secs(9);
 
 /// How long an agent that is not ready waits for becoming so before it says no: kubelet asks seldom, and asks first when the

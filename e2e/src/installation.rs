@@ -1,14 +1,11 @@
 //! Railhead in the lab: installed with Helm as anybody would, with the lab's values.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    cluster::{PATIENCE_FLAG, eventually},
+    cluster::{NODE_LIMIT, PATIENCE_FLAG, eventually},
     lab::{
         DEFAULT_NAME, Lab,
         progress::{say, step},
@@ -28,9 +25,6 @@ pub const FABRIC_NAME: &str = "backend";
 pub const NETWORK: &str = include_str!("../../examples/quickstart/network.yaml");
 /// The quickstart's Job.
 pub const JOB: &str = include_str!("../../examples/quickstart/job.yaml");
-
-/// A node answers in a fraction of a second; one that does not in this time has a kernel that hangs.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// A new lab with `nodes` nodes, Railhead and the lab's fabric, in place of the one that is up. `before_install` sees the lab
 /// when its nodes are Ready and Railhead is not there yet; what it returns is handed on.
@@ -98,7 +92,7 @@ fn hung_nodes(lab: &Lab) -> Option<String> {
     let nodes = lab.nodes();
     let hung = nodes
         .iter()
-        .filter(|node| !node.exec("true", ANSWER).is_ok_and(|output| output.success()));
+        .filter(|node| !node.exec("true", NODE_LIMIT).is_ok_and(|output| output.success()));
     let reports: Vec<String> = hung
         .map(|node| {
             // The second start writes its own console log in the same place.

@@ -1,10 +1,11 @@
 //! The one label on a pod: what is added for it, what may not stand beside it, and that it cannot change.
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{eventually, expect_refusal};
+use crate::cluster::expect_refusal;
 use crate::samples;
 
 /// Creates a pod and gives it back as the API server stored it.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use railhead_e2e::lab::Lab;
 use railhead_e2e::lab::run::{Output, capture, capture_with_input};
 use serde_json::{Value, json};
@@ -14,8 +14,6 @@ use tempfile::TempDir;
 
 /// Namespace of the Helm release.
 pub(crate) const SYSTEM: &str = "railhead-system";
-/// How long a controller may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 
 /// Who talks to the API server.
@@ -162,18 +160,29 @@ impl Cluster {
         status: &str,
         reason: &str,
     ) -> Result<String> {
-        let (namespace, resource, name) = object;
+        let (_, resource, name) = object;
         eventually(&format!("{resource} {name} has {kind}={status} for {reason}"), || {
-            let object = self.get(namespace, resource, name)?;
-            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let found = conditions
-                .iter()
-                .find(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
-            let message =
-                found.with_context(|| format!("its conditions are {}", Value::Array(conditions.clone())))?["message"]
-                    .as_str();
-            Ok(message.unwrap_or_default().to_owned())
+            self.message(object, kind, status, reason)
         })
+    }
+
+    /// The message of a condition that has this status and reason now.
+    pub(crate) fn message(
+        &self,
+        (namespace, resource, name): (&str, &str, &str),
+        kind: &str,
+        status: &str,
+        reason: &str,
+    ) -> Result<String> {
+        let object = self.get(namespace, resource, name)?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let found = conditions
+            .iter()
+            .find(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
+        let message =
+            found.with_context(|| format!("its conditions are {}", Value::Array(conditions.clone())))?["message"]
+                .as_str();
+        Ok(message.unwrap_or_default().to_owned())
     }
 
     /// Waits for an event with this reason on an object, and gives its message.
@@ -233,19 +242,5 @@ pub(crate) fn contains(text: &str, words: &[&str]) -> Result<()> {
     match words.iter().find(|word| !text.contains(**word)) {
         None => Ok(()),
         Some(missing) => bail!("{missing:?} is missing in: {text}"),
-    }
-}
-
-/// Asks again until the answer is there.
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    loop {
-        match ask() {
-            Ok(answer) => return Ok(answer),
-            Err(error) if start.elapsed() > PATIENCE => {
-                return Err(error.context(format!("{what}: not within {}s", PATIENCE.as_secs())));
-            }
-            Err(_) => thread::sleep(Duration::from_millis(250)),
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! What a Fabric says about its nodes, its pools and its end.
 
 use anyhow::{Result, ensure};
+use railhead_e2e::cluster::eventually;
 use serde_json::json;
 
 use crate::World;
-use crate::cluster::{contains, eventually};
+use crate::cluster::contains;
 use crate::networks::reserved;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;

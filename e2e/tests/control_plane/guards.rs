@@ -1,10 +1,11 @@
 //! Who may write Railhead's own records, and that Kubernetes' housekeeping still works on them.
 
 use anyhow::{Context, Result};
+use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{Identity, SYSTEM, contains, eventually, expect_refusal};
+use crate::cluster::{Identity, SYSTEM, contains, expect_refusal};
 use crate::networks::reserved;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;

@@ -1,10 +1,11 @@
 //! A ledger that somebody repaired by hand or restored from a backup, and what the slices make of it.
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{contains, eventually};
+use crate::cluster::contains;
 use crate::networks::reserved;
 use crate::samples;
 

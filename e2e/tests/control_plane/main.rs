@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
+use railhead_e2e::cluster::eventually;
 use railhead_e2e::lab::Lab;
 use railhead_e2e::lab::cache::Cache;
 use railhead_e2e::lab::pins::Pins;
@@ -37,7 +38,7 @@ use railhead_e2e::lab::prepare::Parts;
 use railhead_e2e::lab::progress::{say, step};
 use serde_json::json;
 
-use cluster::{Cluster, Identity, SYSTEM, eventually};
+use cluster::{Cluster, Identity, SYSTEM};
 use operator::Operator;
 
 /// Name of the lab that this tier starts and stops.

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use serde_json::json;
 
 use crate::World;
-use crate::cluster::{contains, eventually};
+use crate::cluster::contains;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
 

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use railhead_e2e::lab::run::cargo;
 
-use crate::cluster::{Cluster, Identity, SYSTEM, eventually};
+use crate::cluster::{Cluster, Identity, SYSTEM};
 
 /// A running operator; it ends with this value.
 pub(crate) struct Operator {

@@ -3,10 +3,11 @@
 use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use serde_json::Value;
 
 use crate::World;
-use crate::cluster::eventually;
+
 use crate::networks::reserved;
 use crate::operator::Operator;
 use crate::samples;

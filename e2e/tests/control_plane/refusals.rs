@@ -1,10 +1,11 @@
 //! Networks that get nothing: what they say, and that they take nothing.
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{contains, eventually};
+use crate::cluster::contains;
 use crate::networks::{ledger_is_empty, reserved};
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
@@ -17,14 +18,9 @@ fn refusal(world: &World, fabric: &Value, change: impl FnOnce(&mut Value), reaso
     let mut network = samples::network(&namespace, "llama", name, 2);
     change(&mut network);
     cluster.create(&cluster.admin(), &[fabric.clone(), network])?;
-    cluster.condition((&namespace, "tnet", "llama"), "Reserved", "False", reason)?;
     // The message may list fabrics and classes, and other tests make some at the same time: then there is an event for each.
     let message = eventually("an event says what the condition says", || {
-        let network = cluster.get(&namespace, "tnet", "llama")?;
-        let mut conditions = network["status"]["conditions"].as_array().into_iter().flatten();
-        let reserved = conditions.find(|condition| condition["type"] == "Reserved");
-        let message = reserved.context("it is no longer reserved or refused")?["message"].as_str();
-        let message = message.unwrap_or_default().to_owned();
+        let message = cluster.message((&namespace, "tnet", "llama"), "Reserved", "False", reason)?;
         let events = cluster.events(&namespace, "llama", reason)?;
         if events.contains(&message) {
             Ok(message)

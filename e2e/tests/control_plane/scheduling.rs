@@ -1,10 +1,11 @@
 //! What kube-scheduler makes of our claims and devices.
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{contains, eventually};
+use crate::cluster::contains;
 use crate::networks::reserved;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;

@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
+use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cluster::{Cluster, Identity, SYSTEM, eventually};
+use crate::cluster::{Cluster, Identity, SYSTEM};
 
 /// Nodes that must seem alive.
 static ALIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -5,11 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use railhead_e2e::cluster::eventually;
 use railhead_e2e::lab::run::{Output, capture};
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::{Cluster, Identity, SYSTEM, contains, eventually};
+use crate::cluster::{Cluster, Identity, SYSTEM, contains};
 use crate::networks::reserved;
 use crate::operators::stop_leader;
 use crate::samples;

@@ -22,16 +22,28 @@ pub(crate) struct Count {
     pub(crate) not_run: Vec<String>,
     /// Name and reason of each that failed.
     pub(crate) failures: Vec<String>,
+}
+
+/// Reads the output of one command.
+struct Reader<'a> {
+    count: &'a mut Count,
     /// Between the line `failures:` before the reasons and the one before the list of names.
     in_reasons: bool,
 }
 
-impl Count {
+impl<'a> Reader<'a> {
+    fn new(count: &'a mut Count) -> Self {
+        Self {
+            count,
+            in_reasons: false,
+        }
+    }
+
     /// Takes a line of a runner's output into account.
     fn read(&mut self, line: &str) {
         if line.starts_with("SKIP") {
-            self.skipped += 1;
-            self.not_run.push(line.to_owned());
+            self.count.skipped += 1;
+            self.count.not_run.push(line.to_owned());
         }
         if line == "failures:" {
             self.in_reasons = !self.in_reasons;
@@ -43,14 +55,15 @@ impl Count {
                 let pair = pairs.find(|pair| pair[1] == what);
                 pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0u32)
             };
-            self.passed += number("passed");
-            self.failed += number("failed");
-            self.ignored += number("ignored");
+            self.count.passed += number("passed");
+            self.count.failed += number("failed");
+            self.count.ignored += number("ignored");
         } else if self.in_reasons {
             if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
-                self.failures
+                self.count
+                    .failures
                     .push(name.strip_suffix(" stdout").unwrap_or(name).to_owned());
-            } else if let Some(failure) = self.failures.last_mut()
+            } else if let Some(failure) = self.count.failures.last_mut()
                 && !line.trim().is_empty()
                 && failure.lines().count() <= REPEATED
             {
@@ -65,10 +78,11 @@ impl Count {
 pub(crate) fn run_tests(command: &mut Command, count: &mut Count) -> Result<()> {
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let output = child.stdout.take().ok_or_else(|| anyhow!("cargo has no output"))?;
+    let mut reader = Reader::new(count);
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
-        count.read(&line);
+        reader.read(&line);
     }
     let status = child.wait()?;
     ensure!(status.success(), "{command:?} ended with {status}");
@@ -109,7 +123,8 @@ SKIP lab: no root
     #[test]
     fn runners_are_added_up_and_failures_keep_their_reasons() {
         let mut count = Count::default();
-        OUTPUT.lines().for_each(|line| count.read(line));
+        let mut reader = Reader::new(&mut count);
+        OUTPUT.lines().for_each(|line| reader.read(line));
         let numbers = (count.passed, count.failed, count.ignored, count.skipped);
         assert_eq!(numbers, (3, 2, 4, 1));
         assert_eq!(count.not_run, ["SKIP lab: no root"]);
@@ -125,10 +140,11 @@ SKIP lab: no root
     #[test]
     fn a_long_reason_is_cut() {
         let mut count = Count::default();
+        let mut reader = Reader::new(&mut count);
         ["failures:", "---- a ----"]
             .into_iter()
             .chain(["x"; 99])
-            .for_each(|line| count.read(line));
+            .for_each(|line| reader.read(line));
         assert_eq!(count.failures[0].lines().count(), REPEATED + 1);
     }
 }

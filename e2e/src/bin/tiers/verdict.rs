@@ -44,10 +44,13 @@ mod tests {
     use super::*;
 
     fn count(passed: u32, failed: u32, ignored: u32, skipped: u32) -> Count {
-        let mut count = Count::default();
-        (count.passed, count.failed) = (passed, failed);
-        (count.ignored, count.skipped) = (ignored, skipped);
-        count
+        Count {
+            passed,
+            failed,
+            ignored,
+            skipped,
+            ..Count::default()
+        }
     }
 
     #[test]
