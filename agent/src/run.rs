@@ -14,13 +14,12 @@ use crate::{
     args::Args,
     attachments,
     chain::{Chain, ChainPaths},
-    claims::NodeClaims,
+    claims::{NodeClaims, gc, plans, release::lost},
     events::Events,
-    gc, http,
+    http,
     kubelet::{self, Registered, SocketPaths, Sockets},
-    lost_sandboxes,
     metrics::Metrics,
-    node, plans,
+    node,
 };
 
 /// Runs the agent until `stop`. Nothing on the node is cleaned up then: pods stay wired, and the next agent goes on.
@@ -61,7 +60,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     tasks.spawn(node::run(agent.clone(), latest, Chain::new(chain), stop.clone()));
     tasks.spawn(attachments::run(agent.clone(), stop.clone()));
     tasks.spawn(gc::run(agent.clone(), stop.clone()));
-    tasks.spawn(lost_sandboxes::run(agent.clone(), stop.clone()));
+    tasks.spawn(lost::run(agent.clone(), stop.clone()));
     tasks.spawn(serve_kubelet(agent.clone(), stop.clone()));
     tokio::select! {
         () = stop.cancelled() => {}

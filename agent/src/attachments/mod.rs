@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::Agent,
-    plans::{self, PlansError},
+    claims::plans::{self, PlansError},
 };
 
 /// Field manager of the status.

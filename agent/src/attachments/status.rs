@@ -156,7 +156,7 @@ mod tests {
     use railhead_plan::RdmaRecord;
 
     use super::*;
-    use crate::plans::tests::plan;
+    use crate::claims::plans::tests::plan;
 
     fn record(plan: &AttachmentPlan, gids: [u32; 2]) -> AttachmentRecord {
         AttachmentRecord {

@@ -25,10 +25,10 @@ pub use watch::{Selection, watch_node_network, watch_slices};
 use crate::{
     agent::{Agent, Phase},
     chain::Chain,
+    claims::plans::{self, PlansError},
     conditions::Finding,
     functions::{self, Host, HostError},
     inventory::{self, Inventory, ObserveError},
-    plans::{self, PlansError},
     publish::{Offer, Publisher},
 };
 

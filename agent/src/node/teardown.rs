@@ -20,11 +20,13 @@ use thiserror::Error;
 use crate::{
     agent::{Agent, Phase},
     chain::{Chain, ChainError},
+    claims::{
+        plans::{self, PlansError},
+        release::sandboxes,
+    },
     conditions::Finding,
     functions::{self, Host, HostError, OriginalsError, OwedError, PortOriginal},
-    plans::{self, PlansError},
     publish::{self, PublishError},
-    release,
 };
 
 /// Type of the condition that the uninstall hook waits for.
@@ -194,7 +196,7 @@ fn refuse_while_attached(agent: &Agent) -> Result<(), TeardownError> {
             folder: agent.layout.plans(),
         });
     }
-    match release::journal_of_boot(&agent.layout, &agent.boot_id) {
+    match sandboxes::journal_of_boot(&agent.layout, &agent.boot_id) {
         Some(path) => Err(TeardownError::Journal { path }),
         None => Ok(()),
     }

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -18,16 +18,14 @@ use railhead_plan::Layout;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    agent::Agent,
+use super::{
     cdi, plans,
     release::{self, ReleaseError},
 };
-
-/// How often it looks.
-const PERIOD: Duration = Duration::from_mins(1);
-/// How long a pod has to be gone.
-const GRACE: Duration = Duration::from_secs(55);
+use crate::{
+    agent::Agent,
+    limits::{COLLECT, GONE},
+};
 
 /// Why a round did not do everything. The next one tries again.
 #[derive(Debug, Error)]
@@ -64,12 +62,12 @@ impl Gone {
             return false;
         }
         let since = *self.0.entry(pod_uid.to_owned()).or_insert(now);
-        now.duration_since(since) >= GRACE
+        now.duration_since(since) >= GONE
     }
 }
 
 /// Runs until `stop`: at once, and then every minute.
-pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut gone = Gone::default();
     loop {
         abandoned(&agent.layout);
@@ -80,7 +78,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(COLLECT) => {}
         }
     }
 }
@@ -112,7 +110,7 @@ async fn earlier_boots(agent: &Arc<Agent>) -> Result<(), CollectError> {
             }
         }
     }
-    release::earlier_journals(agent).await?;
+    release::sandboxes::earlier_journals(agent).await?;
     for claim in claims_with_spec(agent) {
         let _lock = release::lock(agent, &claim).await?;
         // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both.
@@ -187,7 +185,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
         if gone.note(&spec.pod_uid, exists, Instant::now()) {
             let name = attachment.name_any();
             let released = match release::claim(agent, &spec.claim_uid).await {
-                Ok(()) => release::attachment(&agent.client, &namespace, &name, &spec.pod_uid).await,
+                Ok(()) => release::index::give_back(&agent.client, &namespace, &name, &spec.pod_uid).await,
                 error => error,
             };
             match released {
@@ -226,11 +224,11 @@ mod tests {
         let mut gone = Gone::default();
         let start = Instant::now();
         assert!(!gone.note("u", false, start));
-        assert!(!gone.note("u", false, start + GRACE / 2));
-        assert!(gone.note("u", false, start + GRACE));
-        assert!(!gone.note("u", true, start + GRACE), "it is back, so it was never gone");
+        assert!(!gone.note("u", false, start + GONE / 2));
+        assert!(gone.note("u", false, start + GONE));
+        assert!(!gone.note("u", true, start + GONE), "it is back, so it was never gone");
         assert!(
-            !gone.note("u", false, start + GRACE * 2),
+            !gone.note("u", false, start + GONE * 2),
             "and counts from the beginning"
         );
     }

@@ -21,7 +21,7 @@ const RDMA_CM: &str = "/dev/infiniband/rdma_cm";
 /// Why a spec could not be written or removed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum CdiError {
+pub(crate) enum CdiError {
     /// The folder could not be made.
     #[error("make the CDI folder {path}: {source}")]
     Folder {
@@ -37,12 +37,12 @@ pub enum CdiError {
 }
 
 /// The fully qualified name of a claim's CDI device.
-pub fn device_id(claim_uid: &str) -> String {
+pub(crate) fn device_id(claim_uid: &str) -> String {
     format!("{KIND}={claim_uid}")
 }
 
 /// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices.
-pub fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) -> Value {
+pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) -> Value {
     let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), "/run/railhead")];
     if plan.nccl_file {
         mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
@@ -80,7 +80,7 @@ fn mount(source: &Path, target: &str) -> Value {
 }
 
 /// Writes a claim's spec by rename, so that the runtime never reads half of it.
-pub fn write(layout: &Layout, claim_uid: &str, spec: &Value) -> Result<(), CdiError> {
+pub(crate) fn write(layout: &Layout, claim_uid: &str, spec: &Value) -> Result<(), CdiError> {
     let folder = layout.cdi();
     fs::create_dir_all(&folder).map_err(|source| CdiError::Folder { path: folder, source })?;
     // Not secret, and read by tools that run as other users.
@@ -92,7 +92,7 @@ pub fn write(layout: &Layout, claim_uid: &str, spec: &Value) -> Result<(), CdiEr
 }
 
 /// Removes a claim's spec; an absent one is fine.
-pub fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
+pub(crate) fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
     match remove_durably(&layout.cdi_spec(claim_uid)) {
         // The folder itself is absent.
         Err(DurableError::Remove { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -103,7 +103,7 @@ pub fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plans::tests::plan;
+    use crate::claims::plans::tests::plan;
 
     #[test]
     fn a_pod_gets_its_place_and_sources_that_only_add_makes() {

@@ -1,10 +1,7 @@
 //! Which pod a claim is for, which network it joins, and whether it may. All of it is read from the API server now: what
 //! a cache says may be of an earlier pod.
 
-use std::{
-    fmt::Debug,
-    time::{Duration, Instant},
-};
+use std::{fmt::Debug, time::Instant};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -16,10 +13,7 @@ use railhead_planner::claim::{self, ClaimRefused, RailAllocation};
 use serde::de::DeserializeOwned;
 
 use super::PrepareError;
-use crate::{agent::Agent, kubelet::ClaimRef};
-
-/// How often a slice that is being reserved is looked for.
-const POLL: Duration = Duration::from_millis(500);
+use crate::{agent::Agent, kubelet::ClaimRef, limits::SLICE_POLL as POLL};
 
 /// A pod with a checked claim.
 #[derive(Debug)]

@@ -1,5 +1,11 @@
-//! kubelet's claims: [`crate::prepare`] and [`crate::release`] behind the plugin's trait, one call at a time for each claim,
+//! kubelet's claims: [`prepare`] and [`release`] behind the plugin's trait, one call at a time for each claim,
 //! measured and logged.
+
+pub(crate) mod cdi;
+pub(crate) mod gc;
+pub mod plans;
+mod prepare;
+pub(crate) mod release;
 
 use std::{
     collections::HashMap,
@@ -12,11 +18,8 @@ use tokio::sync::OwnedMutexGuard;
 use crate::{
     agent::Agent,
     kubelet::{ClaimRef, Claims, PreparedDevice},
-    prepare, release,
+    limits::TURN,
 };
-
-/// How long a call waits for an earlier one of the same claim; kubelet hangs up after 45 s.
-const TURN: Duration = Duration::from_secs(20);
 
 /// The claims of the agent's node.
 pub struct NodeClaims {

@@ -1,9 +1,6 @@
 //! Takes a pod's index: the NetworkAttachment `<slice>-<index>` is its lock, and creating it takes it.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use k8s_openapi::{
     api::core::v1::Pod,
@@ -17,11 +14,8 @@ use kube::{
 use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
 use railhead_planner::index::{self, IndexChoice};
 
-use super::{PrepareError, claim::Entitled};
-use crate::{agent::Agent, release};
-
-/// How often a held index is looked at.
-const POLL: Duration = Duration::from_secs(1);
+use super::{PrepareError, entitled::Entitled};
+use crate::{agent::Agent, claims::release, limits::INDEX_POLL as POLL};
 
 /// Takes the pod's index, waiting for a holder that is on its way out.
 pub(super) async fn take(
@@ -158,7 +152,7 @@ impl<'a> Taker<'a> {
             Err(source) => self.take_error(self.entitled.slice_name(), source),
         };
         let name = created.metadata.name.as_deref().unwrap_or_default();
-        if let Err(error) = release::attachment(&self.agent.client, &pod.namespace, name, &pod.uid).await {
+        if let Err(error) = release::index::give_back(&self.agent.client, &pod.namespace, name, &pod.uid).await {
             tracing::warn!(attachment = name, %error, "an index that was taken too late could not be given back yet");
         }
         Err(refused)

@@ -10,18 +10,14 @@ use railhead_host::FunctionLock;
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
 use railhead_planner::attachment::{self, FunctionChoice};
 
-use super::{PrepareError, claim::Entitled};
+use super::{PrepareError, entitled::Entitled};
 use crate::{
     agent::Agent,
+    claims::plans,
     functions::{self, Host, HostError},
     inventory::{FoundFunction, FoundPort, Inventory, is_given},
-    plans,
+    limits::{FUNCTION_LOCK, NODE_LOCK},
 };
-
-/// How long the node's lock is waited for: choosing takes milliseconds.
-const NODE_LOCK: Duration = Duration::from_secs(10);
-/// How long a function's lock is waited for: a CNI operation of another sandbox may hold it for seconds.
-const FUNCTION_LOCK: Duration = Duration::from_secs(15);
 
 /// Chooses functions and writes the plan that names them, all under the node's lock: two agents of a rolling update, or
 /// two claims at once, never choose the same one.

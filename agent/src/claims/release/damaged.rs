@@ -3,26 +3,24 @@
 //! What the file no longer tells is asked of others. The NetworkAttachment tells whose claim it was, the file's name is the
 //! pod's UID, and the functions are those that no readable plan names: restoring one that nobody touched changes nothing.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use kube::{Api, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::{FunctionLock, PciAddress};
 use railhead_plan::{AttachmentPlan, PodRef};
 
+use super::{ReleaseError, index, sandboxes};
 use crate::{
     agent::Agent,
+    claims::plans,
     functions::{self, Host},
-    plans,
-    release::{self, ReleaseError},
+    limits::NODE_LOCK,
 };
-
-/// How long Prepare may hold the node's lock, under which it chooses functions.
-const NODE_LOCK: Duration = Duration::from_secs(10);
 
 /// Gives back what the damaged plans of a claim hold, if there are any. The caller holds the claim's lock and knows that no
 /// readable plan is the claim's. The index goes last: by it the rest is found again.
-pub async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
+pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
     let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
     let listed = api.list(&ours).await.map_err(|source| ReleaseError::List {
@@ -41,13 +39,13 @@ pub async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseE
             uid: spec.pod_uid.clone(),
         };
         tracing::warn!(plan = %path.display(), pod = pod.name, "the plan cannot be read; giving back what no other plan names");
-        release::unwire(agent, &pod).await?;
+        sandboxes::unwire(agent, &pod).await?;
         let worker = agent.clone();
         tokio::task::spawn_blocking(move || restore_unplanned(&worker))
             .await
             .map_err(|_| ReleaseError::Panicked)??;
         plans::remove(&agent.layout, &pod.uid)?;
-        release::attachment(&agent.client, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
+        index::give_back(&agent.client, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
         agent.attachments_changed.notify_one();
         agent.node_changed.notify_one();
     }

@@ -3,7 +3,7 @@
 //! Time budget: kubelet gives up after 45 s and comes back only after 60 to 90 s, so whatever may clear up soon (a slice
 //! that is being reserved, an index that is being given back) is waited for inside, up to 35 s.
 
-mod claim;
+mod entitled;
 mod error;
 mod functions;
 mod index;
@@ -14,27 +14,24 @@ use railhead_crds::names;
 use railhead_plan::{AttachmentPlan, PodRef, RdmaPlan};
 use railhead_planner::claim::RailAllocation;
 
-pub use error::PrepareError;
+pub(super) use error::PrepareError;
 
+use super::{cdi, plans, release};
 use crate::{
     agent::Agent,
-    cdi,
     kubelet::{ClaimRef, PreparedDevice},
-    plans, release,
+    limits::PREPARE,
 };
 
-/// How long Prepare waits for what may clear up by itself.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(35);
-
 /// Prepares a claim. Repeating it is fine: what exists is checked and used.
-pub async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<Vec<PreparedDevice>, PrepareError> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<Vec<PreparedDevice>, PrepareError> {
+    let deadline = Instant::now() + PREPARE;
     if agent.phase.borrow().is_teardown() {
         return Err(PrepareError::TearingDown {
             node: agent.node.clone(),
         });
     }
-    let entitled = claim::entitled(agent, reference, deadline).await?;
+    let entitled = entitled::entitled(agent, reference, deadline).await?;
     let pod = entitled.pod_ref();
     let prepared = attach(agent, reference, &entitled, deadline).await;
     match &prepared {
@@ -60,7 +57,7 @@ pub async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<Vec<Pre
 async fn attach(
     agent: &Arc<Agent>,
     reference: &ClaimRef,
-    entitled: &claim::Entitled,
+    entitled: &entitled::Entitled,
     deadline: Instant,
 ) -> Result<(AttachmentPlan, bool), PrepareError> {
     let known = plans::of_claim(&agent.layout, &reference.uid)?;
@@ -96,7 +93,7 @@ async fn undo(
     if agent.layout.plan(&pod.uid).exists() {
         return Ok(());
     }
-    release::attachment(
+    release::index::give_back(
         &agent.client,
         &pod.namespace,
         &names::attachment(slice, index),
@@ -107,7 +104,7 @@ async fn undo(
 
 async fn make(
     agent: &Arc<Agent>,
-    entitled: &claim::Entitled,
+    entitled: &entitled::Entitled,
     claim_uid: &str,
     index: u32,
 ) -> Result<AttachmentPlan, PrepareError> {
@@ -182,7 +179,7 @@ fn place(plan: &AttachmentPlan) -> String {
     )
 }
 
-impl claim::Entitled {
+impl entitled::Entitled {
     /// The pod, as plans name it.
     fn pod_ref(&self) -> PodRef {
         let metadata = &self.pod.metadata;

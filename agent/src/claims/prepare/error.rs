@@ -5,16 +5,14 @@ use railhead_planner::{attachment::PlanError, claim::ClaimRefused, index::IndexE
 use thiserror::Error;
 
 use crate::{
-    cdi::CdiError,
+    claims::{cdi::CdiError, plans::PlansError, release::ReleaseError},
     functions::{HostError, OriginalsError, ProgramError},
-    plans::PlansError,
-    release::ReleaseError,
 };
 
 /// Why a claim was not prepared. kubelet tries again after 60 to 90 s.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum PrepareError {
+pub(crate) enum PrepareError {
     /// Everything is being given back.
     #[error(
         "node {node} gives Railhead's changes back (teardown); unset spec.teardown of the Fabric or run the pod elsewhere"
@@ -241,7 +239,7 @@ boxed! {
 
 impl PrepareError {
     /// Reason of the event: a word to search for.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::TearingDown { .. } => "NodeTearingDown",
             Self::Refused(_) | Self::OtherFabric { .. } | Self::SecondClaim { .. } => "ClaimRefused",

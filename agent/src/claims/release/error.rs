@@ -1,0 +1,104 @@
+//! Why something of a claim is not given back yet.
+
+use std::path::PathBuf;
+
+use railhead_host::LockError;
+use thiserror::Error;
+
+use crate::{
+    claims::{cdi::CdiError, plans::PlansError},
+    functions::{HostError, OriginalsError, RestoreError},
+    limits::DEL,
+};
+
+/// Why something is not given back yet. It is tried again: by kubelet, and every minute by the garbage collector.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum ReleaseError {
+    /// Somebody else is at it.
+    #[error("claim {claim}: {source}")]
+    Lock {
+        /// UID of the claim.
+        claim: String,
+        /// What happened.
+        #[source]
+        source: LockError,
+    },
+    /// Plans could not be read or removed.
+    #[error(transparent)]
+    Plans(#[from] PlansError),
+    /// The CNI binary could not be run.
+    #[error("run {binary} DEL for sandbox {container}: {source}")]
+    Run {
+        /// The binary.
+        binary: PathBuf,
+        /// Container id.
+        container: String,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// DEL did not end.
+    #[error("{binary} DEL for sandbox {container} did not end within {} s", DEL.as_secs())]
+    Slow {
+        /// The binary.
+        binary: PathBuf,
+        /// Container id.
+        container: String,
+    },
+    /// DEL failed.
+    #[error("{binary} DEL for sandbox {container}: {message}")]
+    Del {
+        /// The binary.
+        binary: PathBuf,
+        /// Container id.
+        container: String,
+        /// What it printed.
+        message: String,
+    },
+    /// DEL could not take everything out of the pod yet.
+    #[error(
+        "sandbox {container} of pod {pod} still holds its functions (its network namespace is in use); look for processes of the pod on the node"
+    )]
+    StillWired {
+        /// Namespace and name.
+        pod: String,
+        /// Container id.
+        container: String,
+    },
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The record of an original state.
+    #[error(transparent)]
+    Originals(#[from] OriginalsError),
+    /// A function is not as it was found.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The CDI spec could not be removed.
+    #[error(transparent)]
+    Cdi(#[from] CdiError),
+    /// The indices of this node could not be listed.
+    #[error("list the NetworkAttachments of node {node}: {source}")]
+    List {
+        /// This node.
+        node: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The index could not be given back.
+    #[error("delete NetworkAttachment {namespace}/{name}: {source}")]
+    Attachment {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A bug.
+    #[error("the agent's work on the node panicked; see its log")]
+    Panicked,
+}

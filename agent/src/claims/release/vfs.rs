@@ -1,0 +1,59 @@
+//! The functions of a plan, given back as they were found.
+
+use std::{path::PathBuf, sync::Arc};
+
+use railhead_host::FunctionLock;
+use railhead_plan::AttachmentPlan;
+
+use super::ReleaseError;
+use crate::{
+    agent::Agent,
+    functions::{self, Host, OriginalsError},
+    limits::FUNCTION_LOCK,
+};
+
+/// Restores all functions of a plan. A reboot has done it already for plans of an earlier boot.
+pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
+    if plan.boot_id != agent.boot_id {
+        return Ok(());
+    }
+    let tasks: Vec<_> = plan
+        .rails
+        .iter()
+        .map(|rail| {
+            let (agent, plan) = (agent.clone(), agent.layout.plan(&plan.pod.uid));
+            let address = rail.vf.pci_address.clone();
+            tokio::task::spawn_blocking(move || restore_function(&agent, &address, plan))
+        })
+        .collect();
+    let mut failed = None;
+    for task in tasks {
+        match task.await.map_err(|_| ReleaseError::Panicked) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn restore_function(agent: &Agent, address: &str, plan: PathBuf) -> Result<(), ReleaseError> {
+    let Ok(function) = address.parse() else {
+        // No function has such an address, so none was touched.
+        return Ok(());
+    };
+    let mut host = Host::open(agent.sysfs())?;
+    if !host.sysfs.exists(&function) {
+        return Ok(());
+    }
+    let path = agent.layout.function_lock(address);
+    let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
+        claim: address.to_owned(),
+        source,
+    })?;
+    let original = agent
+        .originals()
+        .function(&function)?
+        .ok_or(OriginalsError::Missing { function, plan })?;
+    let owed = functions::restore(&mut host, &original)?;
+    Ok(agent.originals().owe_rate(&original, owed)?)
+}
