@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# First program of a lab node. Mounts the shared root read-only, lays memory over it, mounts the node's own disk, the kernel's
-# modules and the lab folder, and hands over to /lab/node.sh.
+# First program of a lab node. Mounts the shared root read-only, lays the node's own disk over it, mounts the kernel's modules and
+# the lab folder, and hands over to /lab/node.sh. So all that is written stays, as on any machine; /run and /tmp do not.
 /bin/busybox --install -s /bin
 export PATH=/bin
 
@@ -12,14 +12,15 @@ for module in virtio_pci virtio_blk 9pnet_virtio 9p overlay ext4; do modprobe $m
 
 share="ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose"
 mount -t 9p -o $share root /ro
-mount -t tmpfs -o size=512m none /rw
-mkdir -p /rw/upper /rw/work
-mount -t overlay -o lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work none /root
+mount -t ext4 -o noatime /dev/vda /disk
+mkdir -p /disk/upper /disk/work
+mount -t overlay -o lowerdir=/ro,upperdir=/disk/upper,workdir=/disk/work none /root
 
 mkdir -p /root/lab /root/usr/lib/modules
 mount -t 9p -o $share lab /root/lab
 mount -t 9p -o $share modules /root/usr/lib/modules
-mount -t ext4 -o noatime /dev/vda /root/var/lib
+# Not below the overlay: containerd's snapshots are overlays themselves.
+mount --bind /disk/var-lib /root/var/lib
 mount -t tmpfs none /root/tmp
 mount -t tmpfs none /root/run
 for dir in proc sys dev; do mount --move /$dir /root/$dir; done

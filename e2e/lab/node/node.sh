@@ -23,7 +23,14 @@ export GOGC=400
 
 mark kernel
 hostname "$NODE"
-tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+# What an administrator installs once. Later boots find it as others have left it.
+if [ ! -e /etc/lab-installed ]; then
+  tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+  mkdir -p /etc/cni/net.d /opt/cni/bin /var/lib/kubelet
+  cp /usr/lib/cni/* /opt/cni/bin/
+  cp /lab/pod.conflist /etc/cni/net.d/10-pod.conflist
+  touch /etc/lab-installed
+fi
 mkdir -p /dev/pts /dev/shm
 mount -t devpts none /dev/pts
 mount -t tmpfs none /dev/shm
@@ -53,9 +60,6 @@ chmod 600 /root/.ssh/authorized_keys
 dropbear -R -s -p "$ADDRESS:22"
 mark network
 
-mkdir -p /etc/cni/net.d /opt/cni/bin /var/lib/kubelet
-cp /usr/lib/cni/* /opt/cni/bin/
-cp /lab/pod.conflist /etc/cni/net.d/10-pod.conflist
 keep containerd containerd --config /lab/containerd.toml
 # containerd listens when its plugins are up; asking it with ctr would cost more than waiting does.
 until [ -S /run/containerd/containerd.sock ]; do sleep 0.2; done

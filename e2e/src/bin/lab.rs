@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use railhead_e2e::installation::{NAMESPACE, RELEASE};
 use railhead_e2e::lab::cache::Cache;
 use railhead_e2e::lab::images::{build_workspace_images, present_workspace_images, workspace_images};
 use railhead_e2e::lab::prepare::{Half, prepare};
-use railhead_e2e::lab::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab};
+use railhead_e2e::lab::{CONTROL_PLANE_NAME, DEFAULT_NAME, Lab, Node};
 
 /// A real Kubernetes with SR-IOV nodes on one machine.
 #[derive(Parser)]
@@ -74,12 +74,27 @@ enum Task {
     Shell {
         /// node1, node2, ...
         node: String,
-        /// What to run; a terminal where nothing is given.
+        /// A program and its arguments, which reach it as they are; a terminal where nothing is given.
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// Cut a node's power, switch it on again with the disk that it had, or press its reset button.
+    Power {
+        /// node1, node2, ...
+        node: String,
+        /// What to do; `on` and `reset` wait until Kubernetes calls the node ready again.
+        state: Power,
+    },
     /// Print how to use kubectl and how to get a shell on a node.
     Env,
+}
+
+/// What can be done to a node's power.
+#[derive(Clone, Copy, ValueEnum)]
+enum Power {
+    Off,
+    On,
+    Reset,
 }
 
 fn main() -> ExitCode {
@@ -128,27 +143,30 @@ fn run() -> Result<()> {
             become_program(Lab::attach_to(&name)?.command(program).args(arguments))
         }
         Task::Shell { node, command } => {
-            let number = node.strip_prefix("node").unwrap_or(&node);
-            let number = number
-                .parse()
-                .with_context(|| format!("`{node}` is no node: nodes are called node1, node2, ..."))?;
-            let node = Lab::attach_to(&name)?.node(number)?;
             let terminal = command.is_empty() && std::io::stdin().is_terminal();
-            let mut ssh = node.ssh(if terminal { &["-t"] } else { &[] });
-            ssh.arg(format!(
-                "export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin; {}",
-                command.join(" ")
-            ));
-            if command.is_empty() {
-                ssh.arg("exec bash -l");
+            become_program(&mut node_of(&name, &node)?.ssh_for(&command, terminal))
+        }
+        Task::Power { node, state } => {
+            let node = node_of(&name, &node)?;
+            match state {
+                Power::Off => node.power_off(),
+                Power::On => node.power_on(),
+                Power::Reset => node.reset(),
             }
-            become_program(&mut ssh)
         }
         Task::Env => {
             print!("{}", how_to_use(&Lab::attach_to(&name)?));
             Ok(())
         }
     }
+}
+
+fn node_of(lab: &str, node: &str) -> Result<Node> {
+    let number = node.strip_prefix("node").unwrap_or(node);
+    let number = number
+        .parse()
+        .with_context(|| format!("`{node}` is no node: nodes are called node1, node2, ..."))?;
+    Lab::attach_to(lab)?.node(number)
 }
 
 /// Replaces this process, so that signals, terminal and exit code are the program's own.
@@ -172,7 +190,7 @@ fn how_to_use(lab: &Lab) -> String {
     if lab.node_count() > 0 {
         let manifests = "e2e/lab/manifests";
         lines.extend([
-            format!("a node:   {program} shell node1 [-- command]"),
+            format!("a node:   {program} shell node1 [-- command], {program} power node1 off|on|reset"),
             "Railhead is not in a new lab. To install it, in the top folder of this repository and as one command:"
                 .to_owned(),
             format!(

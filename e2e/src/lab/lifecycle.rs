@@ -116,16 +116,17 @@ impl Lab {
         }
         machine::make_ssh_key(self)?;
         nodes.iter().try_for_each(|node| node.prepare(&authority))?;
-        let var_lib = self.state.join("var-lib");
+        let disk = self.state.join("disk-content");
         thread::scope(|scope| {
-            let images = scope.spawn(|| step("unpacking the images", || image_store::build(self, &var_lib)));
+            let var_lib = disk.join("var-lib");
+            let images = scope.spawn(move || step("unpacking the images", || image_store::build(self, &var_lib)));
             step("starting the control plane", || control_plane::start(self))?;
             images
                 .join()
                 .map_err(|_| anyhow!("the thread that unpacks the images panicked"))?
         })?;
         thread::scope(|scope| {
-            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| boot(node, &var_lib))).collect();
+            let boots: Vec<_> = nodes.iter().map(|node| scope.spawn(|| boot(node, &disk))).collect();
             boots.into_iter().try_for_each(|boot| {
                 boot.join()
                     .map_err(|_| anyhow!("the thread that boots a node panicked"))?
@@ -204,21 +205,25 @@ impl Lab {
         Ok(())
     }
 
-    /// One `lab up` or `lab down` at a time.
-    fn lock(&self) -> Result<File> {
+    /// One `lab up`, `lab down` or `lab power` at a time.
+    pub(super) fn lock(&self) -> Result<File> {
         fs::create_dir_all(self.cache.root().join("state"))?;
         let path = self.cache.root().join("state").join(format!("{}.lock", self.name));
-        lock(&path, &format!("another start or stop of the lab `{}`", self.name))
+        lock(
+            &path,
+            &format!("another start or stop of the lab `{}` or of its nodes", self.name),
+        )
     }
 }
 
 /// Boots a node; a boot that fails is tried once more.
-fn boot(node: &Node, var_lib: &Path) -> Result<()> {
+fn boot(node: &Node, disk: &Path) -> Result<()> {
     let attempt = || {
         let power_on = Instant::now();
-        let mut machine = [node.power_on(var_lib)?];
+        node.make_disk(disk)?;
+        let mut machine = [node.start()?];
         let result = node
-            .wait_ready(&mut machine, power_on)
+            .wait_ready(&mut machine, power_on, None)
             .and_then(|()| node.wait_usable(&mut machine));
         if let Err(error) = &result {
             say(format!(

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::namespace::{
@@ -35,6 +35,8 @@ impl Node {
     /// Writes everything the machine reads: its own credentials only, programs, images, configuration.
     pub(super) fn prepare(&self, authority: &Authority) -> Result<()> {
         let folder = self.folder();
+        // Machines add to their console's log.
+        fs::write(self.console_log(), "")?;
         let pki = folder.join("pki");
         for dir in [&pki, &folder.join("bin"), &folder.join("images")] {
             fs::create_dir_all(dir)?;
@@ -111,41 +113,63 @@ impl Node {
         Ok(())
     }
 
-    /// Switches the machine on, with a new disk that holds a copy of `var_lib`.
-    pub(super) fn power_on(&self, var_lib: &Path) -> Result<Daemon> {
-        let disk = self.lab.state().join(format!("{}.disk", self.name()));
+    /// Makes the machine's disk anew, with a copy of `content` on it. It has a journal: what is on it must survive a power cut.
+    pub(super) fn make_disk(&self, content: &Path) -> Result<()> {
+        let disk = self.disk();
         fs::File::create(&disk)?.set_len(DISK_BYTES)?;
         let mut mkfs = Command::new("mkfs.ext4");
         mkfs.args([
             "-q",
             "-F",
-            "-O",
-            "^has_journal",
             "-E",
-            "lazy_itable_init=1,nodiscard",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
             "-d",
         ])
-        .arg(var_lib)
+        .arg(content)
         .arg(&disk);
-        capture(&mut mkfs, LIMIT)?.ok()?;
+        capture(&mut mkfs, LIMIT)?.ok().map(drop)
+    }
+
+    /// Switches the machine on with the disk that it has.
+    pub(super) fn start(&self) -> Result<Daemon> {
+        let disk = self.disk();
+        ensure!(
+            disk.is_file(),
+            "{} has no disk at {}: start the lab anew",
+            self.name(),
+            disk.display()
+        );
         let qemu = Path::new("qemu-system-x86_64");
         self.lab
             .namespace()
             .daemon(&self.name(), qemu, &self.machine(&disk), &self.lab.log(&self.name()))
     }
 
+    fn disk(&self) -> PathBuf {
+        self.lab.state().join(format!("{}.disk", self.name()))
+    }
+
+    /// The arguments by which the machine's process is found again.
+    pub(super) fn name_arguments(&self) -> [String; 2] {
+        ["-name".to_owned(), self.name()]
+    }
+
     fn machine(&self, disk: &Path) -> Vec<String> {
         let (n, parts) = (self.number, self.lab.parts());
-        let mut arguments: Vec<String> = Vec::new();
+        let mut arguments: Vec<String> = self.name_arguments().into();
         let mut add = |flag: &str, value: String| arguments.extend([format!("-{flag}"), value]);
-        add("name", self.name());
         add("machine", "q35".into());
         add("accel", "tcg,thread=multi,tb-size=1024".into());
         add("cpu", "max".into());
         add("smp", PROCESSORS.to_string());
         add("m", MEMORY_MIB.to_string());
         add("display", "none".into());
-        add("serial", format!("file:{}", self.console_log().display()));
+        // What it said before a power cut stays readable.
+        add(
+            "chardev",
+            format!("file,id=console,append=on,path={}", self.console_log().display()),
+        );
+        add("serial", "chardev:console".into());
         add(
             "qmp",
             format!("unix:{},server=on,wait=off", self.socket("qmp").display()),
@@ -190,12 +214,18 @@ impl Node {
                 format!("igb,netdev=rail{rail},bus=slot{rail},mac=52:54:00:1{rail}:00:{n:02x}"),
             );
         }
-        arguments.push("-no-reboot".into());
         arguments
     }
 
-    /// Waits until Kubernetes calls the node ready.
-    pub(super) fn wait_ready(&self, machine: &mut [Daemon], power_on: Instant) -> Result<()> {
+    /// The boot that Kubernetes knows of.
+    pub(super) fn known_boot(&self) -> Result<String> {
+        let path = "-o=jsonpath={.status.nodeInfo.bootID}";
+        Ok(self.lab.kubectl(&["get", "node", &self.name(), path])?.ok()?.stdout)
+    }
+
+    /// Waits until Kubernetes calls the node ready, and not because of the boot `earlier`: a node that lost its power is called
+    /// ready for most of a minute.
+    pub(super) fn wait_ready(&self, machine: &mut [Daemon], power_on: Instant, earlier: Option<&str>) -> Result<()> {
         let path = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
         wait_while_alive(
             machine,
@@ -203,6 +233,9 @@ impl Node {
             READY_LIMIT,
             Duration::from_secs(1),
             || {
+                if earlier.is_some_and(|earlier| self.known_boot().is_ok_and(|now| now == earlier)) {
+                    bail!("its kubelet has not said yet that it was booted");
+                }
                 let status = self.lab.kubectl(&["get", "node", &self.name(), path])?.ok()?;
                 if status.stdout == "True" {
                     Ok(())

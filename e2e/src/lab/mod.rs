@@ -12,6 +12,7 @@ mod node;
 mod oci;
 pub mod pins;
 mod pki;
+mod power;
 pub mod prepare;
 pub mod progress;
 mod qmp;

@@ -1,4 +1,4 @@
-//! A node as its users see it: commands on it, its cables, its power, its images.
+//! A node as its users see it: commands on it, its cables, its images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use super::machine::link_or_copy;
 use super::namespace::node_address;
 use super::progress::{say, step};
 use super::qmp::Qmp;
-use super::run::{Output, capture, capture_with_input, tail};
+use super::run::{Output, capture, capture_with_input, quoted, tail};
 
 const LIMIT: Duration = Duration::from_mins(1);
+const PATH: &str = "export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Half a second per megabyte under emulation, more when others use the processor.
 const IMPORT_LIMIT: Duration = Duration::from_mins(5);
 
@@ -70,7 +71,7 @@ impl Node {
     /// Like [`Node::exec`], with something to read on standard input.
     pub fn exec_with_input(&self, command: &str, input: Vec<u8>, limit: Duration) -> Result<Output> {
         let mut ssh = self.ssh(&[]);
-        ssh.arg(format!("export PATH=/lab/bin:/usr/sbin:/usr/bin:/sbin:/bin; {command}"));
+        ssh.arg(format!("{PATH}; {command}"));
         let output = if input.is_empty() {
             capture(&mut ssh, limit)
         } else {
@@ -79,6 +80,18 @@ impl Node {
         let mut output = output.with_context(|| format!("on {}", self.name()))?;
         output.command = format!("{} on {}", command, self.name());
         Ok(output)
+    }
+
+    /// An ssh that starts a program on the node with exactly these arguments, or a shell where there are none.
+    pub fn ssh_for(&self, words: &[String], terminal: bool) -> Command {
+        let mut ssh = self.ssh(if terminal { &["-t"] } else { &[] });
+        let program = if words.is_empty() {
+            "exec bash -l".to_owned()
+        } else {
+            words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+        };
+        ssh.arg(format!("{PATH}; {program}"));
+        ssh
     }
 
     /// An ssh to the node, ready for a command or for a terminal.
@@ -93,6 +106,9 @@ impl Node {
             "LogLevel=ERROR",
             "-o",
             "ConnectTimeout=10",
+            // A connection outlives a reset of the node only for so long.
+            "-o",
+            "ServerAliveInterval=15",
         ]);
         // The machine was made a minute ago and its wire is a bridge of ours: there is no older key to compare with.
         ssh.args([
@@ -121,14 +137,7 @@ impl Node {
             .map(|_| ())
     }
 
-    /// Switches the machine off at once, as a power cut does.
-    pub fn power_off(&self) -> Result<()> {
-        // The connection ends with the machine; that is the answer.
-        self.qmp()?.execute("quit", &json!({})).ok();
-        Ok(())
-    }
-
-    fn qmp(&self) -> Result<Qmp> {
+    pub(super) fn qmp(&self) -> Result<Qmp> {
         Qmp::connect(&self.socket("qmp"))
     }
 

@@ -1,4 +1,4 @@
-//! QEMU's control socket: cables and power.
+//! QEMU's control socket: cables and the reset button.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;

@@ -73,6 +73,11 @@ pub fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
+/// One word of a command line for a shell that must take it as it is.
+pub fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Runs to the end and captures what is printed. A non-zero exit code is not an error here: see [`Output::ok`].
 pub fn capture(command: &mut Command, limit: Duration) -> Result<Output> {
     capture_with_input(command, Vec::new(), limit)
@@ -240,6 +245,29 @@ mod tests {
         );
         let error = output.unwrap().ok().unwrap_err().to_string();
         assert!(error.contains("code 3") && error.contains("no such rail"), "{error}");
+    }
+
+    #[test]
+    fn a_shell_takes_quoted_words_as_they_are() {
+        let words = [
+            "sh",
+            "-c",
+            "echo \"a  b\" $HOME",
+            "",
+            "it's",
+            "*",
+            "a\nb",
+            "\\",
+            "--",
+            "'",
+        ];
+        let line = words.map(quoted).join(" ");
+        let output = capture(
+            Command::new("sh").args(["-c", &format!("printf '<%s>' {line}")]),
+            Duration::from_secs(5),
+        );
+        let seen = output.unwrap().ok().unwrap().stdout;
+        assert_eq!(seen, words.map(|word| format!("<{word}>")).concat());
     }
 
     #[test]

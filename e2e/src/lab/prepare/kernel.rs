@@ -101,7 +101,7 @@ fn compare(a: &str, b: &str) -> Ordering {
 
 fn initramfs(unpacked: &Path, modules: &Path, version: &str, out: &Path) -> Result<()> {
     let tree = unpacked.join("initramfs");
-    for dir in ["bin", "lib", "proc", "sys", "dev", "root", "ro", "rw"] {
+    for dir in ["bin", "lib", "proc", "sys", "dev", "root", "ro", "disk"] {
         fs::create_dir_all(tree.join(dir))?;
     }
     let busybox = ["usr/bin/busybox", "bin/busybox"].map(|path| unpacked.join(path));
