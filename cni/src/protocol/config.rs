@@ -5,10 +5,11 @@ use std::io::Read;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{CniError, Code, Verb};
+use super::{CniError, Code, Verb, environment::shorten};
 
-/// The protocol versions that are spoken; a runtime's choice must be one of them exactly.
-pub const SUPPORTED_VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// The protocol versions that are spoken: all that there are. The version is that of the whole list, so it is the cluster's
+/// choice and not ours, and CRI-O loads a list only if each of its plugins names the list's version here.
+pub const SUPPORTED_VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// The version of answers to calls that named none.
 pub(super) const NEWEST_VERSION: &str = "1.1.0";
 /// A configuration with its previous result takes a few KiB. More is a mistake or an attack.
@@ -106,30 +107,27 @@ impl Config {
         Ok(Self {
             version: raw.cni_version,
             name: raw.name,
-            previous_result: raw.prev_result.filter(|result| !result.is_null()),
+            previous_result: raw.prev_result,
             attach,
             valid_attachments: raw.valid_attachments,
         })
     }
 
     /// Whether the verb can be carried out under this configuration.
+    ///
+    /// The version is not looked at but for GC: a pod without rails gets back what came in, whatever version of the
+    /// protocol that is, and what DEL and CHECK need is not in the configuration. Whether a result can be extended is
+    /// asked when a pod has a plan.
     pub(super) fn check(&self, verb: Verb) -> Result<(), CniError> {
-        // Releases of the protocol in which the verb appeared.
-        let allowed: &[&str] = match verb {
-            Verb::Check => &SUPPORTED_VERSIONS[1..],
-            Verb::Gc | Verb::Status => &SUPPORTED_VERSIONS[3..],
-            Verb::Add | Verb::Del | Verb::Version => &SUPPORTED_VERSIONS,
-        };
-        if !allowed.contains(&self.version.as_str()) {
-            let version: String = self.version.chars().take(32).collect();
-            return Err(CniError {
-                code: Code::IncompatibleVersion,
-                message: format!(
-                    "CNI version {version:?} is not supported for {verb:?}; set cniVersion to one of {}",
-                    allowed.join(", ")
+        // It frees what a list of the protocol does not name, so it must be sure how to read that list.
+        if verb == Verb::Gc && self.version != "1.1.0" {
+            return Err(CniError::new(
+                Code::IncompatibleVersion,
+                format!(
+                    "CNI version {:?} has no GC that is known here; nothing was freed, call it with cniVersion 1.1.0",
+                    shorten(&self.version)
                 ),
-                details: String::new(),
-            });
+            ));
         }
         if self.name.is_empty() {
             return Err(CniError::new(

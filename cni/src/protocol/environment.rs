@@ -105,35 +105,34 @@ pub(crate) struct PodArguments {
 
 impl PodArguments {
     /// Takes what it knows from `K=V;K=V`. Other keys belong to other plugins of the chain.
-    pub(crate) fn parse(text: &str) -> Result<Self, CniError> {
+    ///
+    /// The UID becomes a file name. A static pod may have any text as its UID; one that is no file name can have no plan.
+    pub(crate) fn parse(text: &str) -> Self {
         let mut arguments = Self::default();
         for (key, value) in text.split(';').filter_map(|pair| pair.split_once('=')) {
             let value = Some(value.to_owned()).filter(|value| !value.is_empty());
             match key {
-                "K8S_POD_UID" => arguments.uid = value,
+                "K8S_POD_UID" => arguments.uid = value.filter(|uid| is_uid(uid)),
                 "K8S_POD_NAMESPACE" => arguments.namespace = value,
                 "K8S_POD_NAME" => arguments.name = value,
                 _ => {}
             }
         }
-        // It becomes a file name.
-        if let Some(uid) = &arguments.uid
-            && !(uid.len() <= 128 && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
-        {
-            return Err(environment(format!(
-                "K8S_POD_UID {:?} in CNI_ARGS is not the UID of a pod",
-                shorten(uid)
-            )));
-        }
-        Ok(arguments)
+        arguments
     }
 
     /// `namespace/name`, as far as known.
     pub(crate) fn full_name(&self) -> String {
         format!(
             "{}/{}",
-            self.namespace.as_deref().unwrap_or("?"),
-            self.name.as_deref().unwrap_or("?")
+            shorten(self.namespace.as_deref().unwrap_or("?")),
+            // As long as names of pods may be.
+            self.name
+                .as_deref()
+                .unwrap_or("?")
+                .chars()
+                .take(253)
+                .collect::<String>()
         )
     }
 }
@@ -147,11 +146,16 @@ fn is_container_id(id: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
+fn is_uid(text: &str) -> bool {
+    text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 fn environment(message: String) -> CniError {
     CniError::new(Code::InvalidEnvironment, message)
 }
 
-fn shorten(text: &str) -> String {
+/// As much of a text of unknown origin as belongs in a message.
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
@@ -206,8 +210,8 @@ mod tests {
             environment.if_name = Some(name.to_owned());
             assert!(environment.verb("ADD").is_err(), "{name}");
         }
-        for arguments in ["K8S_POD_UID=../../etc/passwd", "K8S_POD_UID=a/b"] {
-            assert!(PodArguments::parse(arguments).is_err(), "{arguments}");
+        for arguments in ["K8S_POD_UID=../../etc/passwd", "K8S_POD_UID=a/b", "K8S_POD_UID=.."] {
+            assert_eq!(PodArguments::parse(arguments), PodArguments::default(), "{arguments}");
         }
     }
 
@@ -215,11 +219,10 @@ mod tests {
     fn the_pod_is_read_from_the_arguments_among_others() {
         let arguments = PodArguments::parse(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE=ml;K8S_POD_NAME=train-0;K8S_POD_INFRA_CONTAINER_ID=1;K8S_POD_UID=6f1c-2",
-        )
-        .unwrap();
+        );
         assert_eq!(arguments.full_name(), "ml/train-0");
         assert_eq!(arguments.uid.as_deref(), Some("6f1c-2"));
-        assert_eq!(PodArguments::parse("").unwrap(), PodArguments::default());
-        assert_eq!(PodArguments::parse(";;=;x").unwrap(), PodArguments::default());
+        assert_eq!(PodArguments::parse(""), PodArguments::default());
+        assert_eq!(PodArguments::parse(";;=;x"), PodArguments::default());
     }
 }

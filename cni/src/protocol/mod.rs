@@ -10,7 +10,7 @@ use std::io::Read;
 pub use config::SUPPORTED_VERSIONS;
 pub(crate) use config::{Config, ValidAttachment};
 pub use environment::Environment;
-pub(crate) use environment::{PodArguments, Verb};
+pub(crate) use environment::{PodArguments, Verb, shorten};
 pub use error::{CniError, Code};
 pub(crate) use result::{InterfaceResult, extend_result, previous_result};
 use serde_json::{Value, json};
@@ -71,7 +71,8 @@ fn answer(
 ) -> Result<Option<Value>, CniError> {
     let verb = environment.verb(command)?;
     if verb == Verb::Version {
-        return Ok(Some(versions(&config::read_stdin(stdin)?)));
+        // It asks what is spoken, so it is answered whatever it says.
+        return Ok(Some(versions(&config::read_stdin(stdin).unwrap_or_default())));
     }
     let config = Config::parse(&config::read_stdin(stdin)?)?;
     *version = Some(config.version.clone());
@@ -80,7 +81,7 @@ fn answer(
         container_id: environment.container_id.clone().unwrap_or_default(),
         netns: environment.netns.clone().unwrap_or_default(),
         if_name: environment.if_name.clone().unwrap_or_default(),
-        pod: PodArguments::parse(environment.arguments.as_deref().unwrap_or_default())?,
+        pod: PodArguments::parse(environment.arguments.as_deref().unwrap_or_default()),
         config,
     };
     match verb {

@@ -19,13 +19,18 @@ pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError
     let Some(plan) = plan(context, request)? else {
         return match journal {
             Ok(None) => Ok(()),
-            _ => Err(CniError::new(
+            Ok(Some(_)) => Err(CniError::new(
                 Code::Drifted,
                 format!(
                     "pod {} is wired but its attachment plan is gone; delete the pod to have it wired again",
                     request.pod.full_name()
                 ),
             )),
+            // A pod that wants no rails: the state of the node's folders is nothing to it.
+            Err(error) => {
+                context.log.note(error.to_string());
+                Ok(())
+            }
         };
     };
     if request.config.previous_result.is_none() {

@@ -20,7 +20,7 @@ use railhead_plan::{AttachmentPlan, Layout};
 
 use crate::{
     context::Context,
-    protocol::{CniError, Code, Request},
+    protocol::{CniError, Code, Request, shorten},
 };
 
 /// The pod's plan: all that is asked of the file system for a pod that wants no network.
@@ -32,8 +32,9 @@ fn plan(context: &Context, request: &Request) -> Result<Option<AttachmentPlan>, 
         Some(network) => Err(CniError::new(
             Code::NoPlan,
             format!(
-                "pod {} asks for network {network} but this node has no attachment plan for it; look at the events of the pod and its claim, and at the railhead-agent on this node",
-                request.pod.full_name()
+                "pod {} asks for network {} but this node has no attachment plan for it; look at the events of the pod and its claim, and at the railhead-agent on this node",
+                request.pod.full_name(),
+                shorten(network)
             ),
         )),
     };
