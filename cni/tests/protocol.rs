@@ -145,9 +145,48 @@ fn a_pod_that_asks_for_a_network_and_has_no_plan_does_not_start() {
     assert!(text.contains("railhead-agent"), "{text}");
 }
 
+/// 256 KiB of annotations, each byte of which takes six in JSON.
+fn largest_annotations() -> Value {
+    let value = "\u{1}".repeat(256 * 1024 - "a".len());
+    json!({"io.kubernetes.cri.pod-annotations": {"a": value}})
+}
+
+#[test]
+fn a_pod_with_as_many_annotations_as_kubernetes_takes_passes_every_verb() {
+    let mut config = config("1.0.0");
+    config["runtimeConfig"] = largest_annotations();
+    let stdin = config.to_string();
+    assert!(stdin.len() > 1_500_000, "{}", stdin.len());
+    let arguments = format!("{};K8S_POD_INFRA_CONTAINER_ID={}", POD, "x".repeat(100_000));
+    let mut environment = ALL;
+    environment[3].1 = &arguments;
+    for verb in ["ADD", "CHECK", "DEL"] {
+        let output = call(Some(verb), &environment, stdin.as_bytes());
+        assert!(
+            output.status.success(),
+            "{verb}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        if verb == "ADD" {
+            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(result, config["prevResult"]);
+        }
+    }
+}
+
+#[test]
+fn an_annotation_of_any_length_makes_a_message_that_can_be_read() {
+    let mut config = config("1.0.0");
+    let network = "x".repeat(256 * 1024 - "railhead.dev/attach".len());
+    config["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": {"railhead.dev/attach": network}});
+    let output = call(Some("ADD"), &ALL, config.to_string().as_bytes());
+    assert_eq!(error(&output)["code"], 100);
+    assert!(output.stdout.len() < 1000, "{} bytes", output.stdout.len());
+}
+
 #[test]
 fn bad_standard_input_is_refused_with_its_code() {
-    let ten_megabytes = format!("{{\"cniVersion\":\"1.1.0\",\"name\":\"{}\"}}", "x".repeat(10_000_000));
+    let twenty_megabytes = format!("{{\"cniVersion\":\"1.1.0\",\"name\":\"{}\"}}", "x".repeat(20_000_000));
     for (what, stdin, code) in [
         ("empty", "", 6),
         ("white space", " \n", 6),
@@ -155,7 +194,7 @@ fn bad_standard_input_is_refused_with_its_code() {
         ("cut off", "{\"cniVersion\": \"1.1.0\", \"na", 6),
         ("a list", "[]", 6),
         ("a wrong type", "{\"cniVersion\": 1}", 6),
-        ("10 MB", ten_megabytes.as_str(), 6),
+        ("20 MB", twenty_megabytes.as_str(), 6),
         (
             "a previous result that is text",
             "{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"prevResult\":\"x\"}",

@@ -12,8 +12,10 @@ use super::{CniError, Code, Verb, environment::shorten};
 pub const SUPPORTED_VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// The version of answers to calls that named none.
 pub(super) const NEWEST_VERSION: &str = "1.1.0";
-/// A configuration with its previous result takes a few KiB. More is a mistake or an attack.
-const STDIN_LIMIT: u64 = 1 << 20;
+/// More than a pod can bring about, so that no pod is kept from starting by what it is annotated with: annotations may have
+/// 256 KiB (`TotalAnnotationSizeLimitB`, kubernetes/apimachinery `pkg/api/validation/objectmeta.go`), each byte of which JSON
+/// may write as six (`\u0001`); the rest of a configuration and its previous result take a few KiB.
+const STDIN_LIMIT: u64 = 16 << 20;
 /// The capability under which containerd and CRI-O hand over the pod's annotations.
 const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 /// What the admission policy writes on a pod that asks for a network.
@@ -156,7 +158,7 @@ mod tests {
         let mut endless = std::io::repeat(b' ');
         let error = read_stdin(&mut endless).unwrap_err();
         assert_eq!(error.code, Code::Decode);
-        assert!(error.message.contains("1048576"), "{}", error.message);
+        assert!(error.message.contains("16777216"), "{}", error.message);
     }
 
     #[test]
