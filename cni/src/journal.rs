@@ -5,7 +5,7 @@
 use std::{fs, io, path::PathBuf};
 
 use railhead_host::{
-    DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, Rule, remove_durably, write_durably,
+    DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, remove_durably, write_durably,
 };
 use railhead_plan::{Layout, PodRef};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,7 @@ pub struct RailJournal {
     pub final_name: InterfaceName,
     /// The soft-RoCE device that ADD makes on it.
     #[serde(default)]
-    pub soft_rdma: Option<String>,
+    pub soft_rdma: Option<RdmaName>,
     /// The rules that ADD makes in the pod.
     pub rules: Vec<Rule>,
 }
@@ -269,7 +269,7 @@ mod tests {
                 mac: "02:00:00:00:00:01".parse().unwrap(),
                 temporary_name: "rh000018003".parse().unwrap(),
                 final_name: "rail0".parse().unwrap(),
-                soft_rdma: Some("rxe6f1c0000r0".to_owned()),
+                soft_rdma: Some("rxe6f1c0000r0".parse().unwrap()),
                 rules: vec![Rule {
                     from: "10.0.0.1/32".parse().unwrap(),
                     table: 1000,

@@ -74,9 +74,9 @@ mod tests {
     fn rail(rail: u32, device: Option<&str>) -> RailRecord {
         RailRecord {
             rail,
-            name: format!("rail{rail}"),
-            vf: "0000:18:00.3".to_owned(),
-            mac: String::new(),
+            name: format!("rail{rail}").parse().unwrap(),
+            vf: "0000:18:00.3".parse().unwrap(),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
             mtu: 9000,
             addresses: vec![],
             vlan: None,
@@ -84,7 +84,7 @@ mod tests {
             min_rate_mbps: 0,
             spoof_check: true,
             rdma: device.map(|device| RdmaRecord {
-                device: device.to_owned(),
+                device: device.parse().unwrap(),
                 uverbs: "/dev/infiniband/uverbs0".to_owned(),
                 gid_index: 1,
                 gid: String::new(),

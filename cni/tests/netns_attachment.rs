@@ -8,7 +8,7 @@ use std::{fs, io::ErrorKind, net::UdpSocket, time::Duration};
 
 use node::{Sandbox, answer, call, call_with, ip, ip_json, on_a_node, pf_address, plan, succeeded};
 use railhead_cni::{Journal, Step};
-use railhead_plan::AttachmentRecord;
+use railhead_plan::{AttachmentRecord, Vlan};
 use serde_json::{Value, json};
 
 const STEPS: [Step; 13] = [
@@ -75,8 +75,8 @@ fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
         let record = AttachmentRecord::parse(&fs::read(node.layout().record(node::POD_UID)).unwrap()).unwrap();
         assert_eq!(record.container_id, "c1");
         assert_eq!(record.rails.len(), 2);
-        assert_eq!(record.rails[1].vf, "0000:18:01.3");
-        assert_eq!(record.rails[1].vlan.map(|vlan| (vlan.id, vlan.pcp)), Some((100, 3)));
+        assert_eq!(record.rails[1].vf.as_str(), "0000:18:01.3");
+        assert_eq!(record.rails[1].vlan.map(|vlan| (vlan.id(), vlan.pcp())), Some((100, 3)));
         let nccl = fs::read_to_string(node.layout().nccl_conf(node::POD_UID)).unwrap();
         assert!(nccl.contains("# dscp 26 of QosClass roce\nNCCL_IB_TC=104\n"), "{nccl}");
         succeeded(&call(&node.context(), "CHECK", &sandbox));
@@ -391,7 +391,7 @@ fn settings_of_the_pf_that_were_lost_are_set_again() {
         succeeded(&added);
         assert!(added.log.iter().any(|line| line.contains("Vlan")), "{:?}", added.log);
         let table = node.pf().0.lock().unwrap();
-        assert_eq!(table[&(pf_address(0), 2)].vlan.map(|vlan| vlan.id), Some(100));
+        assert_eq!(table[&(pf_address(0), 2)].vlan.map(Vlan::id), Some(100));
     });
 }
 

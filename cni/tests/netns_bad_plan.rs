@@ -8,8 +8,8 @@ use std::fs;
 
 use node::{Node, Sandbox, answer, call, on_a_node, plan};
 use railhead_cni::KernelPfSide;
-use railhead_plan::{AttachmentPlan, RdmaPlan};
-use serde_json::Value;
+use railhead_plan::RdmaPlan;
+use serde_json::{Value, json};
 
 fn add(node: &Node) -> Value {
     let outcome = call(&node.context(), "ADD", &Sandbox::new("c1"));
@@ -35,27 +35,33 @@ fn a_plan_cut_in_half_is_named_with_the_next_step() {
 
 #[test]
 fn plans_that_do_not_fit_are_refused_before_anything_is_touched() {
-    type Case = (&'static str, i32, fn(&mut AttachmentPlan));
-    let cases: [Case; 7] = [
-        ("format version", 6, |plan| plan.version = 9),
-        ("before the last boot", 11, |plan| plan.boot_id = "b".to_owned()),
-        ("is for pod UID", 6, |plan| plan.pod.uid = "another".to_owned()),
-        ("interface name", 6, |plan| plan.rails[0].name = "a/b".to_owned()),
-        ("same interface name", 6, |plan| {
-            let name = plan.rails[0].name.clone();
-            plan.rails[1].name = name;
+    type Case = (&'static str, i32, fn(&mut Value));
+    let cases: [Case; 10] = [
+        ("format version", 6, |plan| plan["version"] = json!(9)),
+        ("before the last boot", 11, |plan| plan["bootId"] = json!("b")),
+        ("is for pod UID", 6, |plan| plan["pod"]["uid"] = json!("another")),
+        ("not an interface name", 6, |plan| {
+            plan["rails"][0]["name"] = json!("a/b");
         }),
-        ("reserved", 6, |plan| plan.rails[0].table = 254),
+        ("not a MAC address", 6, |plan| plan["rails"][0]["mac"] = json!("02")),
+        ("not a PCI address", 6, |plan| {
+            plan["rails"][0]["vf"]["pciAddress"] = json!("../../x");
+        }),
+        ("VLAN 4095", 6, |plan| {
+            plan["rails"][0]["vf"]["vlan"]["id"] = json!(4095);
+        }),
+        ("same interface name", 6, |plan| {
+            plan["rails"][1]["name"] = json!("rail0");
+        }),
+        ("reserved", 6, |plan| plan["rails"][0]["table"] = json!(254)),
         ("CDI spec", 6, |plan| {
-            plan.rails[0].rdma = RdmaPlan::Soft {
-                device: "rxe6f1c0a52r0".to_owned(),
-            };
+            plan["rails"][0]["rdma"] = json!({"kind": "soft", "device": "rxe6f1c0a52r0"});
         }),
     ];
     on_a_node(move |node| {
         let functions = [node.add_function(0), node.add_function(1)];
         for (words, code, change) in cases {
-            let mut plan = plan(&[0, 1]);
+            let mut plan = serde_json::to_value(plan(&[0, 1])).unwrap();
             change(&mut plan);
             let bytes = serde_json::to_vec(&plan).unwrap();
             fs::write(node.layout().plan(node::POD_UID), bytes).unwrap();
@@ -75,7 +81,9 @@ fn a_soft_device_that_cannot_be_made_is_rolled_back() {
         let function = node.add_function(0);
         let mut plan = plan(&[0]);
         // 64 bytes are more than any kernel takes; without an RDMA subsystem the request fails before that.
-        plan.rails[0].rdma = RdmaPlan::Soft { device: "x".repeat(63) };
+        plan.rails[0].rdma = RdmaPlan::Soft {
+            device: "x".repeat(63).parse().unwrap(),
+        };
         node.write_plan(&plan);
         let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
         fs::create_dir_all(node.layout().cdi()).unwrap();

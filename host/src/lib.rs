@@ -11,11 +11,8 @@ mod announce;
 mod boot;
 mod durable;
 mod function_lock;
-mod interface_name;
-mod mac_address;
 mod netlink;
 mod netns;
-mod pci_address;
 mod rdma;
 mod route_socket;
 mod sysctl;
@@ -25,13 +22,14 @@ pub use announce::{AnnounceError, announce};
 pub use boot::{BootIdError, boot_id};
 pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};
 pub use function_lock::{FunctionLock, LockError};
-pub use interface_name::{InterfaceName, InvalidInterfaceName};
-pub use mac_address::{InvalidMacAddress, MacAddress};
 pub use netlink::NetlinkError;
 pub use netns::{Netns, NetnsError, NetnsId};
 pub use nix::errno::Errno;
-pub use pci_address::{InvalidPciAddress, PciAddress};
+pub use railhead_nic::{
+    InterfaceName, InvalidInterfaceName, InvalidMacAddress, InvalidPciAddress, InvalidRdmaName, InvalidVlan,
+    MacAddress, PciAddress, RdmaName, Vlan,
+};
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
-pub use route_socket::{Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState, VfVlan};
+pub use route_socket::{Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState};
 pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
 pub use sysfs::{Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};

@@ -122,7 +122,7 @@ fn functions_are_found_by_their_links_also_when_a_pod_has_them() {
     assert_eq!(functions.len(), 1);
     assert_eq!((functions[0].index, functions[0].address.as_str()), (1, VF));
     assert_eq!(functions[0].link, None);
-    assert_eq!(functions[0].rdma_devices, ["mlx5_10"]);
+    assert_eq!(functions[0].rdma_devices[0].as_str(), "mlx5_10");
     assert_eq!(sysfs.physical_function_of(&address(VF)), Some(address(PF)));
     assert_eq!(sysfs.virtual_functions(&address("0000:99:00.0")).unwrap(), []);
 }

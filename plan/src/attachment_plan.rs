@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
 use serde::{Deserialize, Serialize};
 
 use crate::version::{self, FormatError};
@@ -74,12 +75,12 @@ pub struct NetworkRef {
 pub struct RailPlan {
     /// Absolute rail id of the fabric.
     pub rail: u32,
-    /// Interface name in the pod, at most 15 bytes.
-    pub name: String,
+    /// Interface name in the pod.
+    pub name: InterfaceName,
     /// The function that is moved into the pod and how its port's PF is programmed for it.
     pub vf: VfPlan,
-    /// The interface's MAC address, `02:00:00:00:00:01` form; set by the PF and on the function.
-    pub mac: String,
+    /// The interface's MAC address; set by the PF and on the VF.
+    pub mac: MacAddress,
     /// Bytes.
     pub mtu: u32,
     /// Addresses with their prefix length on the interface.
@@ -100,10 +101,10 @@ pub struct RailPlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VfPlan {
-    /// PCI address of the VF, `0000:18:00.3` form. The only identity of a function: names change.
-    pub pci_address: String,
+    /// PCI address of the VF. Its only identity: names change.
+    pub pci_address: PciAddress,
     /// PCI address of its PF.
-    pub pf_pci_address: String,
+    pub pf_pci_address: PciAddress,
     /// Number of the VF on its PF.
     pub index: u32,
     /// VLAN that the PF puts on the function's frames.
@@ -119,16 +120,6 @@ pub struct VfPlan {
     pub trust: bool,
 }
 
-/// An 802.1Q tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Vlan {
-    /// 1..=4094.
-    pub id: u16,
-    /// Priority code point, 0..=7.
-    pub pcp: u8,
-}
-
 /// The RDMA device of a rail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -139,12 +130,12 @@ pub enum RdmaPlan {
     /// The function's own device, which must exist (shared mode: it is found; its character devices are in the CDI spec).
     Function {
         /// Device name, for example `mlx5_10`.
-        device: String,
+        device: RdmaName,
     },
     /// A soft-RoCE device that ADD makes in the pod's network namespace; it completes the claim's CDI spec.
     Soft {
         /// Device name, unique on the node.
-        device: String,
+        device: RdmaName,
     },
 }
 
@@ -158,4 +149,59 @@ pub struct NcclSetting {
     pub value: String,
     /// Where it comes from, written as a comment above the line.
     pub origin: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn file() -> Value {
+        json!({
+            "version": 1, "bootId": "b", "pod": {"namespace": "ml", "name": "train-0", "uid": "6f1c"},
+            "claimUid": "77aa", "network": {"name": "train", "uid": "u"}, "sliceName": "train-0", "index": 0, "pods": 2,
+            "rails": [{
+                "rail": 0, "name": "rail0", "mac": "02:00:00:00:00:01", "mtu": 9000, "addresses": ["10.0.0.7/24"],
+                "onLink": [], "gateway": null, "table": 1000, "rdma": {"kind": "function", "device": "mlx5_10"},
+                "vf": {
+                    "pciAddress": "0000:18:00.3", "pfPciAddress": "0000:18:00.0", "index": 2,
+                    "vlan": {"id": 1012, "pcp": 3}, "maxRateMbps": 400, "minRateMbps": 0, "spoofCheck": true,
+                    "trust": false,
+                },
+            }],
+            "ncclFile": true, "nccl": [],
+        })
+    }
+
+    fn parse(file: &Value) -> Result<AttachmentPlan, FormatError> {
+        AttachmentPlan::parse(file.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_plan_of_release_0_1_is_read_and_written_as_it_was() {
+        let plan = parse(&file()).unwrap();
+        assert_eq!(serde_json::to_value(&plan).unwrap(), file());
+    }
+
+    #[test]
+    fn a_text_that_is_no_name_makes_the_file_a_damaged_one() {
+        let broken: [(&str, Value); 6] = [
+            ("/rails/0/name", json!("../rail")),
+            ("/rails/0/mac", json!("02")),
+            ("/rails/0/vf/pciAddress", json!("../../x")),
+            ("/rails/0/vf/pfPciAddress", json!("")),
+            ("/rails/0/vf/vlan/id", json!(0)),
+            ("/rails/0/rdma/device", json!("a/b")),
+        ];
+        for (place, value) in broken {
+            let mut file = file();
+            *file.pointer_mut(place).unwrap() = value;
+            let refused = parse(&file);
+            assert!(
+                matches!(refused, Err(FormatError::Damaged { .. })),
+                "{place}: {refused:?}"
+            );
+        }
+    }
 }

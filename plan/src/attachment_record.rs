@@ -1,10 +1,11 @@
 //! The attachment record: what ADD made and saw, `attachment.json` in the pod's folder.
 
 use ipnet::IpNet;
+use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    attachment_plan::{NetworkRef, PodRef, Vlan},
+    attachment_plan::{NetworkRef, PodRef},
     version::{self, FormatError},
 };
 
@@ -49,11 +50,11 @@ pub struct RailRecord {
     /// Absolute rail id.
     pub rail: u32,
     /// Interface name in the pod.
-    pub name: String,
+    pub name: InterfaceName,
     /// PCI address of the VF.
-    pub vf: String,
+    pub vf: PciAddress,
     /// The interface's MAC address.
-    pub mac: String,
+    pub mac: MacAddress,
     /// The interface's MTU.
     pub mtu: u32,
     /// Its addresses.
@@ -77,7 +78,7 @@ pub struct RailRecord {
 #[serde(rename_all = "camelCase")]
 pub struct RdmaRecord {
     /// Device name.
-    pub device: String,
+    pub device: RdmaName,
     /// Its character device, for example `/dev/infiniband/uverbs3`.
     pub uverbs: String,
     /// Index of the RoCE v2 GID of the rail's first address. Found in the GID table, never assumed.

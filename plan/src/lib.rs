@@ -11,9 +11,8 @@ mod attachment_record;
 mod layout;
 mod version;
 
-pub use attachment_plan::{
-    AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan,
-};
+pub use attachment_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
 pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
 pub use layout::Layout;
+pub use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
 pub use version::FormatError;

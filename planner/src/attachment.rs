@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Pod;
 use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SliceRail, SoftRoce};
-use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan};
+use railhead_nic::{InvalidInterfaceName, InvalidRdmaName, MacAddress, PciAddress, RdmaName, Vlan};
+use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
 use thiserror::Error;
 
 /// Routing tables of rails are numbered from here: rail 3 uses table 1003.
@@ -17,13 +18,13 @@ pub struct FunctionChoice {
     /// Rail id.
     pub rail: u32,
     /// PCI address of the VF.
-    pub vf_pci: String,
+    pub vf_pci: PciAddress,
     /// PCI address of the PF.
-    pub pf_pci: String,
+    pub pf_pci: PciAddress,
     /// Number of the VF on its PF.
     pub vf_index: u32,
     /// The VF's own RDMA device.
-    pub rdma_device: Option<String>,
+    pub rdma_device: Option<RdmaName>,
     /// Whether the port can guarantee a minimum rate.
     pub min_rate: bool,
 }
@@ -62,7 +63,17 @@ pub enum PlanError {
         /// Rail name.
         rail: String,
         /// PCI address of the port.
-        port: String,
+        port: PciAddress,
+    },
+    /// The slice holds a name, a VLAN or a priority that no interface can have.
+    #[error("slice {slice} is damaged: rail {rail}: {reason}; delete the network and apply it anew")]
+    BadRail {
+        /// The slice.
+        slice: String,
+        /// Rail name.
+        rail: String,
+        /// What is wrong.
+        reason: String,
     },
 }
 
@@ -135,18 +146,24 @@ fn rail_plan(
     }
     let (address, on_link) = address(prefix, pool, index, slice.spec.pods).ok_or_else(bad)?;
     let qos = &slice.spec.qos;
+    let bad_rail = |reason: String| PlanError::BadRail {
+        slice: slice.metadata.name.clone().unwrap_or_default(),
+        rail: rail.name.clone(),
+        reason,
+    };
+    let vlan = Vlan::new(rail.vlan, qos.priority).map_err(|error| bad_rail(error.to_string()))?;
     let mbps = |bandwidth: Bandwidth| u32::try_from(bandwidth.mbps()).unwrap_or(u32::MAX);
     Ok(RailPlan {
         rail: rail.id,
-        name: rail.name.clone(),
+        name: rail
+            .name
+            .parse()
+            .map_err(|error: InvalidInterfaceName| bad_rail(error.to_string()))?,
         vf: VfPlan {
             pci_address: function.vf_pci.clone(),
             pf_pci_address: function.pf_pci.clone(),
             index: function.vf_index,
-            vlan: Some(Vlan {
-                id: rail.vlan,
-                pcp: qos.priority,
-            }),
+            vlan: Some(vlan),
             max_rate_mbps: qos.maximum.map_or(0, mbps),
             min_rate_mbps: if function.min_rate { mbps(qos.guaranteed) } else { 0 },
             spoof_check: qos.spoof_check,
@@ -183,16 +200,14 @@ fn address(prefix: Ipv4Net, pool: Ipv4Net, index: u32, pods: u32) -> Option<(Ipv
 
 /// A locally administered address that is unique in the fabric by construction: `02`, one byte of the fabric's identity, the
 /// rail, and the slot in 24 bits. It stays with the index on every node.
-pub fn mac(fabric_uid: &str, rail: u32, slot: u32) -> String {
+pub fn mac(fabric_uid: &str, rail: u32, slot: u32) -> MacAddress {
     let fabric = fabric_uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
     });
     let [.., high, middle, low] = slot.to_be_bytes();
-    format!(
-        "02:{:02x}:{:02x}:{high:02x}:{middle:02x}:{low:02x}",
-        fabric & 0xff,
-        rail & 0xff
-    )
+    let [fabric, ..] = fabric.to_le_bytes();
+    let [rail, ..] = rail.to_le_bytes();
+    MacAddress::new([2, fabric, rail, high, middle, low])
 }
 
 fn rdma(
@@ -211,9 +226,13 @@ fn rdma(
     match fabric.soft_roce {
         SoftRoce::WhereMissing => {
             let pod: String = pod_uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-            Ok(RdmaPlan::Soft {
-                device: format!("rxe{pod}r{}", rail.id),
-            })
+            let device = format!("rxe{pod}r{}", rail.id);
+            let device = device.parse().map_err(|error: InvalidRdmaName| PlanError::BadRail {
+                slice: slice.metadata.name.clone().unwrap_or_default(),
+                rail: rail.name.clone(),
+                reason: error.to_string(),
+            })?;
+            Ok(RdmaPlan::Soft { device })
         }
         SoftRoce::Never => Err(PlanError::NoRdma {
             rail: rail.name.clone(),
@@ -256,8 +275,8 @@ mod tests {
         (0..2)
             .map(|rail| FunctionChoice {
                 rail,
-                vf_pci: format!("0000:0{}:10.0", rail + 1),
-                pf_pci: format!("0000:0{}:00.0", rail + 1),
+                vf_pci: format!("0000:0{}:10.0", rail + 1).parse().unwrap(),
+                pf_pci: format!("0000:0{}:00.0", rail + 1).parse().unwrap(),
                 vf_index: 0,
                 rdma_device: None,
                 min_rate: false,
@@ -275,7 +294,7 @@ mod tests {
         let (_, slice) = reserved(&network(json!({"pods": 2})));
         let here = plan(&slice, &pod(), "c", &Nccl::default(), 1, "boot-a", &functions()).unwrap();
         let mut elsewhere = functions();
-        elsewhere[0].vf_pci = "0000:41:00.5".into();
+        elsewhere[0].vf_pci = "0000:41:00.5".parse().unwrap();
         let there = plan(&slice, &pod(), "c", &Nccl::default(), 1, "boot-b", &elsewhere).unwrap();
         for (a, b) in here.rails.iter().zip(&there.rails) {
             assert_eq!(
@@ -284,7 +303,7 @@ mod tests {
             );
         }
         assert_eq!(here.rails[1].addresses, ["10.1.0.3/16".parse::<IpNet>().unwrap()]);
-        assert_eq!(here.rails[0].vf.vlan, Some(Vlan { id: 1000, pcp: 3 }));
+        assert_eq!(here.rails[0].vf.vlan, Some(Vlan::new(1000, 3).unwrap()));
         assert_eq!(
             (here.rails[0].vf.max_rate_mbps, here.rails[0].vf.min_rate_mbps),
             (400, 0)
@@ -310,7 +329,7 @@ mod tests {
         for rail in 0..8 {
             for slot in [0, 1, 255, 256, 65535, 65536, 0x00ff_ffff] {
                 let mac = mac("fabric", rail, slot);
-                assert!(mac.starts_with("02:") && mac.len() == 17);
+                assert_eq!(mac.bytes()[0], 0x02);
                 assert!(seen.insert(mac));
             }
         }
@@ -323,7 +342,7 @@ mod tests {
         assert_eq!(
             soft.rails[1].rdma,
             RdmaPlan::Soft {
-                device: "rxe0b7d2c1er1".into()
+                device: "rxe0b7d2c1er1".parse().unwrap()
             }
         );
         slice.spec.fabric.soft_roce = SoftRoce::Never;

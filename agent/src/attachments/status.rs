@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use railhead_crds::{AttachedRail, AttachmentState, NetworkAttachmentStatus};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord, Vlan};
 
 use crate::conditions::{self, Finding};
 
@@ -51,20 +51,20 @@ fn attached_rail(plan: &RailPlan, record: Option<&RailRecord>) -> AttachedRail {
     match record {
         Some(record) => AttachedRail {
             id: record.rail,
-            vf: record.vf.clone(),
+            vf: record.vf.to_string(),
             addresses: text(&record.addresses),
-            mac: record.mac.clone(),
-            vlan: record.vlan.map(|vlan| vlan.id),
-            rdma_device: record.rdma.as_ref().map(|rdma| rdma.device.clone()),
+            mac: record.mac.to_string(),
+            vlan: record.vlan.map(Vlan::id),
+            rdma_device: record.rdma.as_ref().map(|rdma| rdma.device.to_string()),
             gid_index: record.rdma.as_ref().map(|rdma| rdma.gid_index),
             state: AttachmentState::Wired,
         },
         None => AttachedRail {
             id: plan.rail,
-            vf: plan.vf.pci_address.clone(),
+            vf: plan.vf.pci_address.to_string(),
             addresses: text(&plan.addresses),
-            mac: plan.mac.clone(),
-            vlan: plan.vf.vlan.map(|vlan| vlan.id),
+            mac: plan.mac.to_string(),
+            vlan: plan.vf.vlan.map(Vlan::id),
             rdma_device: None,
             gid_index: None,
             state: AttachmentState::Prepared,
@@ -176,7 +176,7 @@ mod tests {
                     rail: rail.rail,
                     name: rail.name.clone(),
                     vf: rail.vf.pci_address.clone(),
-                    mac: rail.mac.clone(),
+                    mac: rail.mac,
                     mtu: rail.mtu,
                     addresses: rail.addresses.clone(),
                     vlan: rail.vf.vlan,
@@ -184,7 +184,7 @@ mod tests {
                     min_rate_mbps: 0,
                     spoof_check: true,
                     rdma: Some(RdmaRecord {
-                        device: "rxe0".to_owned(),
+                        device: "rxe0".parse().unwrap(),
                         uverbs: "/dev/infiniband/uverbs0".to_owned(),
                         gid_index,
                         gid: "::ffff:10.0.64.5".to_owned(),

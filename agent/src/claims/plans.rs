@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use railhead_host::{DurableError, remove_durably, write_durably};
+use railhead_host::{DurableError, PciAddress, remove_durably, write_durably};
 use railhead_plan::{AttachmentPlan, Layout};
 use thiserror::Error;
 
@@ -111,7 +111,7 @@ pub fn of_claim(layout: &Layout, claim_uid: &str) -> Result<Option<AttachmentPla
 }
 
 /// The PCI addresses of all functions that a plan of this boot names.
-pub fn functions_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<String> {
+pub fn functions_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<PciAddress> {
     plans
         .iter()
         .filter(|plan| plan.boot_id == boot_id)
@@ -173,25 +173,25 @@ pub(crate) mod tests {
     pub(crate) fn plan(pod_uid: &str, boot_id: &str, functions: [&str; 2]) -> AttachmentPlan {
         let rail = |rail: u32, function: &str| RailPlan {
             rail,
-            name: format!("rail{rail}"),
+            name: format!("rail{rail}").parse().unwrap(),
             vf: VfPlan {
-                pci_address: function.to_owned(),
-                pf_pci_address: "0000:18:00.0".to_owned(),
+                pci_address: function.parse().unwrap(),
+                pf_pci_address: "0000:18:00.0".parse().unwrap(),
                 index: 3,
-                vlan: Some(Vlan { id: 1012, pcp: 3 }),
+                vlan: Some(Vlan::new(1012, 3).unwrap()),
                 max_rate_mbps: 400,
                 min_rate_mbps: 0,
                 spoof_check: true,
                 trust: false,
             },
-            mac: "02:00:00:00:00:01".to_owned(),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
             mtu: 9000,
             addresses: vec![format!("10.{rail}.64.5/16").parse().unwrap()],
             on_link: Vec::new(),
             gateway: None,
             table: 1000 + rail,
             rdma: RdmaPlan::Soft {
-                device: format!("rxe{pod_uid}r{rail}"),
+                device: format!("rxe{pod_uid}r{rail}").parse().unwrap(),
             },
         };
         AttachmentPlan {
@@ -252,6 +252,7 @@ pub(crate) mod tests {
             plan("b", "before", ["0000:18:00.4", "0000:19:00.4"]),
         ];
         let taken = functions_taken(&plans, "now");
-        assert!(taken.contains("0000:18:00.3") && !taken.contains("0000:18:00.4"));
+        let taken: Vec<&str> = taken.iter().map(PciAddress::as_str).collect();
+        assert_eq!(taken, ["0000:18:00.3", "0000:19:00.3"]);
     }
 }

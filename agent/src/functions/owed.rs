@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use railhead_host::{FunctionLock, LockError};
+use railhead_host::{FunctionLock, LockError, PciAddress};
 use railhead_plan::Layout;
 use thiserror::Error;
 
@@ -22,7 +22,7 @@ pub enum OwedError {
     #[error("function {function}: {source}")]
     Lock {
         /// PCI address.
-        function: String,
+        function: PciAddress,
         /// What happened.
         #[source]
         source: LockError,
@@ -39,15 +39,15 @@ pub fn settle(
     host: &mut Host,
     originals: &Originals,
     layout: &Layout,
-    taken: &BTreeSet<String>,
+    taken: &BTreeSet<PciAddress>,
 ) -> Result<Vec<FunctionOriginal>, OwedError> {
     let mut left = Vec::new();
     for original in originals.owed()? {
-        let function = original.pci_address.to_string();
-        if taken.contains(&function) {
+        let function = &original.pci_address;
+        if taken.contains(function) {
             continue;
         }
-        let path = layout.function_lock(&function);
+        let path = layout.function_lock(function.as_str());
         let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| OwedError::Lock {
             function: function.clone(),
             source,
@@ -57,7 +57,7 @@ pub fn settle(
         if owed {
             left.push(original);
         } else {
-            tracing::info!(function, "the port has given the function its rate back");
+            tracing::info!(%function, "the port has given the function its rate back");
         }
     }
     Ok(left)

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use railhead_host::{
-    InvalidMacAddress, InvalidPciAddress, Link, MacAddress, NetlinkError, PciAddress, SysfsError, VfError, VfKnob,
-    VfSettings, VfVlan,
+    InterfaceName, Link, MacAddress, NetlinkError, PciAddress, SysfsError, VfError, VfKnob, VfSettings,
 };
 use railhead_plan::RailPlan;
 use thiserror::Error;
@@ -20,29 +19,11 @@ const HOME: Duration = Duration::from_secs(2);
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ProgramError {
-    /// The plan names no PCI function.
-    #[error("the plan of rail {rail} is damaged: {source}")]
-    Address {
-        /// Rail name.
-        rail: String,
-        /// What is wrong.
-        #[source]
-        source: InvalidPciAddress,
-    },
-    /// The plan holds no MAC address.
-    #[error("the plan of rail {rail} is damaged: {source}")]
-    Mac {
-        /// Rail name.
-        rail: String,
-        /// What is wrong.
-        #[source]
-        source: InvalidMacAddress,
-    },
     /// The function or its port could not be read.
     #[error("rail {rail}: {source}")]
     Host {
         /// Rail name.
-        rail: String,
+        rail: InterfaceName,
         /// What happened.
         #[source]
         source: Box<HostError>,
@@ -51,7 +32,7 @@ pub enum ProgramError {
     #[error("rail {rail}: {source}")]
     Set {
         /// Rail name.
-        rail: String,
+        rail: InterfaceName,
         /// What happened.
         #[source]
         source: Box<VfError>,
@@ -62,7 +43,7 @@ pub enum ProgramError {
     )]
     NoRateLimit {
         /// Rail name.
-        rail: String,
+        rail: InterfaceName,
         /// PCI address of the port.
         port: PciAddress,
         /// PCI address of the function.
@@ -77,7 +58,7 @@ pub enum ProgramError {
     #[error("rail {rail}: bind function {function} to its driver again: {source}")]
     Rebind {
         /// Rail name.
-        rail: String,
+        rail: InterfaceName,
         /// PCI address of the function.
         function: PciAddress,
         /// What happened.
@@ -90,7 +71,7 @@ pub enum ProgramError {
     )]
     ReadBack {
         /// Rail name.
-        rail: String,
+        rail: InterfaceName,
         /// PCI address of the function.
         function: PciAddress,
         /// Which setting.
@@ -106,10 +87,7 @@ pub enum ProgramError {
 pub(super) fn wanted(rail: &RailPlan, mac: MacAddress) -> VfSettings {
     VfSettings {
         mac: Some(mac),
-        vlan: rail.vf.vlan.map(|vlan| VfVlan {
-            id: vlan.id,
-            pcp: vlan.pcp,
-        }),
+        vlan: rail.vf.vlan,
         min_rate_mbps: rail.vf.min_rate_mbps,
         max_rate_mbps: rail.vf.max_rate_mbps,
         spoof_check: rail.vf.spoof_check,
@@ -122,18 +100,7 @@ pub(super) fn wanted(rail: &RailPlan, mac: MacAddress) -> VfSettings {
 /// Returns whether the port enforces the plan's minimum rate. Where it does not, the rail's plan has to say 0, or ADD would
 /// try it again. Idempotent.
 pub fn program(host: &mut Host, rail: &RailPlan) -> Result<bool, ProgramError> {
-    let address = |text: &str| {
-        text.parse().map_err(|source| ProgramError::Address {
-            rail: rail.name.clone(),
-            source,
-        })
-    };
-    let function: PciAddress = address(&rail.vf.pci_address)?;
-    let pf: PciAddress = address(&rail.vf.pf_pci_address)?;
-    let mac: MacAddress = rail.mac.parse().map_err(|source| ProgramError::Mac {
-        rail: rail.name.clone(),
-        source,
-    })?;
+    let (function, pf, mac) = (rail.vf.pci_address.clone(), rail.vf.pf_pci_address.clone(), rail.mac);
     let mut step = Step {
         port: host.port(&pf).map_err(|source| host_error(rail, source))?,
         host,

@@ -5,7 +5,7 @@ mod create;
 mod observe;
 
 use railhead_crds::{Bandwidth, NodeRail};
-use railhead_host::{PciAddress, VirtualFunction};
+use railhead_host::{PciAddress, RdmaName, VirtualFunction};
 
 pub use addressed::{is_given, mark_addressed};
 pub use create::{CreateError, create_functions};
@@ -102,7 +102,7 @@ pub struct FoundFunction {
     /// Whether its interface is in the host's namespace.
     pub home: bool,
     /// Its own RDMA device.
-    pub rdma_device: Option<String>,
+    pub rdma_device: Option<RdmaName>,
     /// Links that somebody made on top of its interface: a host service uses it.
     pub uppers: Vec<String>,
     /// Whether somebody gave its interface an address; sysfs does not tell, so [`mark_addressed`] does.

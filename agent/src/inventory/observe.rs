@@ -132,7 +132,7 @@ fn found(
         mtu: port.mtu,
         numa_node: port.numa_node,
         pcie_root: port.pcie_root.clone(),
-        rdma_device: port.rdma_devices.first().cloned(),
+        rdma_device: port.rdma_devices.first().map(ToString::to_string),
         total_functions: port.total_vfs,
         functions,
     })

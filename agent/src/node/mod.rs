@@ -112,7 +112,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publ
         let used = port
             .functions
             .iter()
-            .filter(|function| taken.contains(function.pci_address.as_str()))
+            .filter(|function| taken.contains(&function.pci_address))
             .count();
         agent
             .metrics

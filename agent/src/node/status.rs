@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use railhead_crds::{NodeNetworkStatus, NodePort, NodeSummary, PortHealth, PortVfs};
+use railhead_host::PciAddress;
 
 use crate::{
     conditions::Finding,
@@ -10,7 +11,7 @@ use crate::{
 };
 
 /// Ports and summary.
-pub(super) fn ports(inventory: &Inventory, taken: &BTreeSet<String>) -> NodeNetworkStatus {
+pub(super) fn ports(inventory: &Inventory, taken: &BTreeSet<PciAddress>) -> NodeNetworkStatus {
     let ports: Vec<NodePort> = inventory
         .ports
         .iter()
@@ -30,11 +31,11 @@ pub(super) fn ports(inventory: &Inventory, taken: &BTreeSet<String>) -> NodeNetw
     }
 }
 
-fn node_port(inventory: &Inventory, port: &FoundPort, taken: &BTreeSet<String>) -> NodePort {
+fn node_port(inventory: &Inventory, port: &FoundPort, taken: &BTreeSet<PciAddress>) -> NodePort {
     let used = port
         .functions
         .iter()
-        .filter(|function| taken.contains(function.pci_address.as_str()))
+        .filter(|function| taken.contains(&function.pci_address))
         .count();
     let (state, message) = health(port, inventory.unfit(port));
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn the_summary_counts_rails_and_functions() {
         let inventory = inventory(vec![port(true, Some(1000), 7)]);
-        let taken = BTreeSet::from(["0000:02:10.0".to_owned(), "0000:09:10.0".to_owned()]);
+        let taken = ["0000:02:10.0", "0000:09:10.0"].map(|vf| vf.parse().unwrap()).into();
         let summary = ports(&inventory, &taken).summary.unwrap();
         assert_eq!((summary.rails.as_str(), summary.vfs.as_str()), ("1/1", "1/7"));
     }

@@ -10,6 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use railhead_crds::{Bandwidth, names};
+use railhead_host::PciAddress;
 
 use crate::inventory::{FoundFunction, FoundPort, Inventory};
 
@@ -26,7 +27,7 @@ pub struct Offer<'a> {
     /// What was found.
     pub inventory: &'a Inventory,
     /// PCI addresses of the functions that plans name.
-    pub taken: &'a BTreeSet<String>,
+    pub taken: &'a BTreeSet<PciAddress>,
     /// Whether the runtime calls the CNI binary.
     pub chained: bool,
 }
@@ -63,8 +64,8 @@ pub fn devices(offer: &Offer<'_>) -> Vec<Device> {
 
 /// How many functions pods have or can have. One that a host service uses, or another operator moved away, would be chosen
 /// by the scheduler and refused in Prepare again and again.
-fn functions(port: &FoundPort, taken: &BTreeSet<String>) -> usize {
-    let counts = |function: &&FoundFunction| function.usable() || taken.contains(function.pci_address.as_str());
+fn functions(port: &FoundPort, taken: &BTreeSet<PciAddress>) -> usize {
+    let counts = |function: &&FoundFunction| function.usable() || taken.contains(&function.pci_address);
     port.functions.iter().filter(counts).count()
 }
 
@@ -209,7 +210,7 @@ pub(crate) mod tests {
     }
 
     fn offered(inventory: &Inventory, taken: &[&str], chained: bool) -> Vec<Device> {
-        let taken = taken.iter().map(|&address| address.to_owned()).collect();
+        let taken = taken.iter().map(|address| address.parse().unwrap()).collect();
         super::devices(&Offer {
             inventory,
             taken: &taken,

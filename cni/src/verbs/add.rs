@@ -263,10 +263,10 @@ fn roll_back(context: &Context, journal: &Journal, mut error: CniError) -> CniEr
 
 fn interface((record, rail): (&RailRecord, &Rail)) -> InterfaceResult {
     InterfaceResult {
-        name: record.name.clone(),
-        mac: record.mac.clone(),
+        name: record.name.to_string(),
+        mac: record.mac.to_string(),
         mtu: record.mtu,
-        pci_address: record.vf.clone(),
+        pci_address: record.vf.to_string(),
         addresses: rail.addresses.clone(),
     }
 }

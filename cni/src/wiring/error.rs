@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use railhead_host::{
-    AnnounceError, InterfaceName, MacAddress, NetlinkError, NetnsError, PciAddress, RdmaError, SysctlError, SysfsError,
+    AnnounceError, InterfaceName, MacAddress, NetlinkError, NetnsError, PciAddress, RdmaError, RdmaName, SysctlError,
+    SysfsError,
 };
 use thiserror::Error;
 
@@ -29,18 +30,18 @@ pub(crate) enum WireError {
     NoCarrier { name: InterfaceName, waited: Duration },
     #[error("RDMA device {device} has no active port with a RoCE v2 GID of {address} after {} s", waited.as_secs())]
     NoGid {
-        device: String,
+        device: RdmaName,
         address: std::net::IpAddr,
         waited: Duration,
     },
     #[error("RDMA device {device} does not exist; is the function's RDMA driver loaded?")]
-    NoRdmaDevice { device: String },
+    NoRdmaDevice { device: RdmaName },
     #[error("RDMA device {device} has no character device; is the module ib_uverbs loaded?")]
-    NoUverbs { device: String },
+    NoUverbs { device: RdmaName },
     #[error(
         "RDMA device {device} of a function in RDMA netns mode exclusive cannot be wired by this release; boot the node with ib_core netns_mode=1 (shared)"
     )]
-    ExclusiveMode { device: String },
+    ExclusiveMode { device: RdmaName },
     #[error("read back {name}: {what}")]
     NotAsPlanned { name: InterfaceName, what: String },
     #[error(transparent)]

@@ -2,15 +2,15 @@
 
 mod error;
 mod function;
-mod plan;
 mod prove;
+mod rail;
 mod rdma;
 mod undo;
 mod wire;
 
 pub(crate) use error::{UndoError, WireError};
 pub(crate) use function::wait_on_host;
-pub(crate) use plan::{Rail, RailRdma};
 pub(crate) use prove::check_rail;
+pub(crate) use rail::{Rail, RailRdma};
 pub(crate) use undo::{Undone, undo_rail};
 pub(crate) use wire::{Pod, wire_rail};

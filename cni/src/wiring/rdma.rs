@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::PoisonError, thread, time::Instant};
 
-use railhead_host::{Gid, NetnsMode, RdmaSocket, Sysfs};
+use railhead_host::{Gid, NetnsMode, RdmaName, RdmaSocket, Sysfs};
 use railhead_plan::RdmaRecord;
 
 use super::{Pod, Rail, RailRdma, WireError, function::POLL};
@@ -22,17 +22,19 @@ pub(super) fn make(context: &Context, pod: &Pod<'_>, rail: &Rail) -> Result<(), 
             let _alone = pod.soft_roce.lock().unwrap_or_else(PoisonError::into_inner);
             let mut socket = RdmaSocket::open_in(pod.netns).map_err(WireError::Rdma)?;
             // Left by a sandbox of this pod that ended without DEL; its link is gone or about to go.
-            if let Some(stale) = socket.device_named(device).map_err(WireError::Rdma)? {
+            if let Some(stale) = socket.device_named(device.as_str()).map_err(WireError::Rdma)? {
                 socket.remove_soft(&stale).map_err(WireError::Rdma)?;
             }
-            socket.add_soft_roce(device, &rail.name).map_err(WireError::Rdma)
+            socket
+                .add_soft_roce(device.as_str(), &rail.name)
+                .map_err(WireError::Rdma)
         }
         RailRdma::Function(device) => {
             let mut socket = RdmaSocket::open().map_err(WireError::Rdma)?;
             if socket.netns_mode().map_err(WireError::Rdma)? == NetnsMode::Exclusive {
                 return Err(WireError::ExclusiveMode { device: device.clone() });
             }
-            match context.sysfs().rdma_device_exists(device) {
+            match context.sysfs().rdma_device_exists(device.as_str()) {
                 Ok(true) => Ok(()),
                 Ok(false) => Err(WireError::NoRdmaDevice { device: device.clone() }),
                 Err(error) => Err(WireError::Sysfs(error)),
@@ -66,7 +68,7 @@ pub(super) fn prove(context: &Context, rail: &Rail) -> Result<Option<RdmaRecord>
         thread::sleep(POLL);
     };
     let uverbs = sysfs
-        .uverbs(device)
+        .uverbs(device.as_str())
         .map_err(WireError::Sysfs)?
         .ok_or_else(|| WireError::NoUverbs { device: device.clone() })?;
     Ok(Some(RdmaRecord {
@@ -77,15 +79,18 @@ pub(super) fn prove(context: &Context, rail: &Rail) -> Result<Option<RdmaRecord>
     }))
 }
 
-fn look(sysfs: &Sysfs, device: &str, address: IpAddr) -> Result<Option<Gid>, WireError> {
-    if !sysfs.rdma_port_is_active(device, PORT).map_err(WireError::Sysfs)? {
+fn look(sysfs: &Sysfs, device: &RdmaName, address: IpAddr) -> Result<Option<Gid>, WireError> {
+    if !sysfs
+        .rdma_port_is_active(device.as_str(), PORT)
+        .map_err(WireError::Sysfs)?
+    {
         return Ok(None);
     }
-    let table = sysfs.gids(device, PORT).map_err(WireError::Sysfs)?;
+    let table = sysfs.gids(device.as_str(), PORT).map_err(WireError::Sysfs)?;
     Ok(Gid::of_address(&table, address).cloned())
 }
 
 /// What CHECK compares with the record.
-pub(super) fn current_gid(context: &Context, device: &str, address: IpAddr) -> Result<Option<Gid>, WireError> {
+pub(super) fn current_gid(context: &Context, device: &RdmaName, address: IpAddr) -> Result<Option<Gid>, WireError> {
     look(&context.sysfs(), device, address)
 }

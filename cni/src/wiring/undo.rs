@@ -66,7 +66,7 @@ fn leave_pod(pod: &Netns, rail: &RailJournal) -> Result<(), UndoError> {
         ignore_gone(inside.remove_rule(rule)).map_err(netlink)?;
     }
     if let Some(device) = &rail.soft_rdma {
-        remove_soft_rdma(pod, device).map_err(|source| UndoError::Rdma {
+        remove_soft_rdma(pod, device.as_str()).map_err(|source| UndoError::Rdma {
             vf: rail.vf.clone(),
             source,
         })?;

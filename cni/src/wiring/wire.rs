@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use railhead_host::{InterfaceName, Link, Netns, RouteSocket, VfState, write_interface_sysctl};
-use railhead_plan::{RailRecord, Vlan};
+use railhead_plan::RailRecord;
 
 use super::{
     Rail, WireError,
@@ -168,15 +168,13 @@ fn rename(socket: &mut RouteSocket, link: &Link, name: &InterfaceName) -> Result
 fn record(rail: &Rail, link: &Link, state: &VfState, rdma: Option<railhead_plan::RdmaRecord>) -> RailRecord {
     RailRecord {
         rail: rail.id,
-        name: link.name.clone(),
-        vf: rail.vf.to_string(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        // The read-back found both on the link.
+        name: rail.name.clone(),
+        mac: rail.mac,
+        vf: rail.vf.clone(),
         mtu: link.mtu,
         addresses: rail.addresses.clone(),
-        vlan: state.vlan.map(|vlan| Vlan {
-            id: vlan.id,
-            pcp: vlan.pcp,
-        }),
+        vlan: state.vlan,
         max_rate_mbps: state.max_rate_mbps,
         min_rate_mbps: state.min_rate_mbps,
         spoof_check: state.spoof_check,

@@ -291,11 +291,8 @@ fn settings_to_state(settings: &VfSettings) -> VfState {
 
 fn pf_settings(plan: &RailPlan) -> VfSettings {
     VfSettings {
-        mac: Some(plan.mac.parse().unwrap()),
-        vlan: plan.vf.vlan.map(|vlan| railhead_host::VfVlan {
-            id: vlan.id,
-            pcp: vlan.pcp,
-        }),
+        mac: Some(plan.mac),
+        vlan: plan.vf.vlan,
         min_rate_mbps: 0,
         max_rate_mbps: 400,
         spoof_check: true,
@@ -338,18 +335,18 @@ pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
 fn rail_plan(rail: u32) -> RailPlan {
     RailPlan {
         rail,
-        name: format!("rail{rail}"),
+        name: format!("rail{rail}").parse().unwrap(),
         vf: VfPlan {
-            pci_address: format!("0000:18:0{rail}.3"),
-            pf_pci_address: pf_address(rail).to_string(),
+            pci_address: format!("0000:18:0{rail}.3").parse().unwrap(),
+            pf_pci_address: pf_address(rail),
             index: 2,
-            vlan: Some(Vlan { id: 100, pcp: 3 }),
+            vlan: Some(Vlan::new(100, 3).unwrap()),
             max_rate_mbps: 400,
             min_rate_mbps: 0,
             spoof_check: true,
             trust: false,
         },
-        mac: format!("02:00:00:00:0{rail}:01"),
+        mac: format!("02:00:00:00:0{rail}:01").parse().unwrap(),
         mtu: 9000,
         addresses: vec![format!("10.0.{rail}.7/24").parse().unwrap()],
         on_link: vec![],

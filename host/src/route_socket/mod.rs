@@ -13,7 +13,7 @@ pub use address::Address;
 pub use link::Link;
 pub use route::Route;
 pub use rule::Rule;
-pub use vf::{VfError, VfKnob, VfSettings, VfState, VfVlan};
+pub use vf::{VfError, VfKnob, VfSettings, VfState};
 
 use crate::{
     Netns,

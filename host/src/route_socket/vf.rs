@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{RouteSocket, link::link_message};
-use crate::{MacAddress, netlink::NetlinkError};
+use crate::{MacAddress, Vlan, netlink::NetlinkError};
 
 /// One VF as its PF reports it. A driver that lacks a setting reports it as off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct VfState {
     /// The MAC address that the PF set; all zero when it set none.
     pub mac: MacAddress,
     /// The VLAN that the PF puts on the function's frames.
-    pub vlan: Option<VfVlan>,
+    pub vlan: Option<Vlan>,
     /// Mbit/s; 0 is none.
     pub min_rate_mbps: u32,
     /// Mbit/s; 0 is none.
@@ -34,16 +34,6 @@ pub struct VfState {
     pub trust: bool,
 }
 
-/// An 802.1Q tag on a VF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VfVlan {
-    /// 1..=4094.
-    pub id: u16,
-    /// Priority code point, 0..=7.
-    pub pcp: u8,
-}
-
 /// What the PF shall enforce. Everything is compared; only what differs is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,7 +41,7 @@ pub struct VfSettings {
     /// The MAC address to set; `None` leaves it as it is.
     pub mac: Option<MacAddress>,
     /// `None` is untagged.
-    pub vlan: Option<VfVlan>,
+    pub vlan: Option<Vlan>,
     /// Mbit/s; 0 is none.
     pub min_rate_mbps: u32,
     /// Mbit/s; 0 is none.
@@ -163,10 +153,8 @@ impl VfState {
                     state.mac = value.mac.get(..6)?.try_into().ok()?;
                 }
                 VfInfo::Vlan(value) if value.vlan_id != 0 => {
-                    state.vlan = Some(VfVlan {
-                        id: value.vlan_id.try_into().ok()?,
-                        pcp: value.qos.try_into().ok()?,
-                    });
+                    let (id, pcp) = (value.vlan_id.try_into().ok()?, value.qos.try_into().ok()?);
+                    state.vlan = Some(Vlan::new(id, pcp).ok()?);
                 }
                 VfInfo::Rate(value) => {
                     state.min_rate_mbps = value.min_tx_rate;
@@ -247,7 +235,7 @@ impl RouteSocket {
                 None => return Ok(()),
             },
             VfKnob::Vlan => {
-                let (id, pcp) = wanted.vlan.map_or((0, 0), |vlan| (vlan.id, vlan.pcp));
+                let (id, pcp) = wanted.vlan.map_or((0, 0), |vlan| (vlan.id(), vlan.pcp()));
                 VfInfo::Vlan(VfInfoVlan::new(vf, id.into(), pcp.into()))
             }
             VfKnob::Rate => VfInfo::Rate(VfInfoRate::new(vf, wanted.min_rate_mbps, wanted.max_rate_mbps)),
@@ -291,7 +279,7 @@ mod tests {
     fn only_what_differs_is_to_be_set() {
         let mut wanted = state().settings();
         assert_eq!(state().differences(&wanted), []);
-        wanted.vlan = Some(VfVlan { id: 100, pcp: 3 });
+        wanted.vlan = Some(Vlan::new(100, 3).unwrap());
         wanted.max_rate_mbps = 400;
         assert_eq!(state().differences(&wanted), [VfKnob::Vlan, VfKnob::Rate]);
         wanted.mac = None;

@@ -1,7 +1,7 @@
 //! Any PCI function: its links, its driver, its RDMA devices.
 
 use super::{Sysfs, SysfsError, link_target, names, write};
-use crate::{InterfaceName, PciAddress};
+use crate::{InterfaceName, PciAddress, RdmaName};
 
 impl Sysfs {
     /// Whether the function exists.
@@ -28,8 +28,11 @@ impl Sysfs {
     }
 
     /// The names of the function's RDMA devices. Soft devices have no function and are never listed.
-    pub fn rdma_devices(&self, function: &PciAddress) -> Result<Vec<String>, SysfsError> {
-        names(&self.pci_device(function).join("infiniband"))
+    pub fn rdma_devices(&self, function: &PciAddress) -> Result<Vec<RdmaName>, SysfsError> {
+        Ok(names(&self.pci_device(function).join("infiniband"))?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect())
     }
 
     /// The name of the function's driver, if it is bound to one.

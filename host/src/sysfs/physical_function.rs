@@ -1,7 +1,7 @@
 //! SR-IOV ports (PFs) and their VFs.
 
 use super::{Sysfs, SysfsError, link_target, names, read, read_number, write};
-use crate::{InterfaceName, MacAddress, PciAddress};
+use crate::{InterfaceName, MacAddress, PciAddress, RdmaName};
 
 /// A network port that can have VFs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct PhysicalFunction {
     /// PCI device, `0x10c9` form.
     pub device: Option<String>,
     /// Names of its RDMA devices.
-    pub rdma_devices: Vec<String>,
+    pub rdma_devices: Vec<RdmaName>,
     /// Name that the port has on the NIC or the switch (`phys_port_name`), where the driver knows one.
     pub port_name: Option<String>,
 }
@@ -52,7 +52,7 @@ pub struct VirtualFunction {
     /// Links on top of that link: the bridge or bond that it is a port of, VLANs and macvlans made on it.
     pub uppers: Vec<String>,
     /// Names of its RDMA devices.
-    pub rdma_devices: Vec<String>,
+    pub rdma_devices: Vec<RdmaName>,
 }
 
 impl Sysfs {

@@ -1,6 +1,6 @@
 //! Why a claim was not prepared. The texts become events of the pod and kubelet's log.
 
-use railhead_host::{LockError, SysfsError};
+use railhead_host::{InterfaceName, LockError, RdmaName, SysfsError};
 use railhead_planner::{attachment::PlanError, claim::ClaimRefused, index::IndexError};
 use thiserror::Error;
 
@@ -203,9 +203,9 @@ pub(crate) enum PrepareError {
     #[error("rail {rail}: RDMA device {device} has no character device; load the module ib_uverbs on the node")]
     NoUverbs {
         /// Rail name.
-        rail: String,
+        rail: InterfaceName,
         /// RDMA device.
-        device: String,
+        device: RdmaName,
     },
     /// The CDI spec could not be written.
     #[error(transparent)]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::FunctionLock;
+use railhead_host::{FunctionLock, PciAddress, RdmaName};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
 use railhead_planner::attachment::{self, FunctionChoice};
 
@@ -53,11 +53,11 @@ pub(super) async fn choose(
         for rail in &slice.spec.rails {
             let port = port(&agent, &inventory, rail.id, &rail.name)?;
             let function = free(&agent, &mut host, port, &taken)?;
-            taken.insert(function.pci_address.to_string());
+            taken.insert(function.pci_address.clone());
             choices.push(FunctionChoice {
                 rail: rail.id,
-                vf_pci: function.pci_address.to_string(),
-                pf_pci: port.pci_address.to_string(),
+                vf_pci: function.pci_address.clone(),
+                pf_pci: port.pci_address.clone(),
                 vf_index: function.index,
                 rdma_device: function.rdma_device.clone(),
                 // Tried when it is programmed: drivers do not say it beforehand.
@@ -124,7 +124,7 @@ fn free(
     agent: &Agent,
     host: &mut Host,
     port: &FoundPort,
-    taken: &BTreeSet<String>,
+    taken: &BTreeSet<PciAddress>,
 ) -> Result<FoundFunction, PrepareError> {
     let functions = host
         .sysfs
@@ -139,8 +139,8 @@ fn free(
         return Ok(function.clone());
     }
     let count = |of: &dyn Fn(&&FoundFunction) -> bool| functions.iter().filter(of).count();
-    let planned = count(&|function| taken.contains(function.pci_address.as_str()));
-    let away = count(&|function| !function.home && !taken.contains(function.pci_address.as_str()));
+    let planned = count(&|function| taken.contains(&function.pci_address));
+    let away = count(&|function| !function.home && !taken.contains(&function.pci_address));
     let used = functions.len() - planned - away;
     Err(PrepareError::NoFreeFunction {
         rail: port.rail.name.clone(),
@@ -153,11 +153,11 @@ fn free(
 
 fn candidates<'a>(
     functions: &'a [FoundFunction],
-    taken: &'a BTreeSet<String>,
+    taken: &'a BTreeSet<PciAddress>,
 ) -> impl Iterator<Item = &'a FoundFunction> {
     functions
         .iter()
-        .filter(|function| function.usable() && !taken.contains(function.pci_address.as_str()))
+        .filter(|function| function.usable() && !taken.contains(&function.pci_address))
 }
 
 /// Whether a host service has given the function's interface an address since the node's loop looked.
@@ -236,18 +236,18 @@ struct Programmed {
     /// The port enforces the minimum rate.
     minimum: bool,
     /// The function's RDMA device: a driver that was bound again may have given it another name.
-    rdma_device: Option<String>,
+    rdma_device: Option<RdmaName>,
 }
 
 fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<Programmed, PrepareError> {
-    let path = agent.layout.function_lock(&rail.vf.pci_address);
+    let path = agent.layout.function_lock(rail.vf.pci_address.as_str());
     let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
     let mut host = Host::open(agent.sysfs())?;
     let minimum = functions::program(&mut host, rail)?;
-    let devices = match rail.vf.pci_address.parse() {
-        Ok(function) => host.sysfs.rdma_devices(&function).map_err(PrepareError::Sysfs)?,
-        Err(_) => Vec::new(),
-    };
+    let devices = host
+        .sysfs
+        .rdma_devices(&rail.vf.pci_address)
+        .map_err(PrepareError::Sysfs)?;
     Ok(Programmed {
         minimum,
         rdma_device: devices.into_iter().next(),
@@ -299,7 +299,7 @@ mod tests {
             function("0000:01:10.4", true, &["bond0"]),
             function("0000:01:10.6", true, &[]),
         ];
-        let taken = BTreeSet::from(["0000:01:10.2".to_owned()]);
+        let taken = BTreeSet::from(["0000:01:10.2".parse().unwrap()]);
         let free: Vec<&str> = candidates(&functions, &taken).map(|f| f.pci_address.as_str()).collect();
         assert_eq!(free, ["0000:01:10.6"]);
     }
@@ -328,16 +328,16 @@ mod tests {
         rails[0].vf.min_rate_mbps = 200;
         rails[1].vf.min_rate_mbps = 200;
         rails[0].rdma = RdmaPlan::Function {
-            device: "mlx5_4".to_owned(),
+            device: "mlx5_4".parse().unwrap(),
         };
         let found = |minimum, device: Option<&str>| Programmed {
             minimum,
-            rdma_device: device.map(str::to_owned),
+            rdma_device: device.map(|device| device.parse().unwrap()),
         };
         let programmed = BTreeMap::from([(0, found(false, Some("mlx5_9"))), (1, found(true, None))]);
         assert!(say_what_is(&mut rails, &programmed));
         assert_eq!((rails[0].vf.min_rate_mbps, rails[1].vf.min_rate_mbps), (0, 200));
-        assert!(matches!(&rails[0].rdma, RdmaPlan::Function { device } if device == "mlx5_9"));
+        assert!(matches!(&rails[0].rdma, RdmaPlan::Function { device } if device.as_str() == "mlx5_9"));
         assert!(!say_what_is(&mut rails, &programmed));
     }
 }

@@ -123,7 +123,7 @@ async fn write_cdi(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), Prep
         let mut uverbs = Vec::new();
         for rail in &plan.rails {
             if let RdmaPlan::Function { device } = &rail.rdma {
-                let node = sysfs.uverbs(device).map_err(PrepareError::Sysfs)?;
+                let node = sysfs.uverbs(device.as_str()).map_err(PrepareError::Sysfs)?;
                 uverbs.push(node.ok_or_else(|| PrepareError::NoUverbs {
                     rail: rail.name.clone(),
                     device: device.clone(),
@@ -170,7 +170,7 @@ fn place(plan: &AttachmentPlan) -> String {
         .rails
         .first()
         .and_then(|rail| rail.vf.vlan)
-        .map_or_else(|| "untagged".to_owned(), |vlan| format!("VLAN {}", vlan.id));
+        .map_or_else(|| "untagged".to_owned(), |vlan| format!("VLAN {}", vlan.id()));
     format!(
         "index {}, rails {}, addresses {}, {vlan}",
         plan.index,

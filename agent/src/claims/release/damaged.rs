@@ -67,7 +67,7 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
     let taken = plans::functions_taken(&plans::all(&agent.layout)?, &agent.boot_id);
     let mut host = Host::open(agent.sysfs())?;
     for function in home_functions(agent, &host) {
-        if taken.contains(function.as_str()) {
+        if taken.contains(&function) {
             continue;
         }
         if let Some(original) = agent.originals().function(&function)? {

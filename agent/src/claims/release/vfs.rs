@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use railhead_host::FunctionLock;
+use railhead_host::{FunctionLock, PciAddress};
 use railhead_plan::AttachmentPlan;
 
 use super::ReleaseError;
@@ -22,8 +22,8 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
         .iter()
         .map(|rail| {
             let (agent, plan) = (agent.clone(), agent.layout.plan(&plan.pod.uid));
-            let address = rail.vf.pci_address.clone();
-            tokio::task::spawn_blocking(move || restore_function(&agent, &address, plan))
+            let function = rail.vf.pci_address.clone();
+            tokio::task::spawn_blocking(move || restore_function(&agent, function, plan))
         })
         .collect();
     let mut failed = None;
@@ -36,18 +36,14 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
     failed.map_or(Ok(()), Err)
 }
 
-fn restore_function(agent: &Agent, address: &str, plan: PathBuf) -> Result<(), ReleaseError> {
-    let Ok(function) = address.parse() else {
-        // No function has such an address, so none was touched.
-        return Ok(());
-    };
+fn restore_function(agent: &Agent, function: PciAddress, plan: PathBuf) -> Result<(), ReleaseError> {
     let mut host = Host::open(agent.sysfs())?;
     if !host.sysfs.exists(&function) {
         return Ok(());
     }
-    let path = agent.layout.function_lock(address);
+    let path = agent.layout.function_lock(function.as_str());
     let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
-        claim: address.to_owned(),
+        claim: function.to_string(),
         source,
     })?;
     let original = agent

@@ -1,9 +1,9 @@
-//! A rail of the plan with every text checked: what reaches the kernel or a path comes from here.
+//! A rail of the plan, with the checks that types cannot make, and the routes and rules that it wants.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use railhead_host::{InterfaceName, MacAddress, PciAddress, Route, Rule, VfSettings, VfVlan};
+use railhead_host::{InterfaceName, MacAddress, PciAddress, RdmaName, Route, Rule, VfSettings};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
 use thiserror::Error;
 
@@ -40,8 +40,8 @@ pub(crate) struct Rail {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RailRdma {
     None,
-    Function(String),
-    Soft(String),
+    Function(RdmaName),
+    Soft(RdmaName),
 }
 
 impl Rail {
@@ -81,32 +81,28 @@ impl Rail {
         }
         let rdma = match &plan.rdma {
             RdmaPlan::None => RailRdma::None,
-            RdmaPlan::Function { device } => RailRdma::Function(rdma_name(device).map_err(invalid)?),
-            RdmaPlan::Soft { device } => RailRdma::Soft(rdma_name(device).map_err(invalid)?),
+            RdmaPlan::Function { device } => RailRdma::Function(device.clone()),
+            RdmaPlan::Soft { device } => RailRdma::Soft(device.clone()),
             _ => return Err(invalid(
                 "it wants an RDMA device of a kind that this release does not know; finish the upgrade of this node"
                     .to_owned(),
             )),
         };
-        let mac: MacAddress = plan.mac.parse().map_err(|e| invalid(format!("{e}")))?;
         Ok(Self {
             id: plan.rail,
-            name: plan.name.parse().map_err(|e| invalid(format!("{e}")))?,
-            vf: plan.vf.pci_address.parse().map_err(|e| invalid(format!("{e}")))?,
-            pf: plan.vf.pf_pci_address.parse().map_err(|e| invalid(format!("{e}")))?,
+            name: plan.name.clone(),
+            vf: plan.vf.pci_address.clone(),
+            pf: plan.vf.pf_pci_address.clone(),
             vf_index: plan.vf.index,
             pf_settings: VfSettings {
-                mac: Some(mac),
-                vlan: plan.vf.vlan.map(|vlan| VfVlan {
-                    id: vlan.id,
-                    pcp: vlan.pcp,
-                }),
+                mac: Some(plan.mac),
+                vlan: plan.vf.vlan,
                 min_rate_mbps: plan.vf.min_rate_mbps,
                 max_rate_mbps: plan.vf.max_rate_mbps,
                 spoof_check: plan.vf.spoof_check,
                 trust: plan.vf.trust,
             },
-            mac,
+            mac: plan.mac,
             mtu: plan.mtu,
             addresses: plan.addresses.clone(),
             on_link: plan.on_link.iter().map(IpNet::trunc).collect(),
@@ -178,19 +174,6 @@ impl Rail {
     }
 }
 
-/// `IB_DEVICE_NAME_MAX` is 64 (rdma/ib_verbs.h). It becomes part of paths.
-fn rdma_name(name: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    if (1..64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain) {
-        Ok(name.to_owned())
-    } else {
-        Err(format!(
-            "{:?} is not the name of an RDMA device",
-            name.chars().take(64).collect::<String>()
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use railhead_plan::VfPlan;
@@ -200,10 +183,10 @@ mod tests {
     fn rail_plan() -> RailPlan {
         RailPlan {
             rail: 3,
-            name: "rail3".to_owned(),
+            name: "rail3".parse().unwrap(),
             vf: VfPlan {
-                pci_address: "0000:18:00.3".to_owned(),
-                pf_pci_address: "0000:18:00.0".to_owned(),
+                pci_address: "0000:18:00.3".parse().unwrap(),
+                pf_pci_address: "0000:18:00.0".parse().unwrap(),
                 index: 2,
                 vlan: None,
                 max_rate_mbps: 0,
@@ -211,7 +194,7 @@ mod tests {
                 spoof_check: true,
                 trust: false,
             },
-            mac: "02:00:00:00:00:01".to_owned(),
+            mac: "02:00:00:00:00:01".parse().unwrap(),
             mtu: 9000,
             addresses: vec!["10.0.3.7/24".parse().unwrap()],
             on_link: vec![],
@@ -262,19 +245,11 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_names_are_refused() {
-        let broken: [fn(&mut RailPlan); 7] = [
-            |plan| plan.name = "../rail".to_owned(),
-            |plan| plan.mac = "02".to_owned(),
-            |plan| plan.vf.pci_address = "../../x".to_owned(),
-            |plan| plan.vf.pf_pci_address = String::new(),
+    fn a_rail_in_a_reserved_table_or_without_address_is_refused() {
+        let broken: [fn(&mut RailPlan); 3] = [
+            |plan| plan.table = 0,
             |plan| plan.table = 254,
             |plan| plan.addresses.clear(),
-            |plan| {
-                plan.rdma = RdmaPlan::Soft {
-                    device: "a/b".to_owned(),
-                }
-            },
         ];
         for change in broken {
             let mut plan = rail_plan();
