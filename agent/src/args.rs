@@ -32,6 +32,15 @@ pub struct Args {
     #[arg(long, env = "RAILHEAD_CNI_BIN_DIR", default_value = "/opt/cni/bin")]
     pub cni_bin_dir: PathBuf,
 
+    /// The folder of the node that is mounted and holds the former; that folder itself when nothing is said. With the parent
+    /// mounted, a symlink that the folder is may move.
+    #[arg(long, env = "RAILHEAD_CNI_BIN_MOUNT")]
+    pub cni_bin_mount: Option<PathBuf>,
+
+    /// Where the container runtime looks for CDI specs.
+    #[arg(long, env = "RAILHEAD_CDI_DIR", default_value = "/var/run/cdi")]
+    pub cdi_dir: PathBuf,
+
     /// Where the container runtime looks for CNI configurations.
     #[arg(long, env = "RAILHEAD_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,

@@ -40,14 +40,12 @@ impl Events {
         self.write(pod, EventType::Warning, reason, note).await;
     }
 
+    /// Something of the node needs attention.
+    pub async fn on(&self, object: &ObjectReference, reason: &str, note: String) {
+        self.publish(object, EventType::Warning, reason, note).await;
+    }
+
     async fn write(&self, pod: &PodRef, type_: EventType, reason: &str, note: String) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(shortened(note)),
-            action: "Attach".to_owned(),
-            secondary: None,
-        };
         let reference = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
@@ -56,9 +54,20 @@ impl Events {
             uid: Some(pod.uid.clone()),
             ..ObjectReference::default()
         };
-        if let Err(error) = self.recorder.publish(&event, &reference).await {
+        self.publish(&reference, type_, reason, note).await;
+    }
+
+    async fn publish(&self, object: &ObjectReference, type_: EventType, reason: &str, note: String) {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(shortened(note)),
+            action: "Attach".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, object).await {
             tracing::warn!(
-                pod = format!("{}/{}", pod.namespace, pod.name), reason, %error,
+                kind = object.kind, namespace = object.namespace, name = object.name, reason, %error,
                 "an event could not be written"
             );
         }

@@ -13,7 +13,7 @@ use crate::{
     agent::{Agent, Phase},
     args::Args,
     attachments,
-    chain::{Chain, ChainPaths},
+    chain::{self, Chain, ChainPaths},
     claims::{NodeClaims, gc, plans, release::lost},
     events::Events,
     http,
@@ -26,9 +26,12 @@ use crate::{
 pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
     let layout = Layout::default();
     plans::make_folders(&layout)?;
-    let chain = ChainPaths {
+    chain::link_cdi(&layout, &args.cdi_dir).context("say where the CDI specs are")?;
+    let paths = ChainPaths {
         source: args.cni_source,
+        bin_mount: args.cni_bin_mount.unwrap_or_else(|| args.cni_bin_dir.clone()),
         bin_dir: args.cni_bin_dir,
+        cdi_dir: args.cdi_dir,
         conf_dir: args.cni_conf_dir,
         cri_socket: args.cri_socket,
     };
@@ -36,7 +39,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         events: Events::new(client.clone(), args.pod_name),
         client,
         boot_id: railhead_host::boot_id(Layout::boot_id())?,
-        cni_binary: chain.binary(),
+        cni_binary: paths.binary(),
         sockets: SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref()),
         metrics: Metrics::default(),
         inventory: watch::Sender::new(None),
@@ -57,7 +60,8 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     let tasks = TaskTracker::new();
     tasks.spawn(http::serve(agent.clone(), args.http, stop.clone()));
     tasks.spawn(http::serve_probes(agent.clone(), args.health_socket, stop.clone()));
-    tasks.spawn(node::run(agent.clone(), latest, Chain::new(chain), stop.clone()));
+    chain::watch(agent.clone(), paths.clone());
+    tasks.spawn(node::run(agent.clone(), latest, Chain::new(paths), stop.clone()));
     tasks.spawn(attachments::run(agent.clone(), stop.clone()));
     tasks.spawn(gc::run(agent.clone(), stop.clone()));
     tasks.spawn(lost::run(agent.clone(), stop.clone()));

@@ -83,9 +83,9 @@ impl Layout {
         self.root.join("var/lib/railhead/originals")
     }
 
-    /// The CDI specs: `/var/run/cdi`.
+    /// The CDI specs: `/run/railhead/cdi`, which the agent makes a link to the folder that the container runtime reads.
     pub fn cdi(&self) -> PathBuf {
-        self.root.join("var/run/cdi")
+        self.root.join("run/railhead/cdi")
     }
 
     /// The CDI spec of one claim.

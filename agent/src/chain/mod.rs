@@ -1,21 +1,34 @@
 //! The entry in the cluster's CNI chain: the binary, the drop-in file, and the runtime's word that it has loaded both.
 //!
 //! Binary first, entry second; when it is given back, entry first and binary last. What counts is what the runtime says,
-//! never what the files say: it may have read them before they changed.
+//! never what the files say: it may have read them before they changed, or read others. An entry that the runtime could not
+//! carry out is worse than none: every pod of the node would fail with it, also those that want no rails. So it is put in only
+//! when the runtime would find the binary and speaks a version that the binary speaks, and taken out when that ends.
 
+mod binary;
+mod conflist;
 mod entry;
+mod folders;
 mod runtime;
+mod watch;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use railhead_crds::ChainStatus;
 use thiserror::Error;
 
-pub use entry::{Conflist, EntryError};
-pub use runtime::RuntimeError;
+pub use binary::BinaryError;
+use binary::{BINARY, Installed};
+pub use conflist::Conflist;
+pub use entry::EntryError;
+use folders::Mounts;
+pub use folders::link_cdi;
+pub use folders::{CDI_READY, FolderError};
+pub use runtime::{CdiSettings, LoadedNetwork, RuntimeError, RuntimeView};
+pub(crate) use watch::watch;
 
 use crate::conditions::Finding;
 
@@ -25,6 +38,8 @@ const LOAD: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(250);
 /// How often it is asked when nothing changed.
 const VERIFY: Duration = Duration::from_secs(20);
+/// For how long the condition tells that the binary had to be put back.
+const REMEMBER: Duration = Duration::from_mins(10);
 
 /// Type of the chain's condition.
 pub const CHAIN_READY: &str = "ChainReady";
@@ -36,8 +51,12 @@ pub struct ChainPaths {
     pub source: PathBuf,
     /// The runtime's folder of CNI binaries.
     pub bin_dir: PathBuf,
+    /// The folder of the node that is mounted and holds `bin_dir`.
+    pub bin_mount: PathBuf,
     /// The runtime's folder of CNI configurations.
     pub conf_dir: PathBuf,
+    /// The folder of CDI specs.
+    pub cdi_dir: PathBuf,
     /// The runtime's socket.
     pub cri_socket: PathBuf,
 }
@@ -45,7 +64,7 @@ pub struct ChainPaths {
 impl ChainPaths {
     /// The installed binary.
     pub fn binary(&self) -> PathBuf {
-        self.bin_dir.join(entry::BINARY)
+        self.bin_dir.join(BINARY)
     }
 }
 
@@ -59,6 +78,24 @@ pub enum ChainError {
     /// The runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The binary.
+    #[error(transparent)]
+    Binary(#[from] BinaryError),
+    /// The runtime reads other folders than the agent writes.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The binary does not speak the cluster network's version.
+    #[error(
+        "{path} is of CNI version {version}, which the CNI binary does not speak, so the entry is not in its chain; have the cluster network write one of {spoken}"
+    )]
+    Version {
+        /// Which list.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+        /// What the binary speaks.
+        spoken: String,
+    },
     /// The runtime has not taken the entry up.
     #[error(
         "the container runtime has not loaded {entry}: it needs libcni 1.3 (containerd 2) and a conflist without loadOnlyInlinedPlugins"
@@ -75,15 +112,60 @@ pub enum ChainError {
     Panicked,
 }
 
+impl ChainError {
+    /// Whether the runtime would fail every pod of the node with the entry in its chain.
+    fn is_harmful(&self) -> bool {
+        match self {
+            Self::Version { .. } | Self::Binary(BinaryError::NotStarted { .. }) => true,
+            // The runtime's folder is another one than ours, or out of reach.
+            Self::Folder(error) => !matches!(error, FolderError::OtherConfig { .. } | FolderError::Read { .. }),
+            _ => false,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Version { .. } => "VersionNotSpoken",
+            Self::Binary(_) => "BinaryNotUsable",
+            Self::Folder(_) => "OtherFolder",
+            _ => "ChainNotLoaded",
+        }
+    }
+}
+
+/// What a look at the chain found.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The chain.
+    pub chain: Finding,
+    /// The CDI specs.
+    pub cdi: Finding,
+    /// What had to be put right just now, in words.
+    pub put_back: Option<String>,
+}
+
 /// What is known of the chain between two looks at it.
 #[derive(Debug)]
 pub struct Chain {
     paths: ChainPaths,
     status: ChainStatus,
-    verified: Option<Instant>,
+    /// What the runtime last said, and when.
+    view: Option<(RuntimeView, Instant)>,
     overwritten: bool,
     /// This agent has installed its binary once.
     installed: bool,
+    /// The versions that the installed binary speaks.
+    spoken: Vec<String>,
+    mounts: Mounts,
+    /// What was last put back, and when.
+    put_back: Option<(String, Instant)>,
+}
+
+/// What was done to the files.
+struct Files {
+    conflist: Conflist,
+    binary: Installed,
+    inserted: bool,
 }
 
 impl Chain {
@@ -92,9 +174,12 @@ impl Chain {
         Self {
             paths,
             status: ChainStatus::default(),
-            verified: None,
+            view: None,
             overwritten: false,
             installed: false,
+            spoken: Vec::new(),
+            mounts: Mounts::default(),
+            put_back: None,
         }
     }
 
@@ -107,41 +192,111 @@ impl Chain {
     ///
     /// An agent installs its own binary when it starts. Later it does so only while it is `alone`: in a rolling update the
     /// older agent would put its binary back, and the newer one again, until one of them ends.
-    pub async fn ensure(&mut self, alone: bool) -> Finding {
-        match self.try_ensure(alone).await {
-            Ok(()) => {
+    pub async fn ensure(&mut self, alone: bool) -> Look {
+        let (mut put_back, mut result) = (None, self.try_ensure(alone).await);
+        if let Ok(restored) = &mut result {
+            put_back = restored.take();
+        } else if let Err(error) = &result
+            && error.is_harmful()
+            && let Err(error) = self.withdraw().await
+        {
+            tracing::error!(%error, "the chain entry could not be taken out");
+        }
+        if let Some(what) = &put_back {
+            tracing::warn!(what, "the CNI chain was put right");
+            self.put_back = Some((what.clone(), Instant::now()));
+        }
+        let chain = match result {
+            Ok(_) => {
                 self.overwritten = false;
                 let message = format!("chained to network {}", self.status.network);
-                Finding::yes(CHAIN_READY, "Loaded", message)
+                match self.put_back.as_ref().filter(|(_, at)| at.elapsed() < REMEMBER) {
+                    Some((what, _)) => Finding::yes(CHAIN_READY, "PutBack", format!("{message}; {what}")),
+                    None => Finding::yes(CHAIN_READY, "Loaded", message),
+                }
             }
             Err(error) => {
                 self.status.loaded = false;
-                self.verified = None;
+                self.view = None;
                 tracing::warn!(%error, "the CNI chain is not in order");
                 let reason = if self.overwritten {
                     "ChainOverwritten"
                 } else {
-                    "ChainNotLoaded"
+                    error.reason()
                 };
                 Finding::no(CHAIN_READY, reason, error.to_string())
             }
-        }
+        };
+        let cdi = self.cdi().await;
+        Look { chain, cdi, put_back }
     }
 
-    async fn try_ensure(&mut self, alone: bool) -> Result<(), ChainError> {
-        let paths = self.paths.clone();
-        let replace = alone || !self.installed;
+    /// Returns what had to be put back, in words.
+    async fn try_ensure(&mut self, alone: bool) -> Result<Option<String>, ChainError> {
+        let real = self.check_folders()?;
+        let (paths, replace) = (self.paths.clone(), alone || !self.installed);
+        let bin_dir = real.clone();
         let files = tokio::task::spawn_blocking(move || {
-            let binary = entry::install_binary(&paths.source, &paths.bin_dir, replace)?;
-            let conflist = entry::find(&paths.conf_dir)?;
-            let inserted = entry::insert(&paths.conf_dir, &conflist)?;
-            Ok::<_, EntryError>((conflist, binary, inserted))
+            let binary = binary::install(&paths.source, &bin_dir, replace)?;
+            Ok::<_, EntryError>((conflist::find(&paths.conf_dir)?, binary))
         });
-        let (conflist, binary, inserted) = files.await.map_err(|_| ChainError::Panicked)??;
-        self.installed = true;
-        if binary {
-            tracing::info!(binary = %self.paths.binary().display(), "installed the CNI binary");
+        let (conflist, binary) = files.await.map_err(|_| ChainError::Panicked)??;
+        if binary != Installed::Present || self.spoken.is_empty() {
+            self.spoken = binary::versions(&real.join(BINARY)).await?;
+            tracing::info!(binary = %self.paths.binary().display(), speaks = self.spoken.join(" "), "the CNI binary");
         }
+        let was_installed = std::mem::replace(&mut self.installed, true);
+        let view = self.view(&conflist).await?;
+        folders::check_binaries(&self.paths.bin_dir, &view)?;
+        folders::check_config(&self.paths.conf_dir, &view)?;
+        if let Some(version) = conflist.unspoken(&self.spoken, view.version_of(&conflist.name)) {
+            return Err(ChainError::Version {
+                path: conflist.path.clone(),
+                version: version.to_owned(),
+                spoken: self.spoken.join(", "),
+            });
+        }
+        let files = self.insert(conflist, binary).await?;
+        self.load(&files, &view).await?;
+        Ok(match files.binary {
+            Installed::WasMissing if was_installed => Some(format!(
+                "the CNI binary was gone from {} and was put back",
+                real.display()
+            )),
+            Installed::Differed if was_installed => {
+                Some(format!("another CNI binary lay in {} and was replaced", real.display()))
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether the runtime's folders can be reached, and where the binaries' really is.
+    fn check_folders(&mut self) -> Result<PathBuf, ChainError> {
+        let mountinfo = mountinfo();
+        for mount in [&self.paths.bin_mount, &self.paths.conf_dir] {
+            self.mounts.check(mount, &mountinfo)?;
+        }
+        Ok(folders::resolve(&self.paths.bin_dir, &self.paths.bin_mount)?)
+    }
+
+    /// What the runtime says: asked again after a while, and when the chain is not known to be as it should be.
+    async fn view(&mut self, conflist: &Conflist) -> Result<RuntimeView, ChainError> {
+        let same = self.status.loaded && self.status.network == conflist.name;
+        if let Some((view, at)) = &self.view
+            && same
+            && at.elapsed() < VERIFY
+        {
+            return Ok(view.clone());
+        }
+        let view = runtime::ask(&self.paths.cri_socket).await?;
+        self.view = Some((view.clone(), Instant::now()));
+        Ok(view)
+    }
+
+    async fn insert(&mut self, conflist: Conflist, binary: Installed) -> Result<Files, ChainError> {
+        let (conf_dir, list) = (self.paths.conf_dir.clone(), conflist.clone());
+        let inserted = tokio::task::spawn_blocking(move || entry::insert(&conf_dir, &list));
+        let inserted = inserted.await.map_err(|_| ChainError::Panicked)??;
         if inserted {
             // It was loaded before, so somebody else took it out.
             self.overwritten = self.status.loaded;
@@ -151,40 +306,71 @@ impl Chain {
                 "put the entry into the CNI chain"
             );
         }
-        let fresh = self.verified.is_some_and(|at| at.elapsed() < VERIFY);
-        let same = self.status.loaded && self.status.network == conflist.name;
-        if !inserted && fresh && same {
-            return Ok(());
-        }
-        self.status.network.clone_from(&conflist.name);
-        if inserted || !runtime::loaded(&self.paths.cri_socket).await? {
+        Ok(Files {
+            conflist,
+            binary,
+            inserted,
+        })
+    }
+
+    async fn load(&mut self, files: &Files, view: &RuntimeView) -> Result<(), ChainError> {
+        self.status.network.clone_from(&files.conflist.name);
+        if files.inserted || !view.has_entry() {
             self.reload_until(true)
                 .await?
                 .then_some(())
                 .ok_or_else(|| ChainError::NotLoaded {
-                    entry: conflist.entry(&self.paths.conf_dir),
+                    entry: files.conflist.entry(&self.paths.conf_dir),
                 })?;
         }
         self.status.loaded = true;
-        self.verified = Some(Instant::now());
         Ok(())
     }
 
+    /// The condition on CDI specs, from what the runtime last said.
+    async fn cdi(&mut self) -> Finding {
+        let view = match &self.view {
+            Some((view, _)) => Some(view.clone()),
+            None => runtime::ask(&self.paths.cri_socket).await.ok(),
+        };
+        let moved = self.mounts.check(&self.paths.cdi_dir, &mountinfo()).err();
+        let settings = view.as_ref().and_then(|view| view.cdi.as_ref());
+        folders::cdi_finding(&self.paths.cdi_dir, settings, moved.as_ref())
+    }
+
     /// Makes the runtime read its configurations again and waits until it has, or has not, the entry.
-    async fn reload_until(&self, wanted: bool) -> Result<bool, ChainError> {
+    async fn reload_until(&mut self, wanted: bool) -> Result<bool, ChainError> {
         let conf_dir = self.paths.conf_dir.clone();
         tokio::task::spawn_blocking(move || entry::wake_runtime(&conf_dir))
             .await
             .map_err(|_| ChainError::Panicked)??;
         let start = Instant::now();
         loop {
-            if runtime::loaded(&self.paths.cri_socket).await? == wanted {
+            let view = runtime::ask(&self.paths.cri_socket).await?;
+            let has_entry = view.has_entry();
+            self.view = Some((view, Instant::now()));
+            if has_entry == wanted {
                 return Ok(true);
             }
             if start.elapsed() >= LOAD {
                 return Ok(false);
             }
             tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Takes the entry out of a chain in which the runtime could not carry it out.
+    async fn withdraw(&mut self) -> Result<(), ChainError> {
+        let conf_dir = self.paths.conf_dir.clone();
+        let removed = tokio::task::spawn_blocking(move || entry::remove(&conf_dir));
+        if !removed.await.map_err(|_| ChainError::Panicked)?? {
+            return Ok(());
+        }
+        tracing::warn!("took the entry out of the CNI chain: every pod of the node would fail with it");
+        if self.reload_until(false).await? {
+            Ok(())
+        } else {
+            Err(ChainError::StillLoaded)
         }
     }
 
@@ -198,7 +384,7 @@ impl Chain {
         });
         let there = removed.await.map_err(|_| ChainError::Panicked)??;
         self.status.loaded = false;
-        self.verified = None;
+        self.view = None;
         self.installed = false;
         if !there {
             return Ok(());
@@ -213,9 +399,17 @@ impl Chain {
     /// Removes the binary; the entry has to be gone before.
     pub async fn remove_binary(&self) -> Result<(), ChainError> {
         let bin_dir = self.paths.bin_dir.clone();
-        tokio::task::spawn_blocking(move || entry::remove_binary(&bin_dir))
+        tokio::task::spawn_blocking(move || binary::remove(&bin_dir))
             .await
             .map_err(|_| ChainError::Panicked)??;
         Ok(())
     }
 }
+
+/// The agent's mounts, as the kernel lists them; nothing where it does not.
+fn mountinfo() -> String {
+    std::fs::read_to_string(Path::new("/proc/self/mountinfo")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,9 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{
-    Api,
+    Api, Resource,
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
@@ -24,7 +24,7 @@ pub use watch::{Selection, watch_node_network, watch_slices};
 
 use crate::{
     agent::{Agent, Phase},
-    chain::Chain,
+    chain::{Chain, Look},
     claims::plans::{self, PlansError},
     conditions::Finding,
     functions::{self, Host, HostError},
@@ -120,7 +120,14 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publ
     }
     agent.inventory.send_replace(Some(Arc::new(seen.inventory.clone())));
     let alone = !crate::kubelet::others_serve(&agent.sockets);
-    let chained = chain.ensure(alone).await;
+    let Look {
+        chain: chained,
+        cdi,
+        put_back,
+    } = chain.ensure(alone).await;
+    if let Some(what) = put_back {
+        agent.events.on(&reference(network), "ChainPutBack", what).await;
+    }
     agent.metrics.chain(chain.status().loaded);
     // Only now: kubelet may send claims as soon as it knows the plugin.
     agent.phase.send_replace(Phase::Serving);
@@ -129,15 +136,16 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publ
         inventory: &seen.inventory,
         taken: &taken,
         chained: chained.holds,
+        cdi: cdi.holds,
     };
     if registered && let Err(error) = publisher.publish(&agent.client, &agent.node, &offer).await {
         tracing::warn!(%error, "the ports could not be published");
     }
     let mut status = status::ports(&seen.inventory, &taken);
     status.chain = Some(chain.status().clone());
-    let ready = status::ready(&seen.inventory, &status, &seen.problems, &chained, registered);
+    let ready = status::ready(&seen.inventory, &status, &seen.problems, [&chained, &cdi], registered);
     let calm = ready.holds;
-    report(agent, network, status, vec![ready, chained]).await;
+    report(agent, network, status, vec![ready, chained, cdi]).await;
     calm
 }
 
@@ -178,6 +186,11 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookEr
         plans,
         problems,
     })
+}
+
+/// What events about the whole node name.
+fn reference(network: &NodeNetwork) -> ObjectReference {
+    network.object_ref(&())
 }
 
 /// Writes the status if it differs from the one that the API server has.

@@ -106,7 +106,7 @@ pub(super) fn ready(
     inventory: &Inventory,
     status: &NodeNetworkStatus,
     problems: &[String],
-    chained: &Finding,
+    runtime: [&Finding; 2],
     registered: bool,
 ) -> Finding {
     let no = |reason, message: String| Finding::no("Ready", reason, message);
@@ -134,8 +134,8 @@ pub(super) fn ready(
             return no(reason, messages.join("; "));
         }
     }
-    if !chained.holds {
-        return no(chained.reason, chained.message.clone());
+    if let Some(finding) = runtime.into_iter().find(|finding| !finding.holds) {
+        return no(finding.reason, finding.message.clone());
     }
     if !registered {
         return no("NotRegistered", "kubelet has not registered the plugin yet".to_owned());
@@ -159,7 +159,8 @@ mod tests {
 
     fn reason(inventory: &Inventory, chained: &Finding, registered: bool) -> (bool, &'static str) {
         let status = ports(inventory, &BTreeSet::new());
-        let ready = ready(inventory, &status, &[], chained, registered);
+        let cdi = Finding::yes("CdiReady", "Read", "");
+        let ready = ready(inventory, &status, &[], [chained, &cdi], registered);
         (ready.holds, ready.reason)
     }
 

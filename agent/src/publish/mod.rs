@@ -15,7 +15,7 @@ use kube::{
 };
 use thiserror::Error;
 
-pub use slice::{CHAIN_NOT_READY_TAINT, Offer, PORT_DOWN_TAINT, PORT_UNFIT_TAINT, devices, same};
+pub use slice::{CDI_NOT_READY_TAINT, CHAIN_NOT_READY_TAINT, Offer, PORT_DOWN_TAINT, PORT_UNFIT_TAINT, devices, same};
 
 /// Why the ports could not be published. It is tried again.
 #[derive(Debug, Error)]

@@ -18,6 +18,8 @@ use crate::inventory::{FoundFunction, FoundPort, Inventory};
 pub const PORT_DOWN_TAINT: &str = "railhead.dev/port-down";
 /// Taint of all ports while the runtime does not call the CNI binary: a new pod would come up unwired and never start.
 pub const CHAIN_NOT_READY_TAINT: &str = "railhead.dev/chain-not-ready";
+/// Taint of all ports while the runtime does not read the CDI specs: containers with rails could not be created.
+pub const CDI_NOT_READY_TAINT: &str = "railhead.dev/cdi-not-ready";
 /// Taint of a port on which pods would not work: see [`Inventory::unfit`].
 pub const PORT_UNFIT_TAINT: &str = "railhead.dev/port-unfit";
 
@@ -30,6 +32,8 @@ pub struct Offer<'a> {
     pub taken: &'a BTreeSet<PciAddress>,
     /// Whether the runtime calls the CNI binary.
     pub chained: bool,
+    /// Whether the runtime reads the CDI specs.
+    pub cdi: bool,
 }
 
 /// The spec of the node's slice.
@@ -122,6 +126,7 @@ fn device(offer: &Offer<'_>, port: &FoundPort, speed: Bandwidth, functions: usiz
     let taints: Vec<DeviceTaint> = [
         (!port.carrier, PORT_DOWN_TAINT),
         (!offer.chained, CHAIN_NOT_READY_TAINT),
+        (!offer.cdi, CDI_NOT_READY_TAINT),
         (offer.inventory.unfit(port).is_some(), PORT_UNFIT_TAINT),
     ]
     .into_iter()
@@ -215,6 +220,7 @@ pub(crate) mod tests {
             inventory,
             taken: &taken,
             chained,
+            cdi: true,
         })
     }
 

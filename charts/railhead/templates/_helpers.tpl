@@ -24,3 +24,17 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- define "railhead.user" -}}
 'system:serviceaccount:{{ (index . 0).Release.Namespace }}:railhead-{{ index . 1 }}'
 {{- end -}}
+
+{{/* The folder of the node that is mounted for the CNI binary: above the runtime's, but never one of the root's own. */}}
+{{- define "railhead.cniBinariesMount" -}}
+{{- $paths := .Values.agent.paths -}}
+{{- $mount := $paths.cniBinariesMount -}}
+{{- if not $mount -}}
+{{- $above := dir $paths.cniBinaries -}}
+{{- $mount = ternary $above $paths.cniBinaries (gt (len (splitList "/" $above)) 2) -}}
+{{- end -}}
+{{- if not (hasPrefix (printf "%s/" $mount) (printf "%s/" $paths.cniBinaries)) -}}
+{{- fail (printf "agent.paths.cniBinariesMount %s does not hold agent.paths.cniBinaries %s" $mount $paths.cniBinaries) -}}
+{{- end -}}
+{{- $mount -}}
+{{- end }}

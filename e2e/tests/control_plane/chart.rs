@@ -45,24 +45,38 @@ pub(crate) fn an_unknown_value_is_refused(world: &World) -> Result<()> {
     contains(&output.stderr, &["/agent", "nodeselector"])
 }
 
-/// Agent and CNI binary write CDI specs to one fixed folder; a value that moved only the mount would break every claim.
-pub(crate) fn the_folder_of_cdi_specs_is_fixed(world: &World) -> Result<()> {
+/// The runtime's folders may be others than the usual: the mount and what the agent is told move together.
+pub(crate) fn the_runtimes_folders_are_values(world: &World) -> Result<()> {
     let rendered = template(world, &["image.repository=railhead"])?.ok()?.stdout;
     contains(
         &rendered,
         &[
             "{name: cdi, mountPath: /var/run/cdi}",
             "hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}",
+            "{name: cni-binaries, mountPath: /opt/cni}",
         ],
     )?;
-    let output = template(world, &["image.repository=railhead", "agent.paths.cdi=/etc/cdi"])?;
+    let values = [
+        "image.repository=railhead",
+        "agent.paths.cdi=/var/cdi/dynamic",
+        "agent.paths.cniBinaries=/var/lib/k3s/data/current/bin",
+        "agent.paths.cniBinariesMount=/var/lib/k3s/data",
+    ];
+    contains(
+        &template(world, &values)?.ok()?.stdout,
+        &[
+            "{name: cdi, mountPath: /var/cdi/dynamic}",
+            "value: /var/cdi/dynamic",
+            "{name: cni-binaries, mountPath: /var/lib/k3s/data}",
+            "value: /var/lib/k3s/data/current/bin",
+        ],
+    )?;
+    let elsewhere = ["image.repository=railhead", "agent.paths.cniBinariesMount=/usr/lib"];
+    let output = template(world, &elsewhere)?;
     if output.success() {
-        bail!("a folder that nobody writes to was accepted");
+        bail!("a mount that does not hold the folder of binaries was accepted");
     }
-    contains(&output.stderr, &["/agent/paths", "cdi"])?;
-    // Values of the release before say what holds now: an upgrade with them is no error.
-    template(world, &["image.repository=railhead", "agent.paths.cdi=/var/run/cdi"])?.ok()?;
-    Ok(())
+    contains(&output.stderr, &["/usr/lib", "/opt/cni/bin"])
 }
 
 pub(crate) fn a_class_can_be_changed_added_and_left_out(world: &World) -> Result<()> {

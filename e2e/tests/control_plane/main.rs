@@ -142,7 +142,7 @@ fn shared() -> Vec<Test> {
         chart: [
             an_install_without_an_image_repository_says_what_to_set,
             an_unknown_value_is_refused,
-            the_folder_of_cdi_specs_is_fixed,
+            the_runtimes_folders_are_values,
             a_class_can_be_changed_added_and_left_out,
         ],
         admission: [

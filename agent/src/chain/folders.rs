@@ -1,0 +1,393 @@
+//! What the agent sees through its mounts and what the container runtime sees are compared: a bind mount keeps showing the
+//! folder that was there when the agent started, whatever a symlink on the way to it says now.
+
+use std::{
+    fmt, fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use railhead_plan::Layout;
+use thiserror::Error;
+
+use super::runtime::{CdiSettings, RuntimeView};
+use crate::conditions::Finding;
+
+/// Type of the condition on CDI specs.
+pub const CDI_READY: &str = "CdiReady";
+/// As many symlinks as the kernel follows.
+const LINKS: usize = 40;
+
+/// Why a folder that both read is not the same for both.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// A symlink leads out of what is mounted into the agent.
+    #[error(
+        "the runtime's folder {folder} of CNI binaries leads over the symlink {link} to {target}, which is outside of {mount}, the folder that is mounted into the agent: the CNI binary cannot be kept there; set agent.paths.cniBinariesMount to a folder that holds both"
+    )]
+    Leaves {
+        /// The folder as the runtime names it.
+        folder: PathBuf,
+        /// The symlink.
+        link: PathBuf,
+        /// Where it points to.
+        target: PathBuf,
+        /// What is mounted.
+        mount: PathBuf,
+    },
+    /// Too many symlinks.
+    #[error("{folder} is a circle of symlinks; correct it on the node")]
+    Circle {
+        /// The folder as the runtime names it.
+        folder: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("{path}: {detail}")]
+    Read {
+        /// Which path.
+        path: PathBuf,
+        /// What the kernel said.
+        detail: String,
+    },
+    /// The host's folder was moved or removed under the mount.
+    #[error(
+        "{mount} is mounted into the agent from what is now {now} on the node and was {before}: the runtime reads another folder; delete the agent's pod on this node, so that it is mounted anew"
+    )]
+    Moved {
+        /// Mount point.
+        mount: PathBuf,
+        /// What was mounted when the agent started, as a path in its file system.
+        before: String,
+        /// That same folder now.
+        now: String,
+    },
+    /// The runtime looks for CNI binaries elsewhere.
+    #[error(
+        "the runtime looks for CNI binaries in {runtime}, the agent keeps its own in {agent}; set agent.paths.cniBinaries to the runtime's folder"
+    )]
+    OtherBinaries {
+        /// The agent's.
+        agent: PathBuf,
+        /// The runtime's.
+        runtime: Paths,
+    },
+    /// The runtime looks for CNI configurations elsewhere.
+    #[error(
+        "the runtime reads CNI configurations from {runtime}, the agent puts its entry into {agent}; set agent.paths.cniConfig to the runtime's folder"
+    )]
+    OtherConfig {
+        /// The agent's.
+        agent: PathBuf,
+        /// The runtime's.
+        runtime: PathBuf,
+    },
+}
+
+/// Several paths in a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths(pub Vec<PathBuf>);
+
+impl fmt::Display for Paths {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(|path| path.display().to_string()).collect();
+        formatter.write_str(&texts.join(", "))
+    }
+}
+
+/// The real folder behind `folder`, which is `mount` or lies below it. It need not exist yet.
+pub(super) fn resolve(folder: &Path, mount: &Path) -> Result<PathBuf, FolderError> {
+    let mut left = LINKS;
+    let mut real = PathBuf::new();
+    let mut ahead: Vec<PathBuf> = components(folder);
+    while let Some(part) = ahead.pop() {
+        if part == Path::new("..") {
+            real.pop();
+            continue;
+        }
+        let path = real.join(&part);
+        // What lies above the mount is the agent's own image.
+        if !path.starts_with(mount) || path == mount {
+            real = path;
+            continue;
+        }
+        match fs::read_link(&path) {
+            Ok(target) => {
+                left = left.checked_sub(1).ok_or_else(|| FolderError::Circle {
+                    folder: folder.to_owned(),
+                })?;
+                let mut whole = components(&real.join(&target));
+                if !lexical(&real.join(&target)).starts_with(mount) {
+                    return Err(FolderError::Leaves {
+                        folder: folder.to_owned(),
+                        link: path,
+                        target,
+                        mount: mount.to_owned(),
+                    });
+                }
+                ahead.append(&mut whole);
+                real = PathBuf::new();
+            }
+            // Not a symlink, or not there.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => real = path,
+            Err(error) => {
+                return Err(FolderError::Read {
+                    path,
+                    detail: error.to_string(),
+                });
+            }
+        }
+    }
+    Ok(real)
+}
+
+/// The parts of a path, last first.
+fn components(path: &Path) -> Vec<PathBuf> {
+    let parts = path.components().filter(|part| *part != Component::CurDir);
+    let mut parts: Vec<PathBuf> = parts.map(|part| PathBuf::from(part.as_os_str())).collect();
+    parts.reverse();
+    parts
+}
+
+/// The path without `.` and `..`, as if it had no symlinks; a doubled slash and one at the end go too.
+fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part.as_os_str()),
+        }
+    }
+    plain
+}
+
+/// The same folder under another name: `/var/run` has been a link to `/run` for ages.
+fn same(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| {
+        let path = lexical(path);
+        path.strip_prefix("/var/run")
+            .map_or_else(|_| path.clone(), |rest| Path::new("/run").join(rest))
+    };
+    plain(one) == plain(other)
+}
+
+/// Whether the runtime looks for our binary where it is kept.
+pub(super) fn check_binaries(agent: &Path, view: &RuntimeView) -> Result<(), FolderError> {
+    if view.bin_dirs.is_empty() || view.bin_dirs.iter().any(|dir| same(dir, agent)) {
+        return Ok(());
+    }
+    Err(FolderError::OtherBinaries {
+        agent: agent.to_owned(),
+        runtime: Paths(view.bin_dirs.clone()),
+    })
+}
+
+/// Whether the runtime reads the folder that the entry is put into.
+pub(super) fn check_config(agent: &Path, view: &RuntimeView) -> Result<(), FolderError> {
+    match &view.conf_dir {
+        Some(runtime) if !same(runtime, agent) => Err(FolderError::OtherConfig {
+            agent: agent.to_owned(),
+            runtime: runtime.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The condition on CDI specs: containers get their devices only if the runtime finds the specs.
+pub(super) fn cdi_finding(agent: &Path, settings: Option<&CdiSettings>, moved: Option<&FolderError>) -> Finding {
+    let Some(settings) = settings else {
+        return Finding::yes(CDI_READY, "NotTold", "the runtime does not tell its CDI settings");
+    };
+    if !settings.enabled {
+        let message = format!(
+            "the runtime resolves no CDI devices (enable_cdi = false), so containers with rails cannot be created; set enable_cdi = true in the configuration of containerd's CRI plugin and restart containerd; specs are written to {}",
+            agent.display()
+        );
+        return Finding::no(CDI_READY, "CdiDisabled", message);
+    }
+    if !settings.dirs.iter().any(|dir| same(dir, agent)) {
+        let message = format!(
+            "the runtime reads CDI specs from {}, the agent writes them to {}: containers with rails could not be created; set agent.paths.cdi to one of the runtime's folders that is writable",
+            Paths(settings.dirs.clone()),
+            agent.display()
+        );
+        return Finding::no(CDI_READY, "OtherFolder", message);
+    }
+    match moved {
+        Some(moved) => Finding::no(CDI_READY, "FolderMoved", moved.to_string()),
+        None => Finding::yes(CDI_READY, "Read", format!("the runtime reads {}", agent.display())),
+    }
+}
+
+/// Makes `/run/railhead/cdi` a link to the folder of CDI specs that the runtime reads: the CNI binary has no settings, and reads
+/// and writes the specs there as the agent does. A reboot takes the link away with everything that it led to.
+pub fn link_cdi(layout: &Layout, cdi_dir: &Path) -> io::Result<()> {
+    let link = layout.cdi();
+    if fs::read_link(&link).is_ok_and(|target| target == cdi_dir) {
+        return Ok(());
+    }
+    let new = link.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(cdi_dir, &new)?;
+    fs::rename(&new, &link)
+}
+
+/// What lay under the agent's mounts when it was first looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mounts {
+    before: Vec<(PathBuf, String)>,
+}
+
+impl Mounts {
+    /// Whether the host's folder under a mount is still the one that was there at the first look. A path that is no mount
+    /// point says nothing.
+    pub(super) fn check(&mut self, mount: &Path, mountinfo: &str) -> Result<(), FolderError> {
+        let Some(now) = root_of(mount, mountinfo) else {
+            return Ok(());
+        };
+        let known = self.before.iter().find(|(known, _)| known == mount);
+        let before = known.map_or_else(|| now.clone(), |(_, before)| before.clone());
+        if known.is_none() {
+            self.before.push((mount.to_owned(), now.clone()));
+        }
+        if before == now && !now.ends_with(DELETED) {
+            return Ok(());
+        }
+        Err(FolderError::Moved {
+            mount: mount.to_owned(),
+            before,
+            now: now.replace(DELETED, " (removed)"),
+        })
+    }
+}
+
+/// What the kernel appends to the name of a mounted folder that was removed (`fs/d_path.c`).
+const DELETED: &str = "//deleted";
+
+/// The folder of its file system that is mounted at `mount`: the fourth column of `/proc/self/mountinfo`, which the kernel
+/// makes anew from the folder's present name at each reading (proc_pid_mountinfo(5)).
+fn root_of(mount: &Path, mountinfo: &str) -> Option<String> {
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line.split(' ').skip(3);
+            let (root, point) = (columns.next()?, columns.next()?);
+            (Path::new(point) == mount).then(|| root.to_owned())
+        })
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_symlink_inside_the_mount_is_followed_and_one_that_leaves_it_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let mount = root.path().join("opt/cni");
+        fs::create_dir_all(mount.join("bin-1")).unwrap();
+        let bin = mount.join("bin");
+        assert_eq!(resolve(&bin, &mount).unwrap(), bin, "it need not exist");
+        symlink("bin-1", &bin).unwrap();
+        assert_eq!(resolve(&bin, &mount).unwrap(), mount.join("bin-1"));
+        fs::remove_file(&bin).unwrap();
+        symlink(mount.join("current/bin"), &bin).unwrap();
+        symlink("bin-1/..", mount.join("current")).unwrap();
+        let circle = resolve(&bin, &mount).unwrap_err();
+        assert!(matches!(circle, FolderError::Circle { .. }), "{circle}");
+        for target in ["/var/lib/rancher/k3s/data/1a2b/bin", "../../elsewhere"] {
+            fs::remove_file(&bin).unwrap();
+            symlink(target, &bin).unwrap();
+            let text = resolve(&bin, &mount).unwrap_err().to_string();
+            assert!(
+                text.contains(target) && text.contains(&mount.display().to_string()),
+                "{text}"
+            );
+            assert!(text.contains("cniBinariesMount"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_reads_other_folders_is_told_by_both_names() {
+        let view = RuntimeView {
+            bin_dirs: vec!["/usr/libexec/cni".into(), "/opt/cni/bin/".into()],
+            conf_dir: Some("/etc/cni/net.d".into()),
+            ..RuntimeView::default()
+        };
+        assert_eq!(check_binaries(Path::new("/opt/cni/bin"), &view), Ok(()));
+        assert_eq!(check_config(Path::new("/etc/cni/net.d/"), &view), Ok(()));
+        let text = check_binaries(Path::new("/home/kubernetes/bin"), &view)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("/usr/libexec/cni, /opt/cni/bin/") && text.contains("/home/kubernetes/bin"),
+            "{text}"
+        );
+        let text = check_config(Path::new("/etc/other"), &view).unwrap_err().to_string();
+        assert!(text.contains("/etc/cni/net.d") && text.contains("/etc/other"), "{text}");
+        // One that does not say where it looks is believed to look where it should.
+        let silent = RuntimeView::default();
+        assert_eq!(check_binaries(Path::new("/opt/cni/bin"), &silent), Ok(()));
+        assert_eq!(check_config(Path::new("/etc/cni/net.d"), &silent), Ok(()));
+    }
+
+    #[test]
+    fn cdi_specs_that_the_runtime_would_not_find_are_told_before_a_pod_is_placed() {
+        let agent = Path::new("/var/run/cdi");
+        let settings = |enabled, dir: &str| CdiSettings {
+            enabled,
+            dirs: vec!["/etc/cdi".into(), dir.into()],
+        };
+        let finding = |settings: &CdiSettings| cdi_finding(agent, Some(settings), None);
+        assert!(finding(&settings(true, "/var/run/cdi")).holds);
+        assert!(finding(&settings(true, "/run/cdi")).holds, "/var/run is /run");
+        assert_eq!(finding(&settings(false, "/run/cdi")).reason, "CdiDisabled");
+        let other = finding(&settings(true, "/var/cdi/dynamic"));
+        assert_eq!((other.holds, other.reason), (false, "OtherFolder"));
+        assert!(other.message.contains("/var/cdi/dynamic") && other.message.contains("/var/run/cdi"));
+        assert!(cdi_finding(agent, None, None).holds);
+    }
+
+    #[test]
+    fn agent_and_binary_find_the_specs_in_the_folder_that_is_set() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        fs::create_dir_all(layout.plans()).unwrap();
+        for name in ["static", "dynamic"] {
+            let folder = root.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            link_cdi(&layout, &folder).unwrap();
+            link_cdi(&layout, &folder).unwrap();
+            fs::write(layout.cdi_spec("77aa"), name).unwrap();
+            assert_eq!(fs::read_to_string(folder.join("railhead.dev-77aa.json")).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_was_moved_or_removed_under_its_mount_is_told() {
+        let line = |root: &str| {
+            format!(
+                "36 35 98:0 /other /mnt rw - ext4 /dev/a rw\n40 35 98:0 {root} /opt/cni rw,noatime - ext4 /dev/a rw\n"
+            )
+        };
+        let mount = Path::new("/opt/cni");
+        let mut mounts = Mounts::default();
+        assert_eq!(mounts.check(mount, &line("/opt/cni")), Ok(()));
+        assert_eq!(mounts.check(mount, &line("/opt/cni")), Ok(()));
+        let moved = mounts.check(mount, &line("/opt/cni-old")).unwrap_err().to_string();
+        assert!(
+            moved.contains("/opt/cni-old") && moved.contains("delete the agent's pod"),
+            "{moved}"
+        );
+        assert!(mounts.check(mount, &line("/opt/cni//deleted")).is_err());
+        assert!(Mounts::default().check(mount, &line("/opt/cni//deleted")).is_err());
+        assert_eq!(mounts.check(Path::new("/not/mounted"), &line("/x")), Ok(()));
+    }
+}
