@@ -1,8 +1,6 @@
 //! The side of a function that its PF enforces. The agent programs it in Prepare; ADD reads it back and repairs it.
 
-use railhead_host::{
-    Link, NetlinkError, PciAddress, RouteSocket, Sysfs, SysfsError, VfError, VfKnob, VfSettings, VfState,
-};
+use railhead_host::{Link, NetlinkError, PciAddress, RouteSocket, Sysfs, VfError, VfKnob, VfSettings, VfState};
 use thiserror::Error;
 
 /// How the settings of a VF are read and set through its PF.
@@ -43,15 +41,6 @@ pub enum PfSideError {
         #[source]
         source: NetlinkError,
     },
-    /// The PF could not be looked up.
-    #[error("look up PF {pf}: {source}")]
-    Sysfs {
-        /// Which PF.
-        pf: PciAddress,
-        /// What happened.
-        #[source]
-        source: SysfsError,
-    },
     /// The PF refused.
     #[error(transparent)]
     Vf(VfError),
@@ -64,7 +53,7 @@ pub struct KernelPfSide {
 }
 
 impl KernelPfSide {
-    /// Finds PFs by netlink, and by this sysfs where a driver names no parent device.
+    /// Finds the links of PFs by this sysfs.
     pub fn new(sysfs: Sysfs) -> Self {
         Self { sysfs }
     }
@@ -72,19 +61,10 @@ impl KernelPfSide {
     fn find(&self, pf: &PciAddress) -> Result<(RouteSocket, Link), PfSideError> {
         let netlink = |source| PfSideError::Netlink { pf: pf.clone(), source };
         let mut socket = RouteSocket::open().map_err(netlink)?;
-        if let Some(link) = socket.link_of(pf).map_err(netlink)? {
-            return Ok((socket, link));
+        match socket.function_link(&self.sysfs, pf).map_err(netlink)? {
+            Some(link) => Ok((socket, link)),
+            None => Err(PfSideError::NoLink { pf: pf.clone() }),
         }
-        let names = self
-            .sysfs
-            .links(pf)
-            .map_err(|source| PfSideError::Sysfs { pf: pf.clone(), source })?;
-        for name in names {
-            if let Some(link) = socket.link_named(&name).map_err(netlink)? {
-                return Ok((socket, link));
-            }
-        }
-        Err(PfSideError::NoLink { pf: pf.clone() })
     }
 }
 

@@ -32,4 +32,4 @@ pub use railhead_nic::{
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
 pub use route_socket::{Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState};
 pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
-pub use sysfs::{Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};
+pub use sysfs::{FunctionLink, Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};

@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
-use std::{process::Command, thread};
+use std::{
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use nix::sched::{CloneFlags, unshare};
 use railhead_host::{
-    Errno, InterfaceName, Link, MacAddress, Netns, RdmaError, RdmaSocket, Route, RouteSocket, Rule, VfError, VfKnob,
-    VfSettings, announce, read_interface_sysctl, write_interface_sysctl,
+    Errno, InterfaceName, Link, MacAddress, Netns, RdmaError, RdmaSocket, Route, RouteSocket, Rule, Sysfs, VfError,
+    VfKnob, VfSettings, announce, read_interface_sysctl, write_interface_sysctl,
 };
 use serde_json::Value;
 
@@ -230,6 +235,87 @@ fn a_dump_of_many_links_is_complete() {
         }
         // 150 pairs, the first pair and the loopback link; far more than one datagram holds.
         assert_eq!(socket.links().unwrap().len(), 303);
+    });
+}
+
+/// A sysfs that names `link` as the link of a PCI function.
+fn sysfs_with(function: &str, link: &Link) -> (tempfile::TempDir, Sysfs) {
+    let folder = tempfile::tempdir().unwrap();
+    let net = folder
+        .path()
+        .join("bus/pci/devices")
+        .join(function)
+        .join("net")
+        .join(&link.name);
+    std::fs::create_dir_all(&net).unwrap();
+    std::fs::write(net.join("ifindex"), format!("{}\n", link.index)).unwrap();
+    let sysfs = Sysfs::new(folder.path());
+    (folder, sysfs)
+}
+
+#[test]
+fn a_function_is_found_among_links_that_come_and_go() {
+    in_a_namespace(|socket| {
+        for number in 0..200 {
+            ip(&format!("link add v{number} type veth peer name w{number}"));
+        }
+        let wanted = link(socket, "va");
+        let (_folder, sysfs) = sysfs_with("0000:18:00.3", &wanted);
+        let host = Netns::current().unwrap();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let churn: Vec<_> = (0..4)
+                .map(|number| {
+                    let (host, over) = (&host, &over);
+                    scope.spawn(move || {
+                        host.run(|| {
+                            let mut rounds = 0_u32;
+                            while !over.load(Ordering::Relaxed) {
+                                ip(&format!("link add c{number} type veth peer name d{number}"));
+                                ip(&format!("link del c{number}"));
+                                rounds += 1;
+                            }
+                            rounds
+                        })
+                        .unwrap()
+                    })
+                })
+                .collect();
+            let function = "0000:18:00.3".parse().unwrap();
+            let mut failed = Vec::new();
+            for _ in 0..1000 {
+                match socket.function_link(&sysfs, &function) {
+                    Ok(found) => assert_eq!(found.map(|link| link.index), Some(wanted.index)),
+                    Err(error) => failed.push(error.to_string()),
+                }
+                // As long as a dump of these links takes, so that the churn meets every look-up.
+                thread::sleep(Duration::from_millis(1));
+            }
+            over.store(true, Ordering::Relaxed);
+            let rounds: u32 = churn.into_iter().map(|thread| thread.join().unwrap()).sum();
+            assert!(rounds > 4, "nothing came or went meanwhile");
+            assert_eq!(failed, Vec::<String>::new());
+        });
+    });
+}
+
+#[test]
+fn a_link_that_sysfs_names_and_that_is_gone_or_another_is_no_functions_link() {
+    in_a_namespace(|socket| {
+        let function = "0000:18:00.3".parse().unwrap();
+        let wanted = link(socket, "va");
+        let (_folder, sysfs) = sysfs_with("0000:18:00.3", &wanted);
+        assert_eq!(socket.function_link(&sysfs, &function).unwrap(), Some(wanted.clone()));
+        // The number is another link's by now.
+        socket.rename(wanted.index, &name("somebody")).unwrap();
+        assert_eq!(socket.function_link(&sysfs, &function).unwrap(), None);
+        ip("link del vb");
+        assert_eq!(socket.function_link(&sysfs, &function).unwrap(), None);
+        // A function that sysfs does not know is looked for among all links.
+        assert_eq!(
+            socket.function_link(&sysfs, &"0000:99:00.3".parse().unwrap()).unwrap(),
+            None
+        );
     });
 }
 

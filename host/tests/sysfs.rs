@@ -182,3 +182,43 @@ fn the_character_device_is_found_by_its_rdma_device() {
     assert!(sysfs.rdma_device_exists("rxe0").unwrap());
     assert!(matches!(sysfs.gids("../rxe0", 1), Err(SysfsError::Name { .. })));
 }
+
+/// What ConnectX in switchdev mode shows below the PF's address: representors sort before the port's own link.
+fn add_representors(root: &Path) {
+    let net = root.join("bus/pci/devices").join(PF).join("net");
+    for (link, port_name, switch_id) in [
+        ("eth1", "p0", "aa"),
+        ("eth0", "pf0vf0", "aa"),
+        ("en7f0pf0sf0", "pf0sf0", "aa"),
+    ] {
+        fs::create_dir_all(net.join(link)).unwrap();
+        fs::write(net.join(link).join("phys_port_name"), format!("{port_name}\n")).unwrap();
+        fs::write(net.join(link).join("phys_switch_id"), format!("{switch_id}\n")).unwrap();
+    }
+    fs::write(net.join("eth1/ifindex"), "7\n").unwrap();
+}
+
+#[test]
+fn the_uplink_is_the_port_whatever_sorts_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sysfs = tree(folder.path());
+    add_representors(folder.path());
+    let port = sysfs.physical_function(&address(PF)).unwrap();
+    assert_eq!(port.link.as_ref().unwrap().as_str(), "eth1");
+    assert_eq!((port.mtu, port.speed_mbps), (Some(9000), Some(1000)));
+    assert_eq!(port.port_name.as_deref(), Some("p0"));
+    assert_eq!(sysfs.function_link(&address(PF)).unwrap().unwrap().index, Some(7));
+}
+
+#[test]
+fn a_sub_function_beside_a_port_in_legacy_mode_is_not_the_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let sysfs = tree(folder.path());
+    add_representors(folder.path());
+    let net = folder.path().join("bus/pci/devices").join(PF).join("net");
+    for file in ["phys_port_name", "phys_switch_id"] {
+        fs::remove_file(net.join("eth1").join(file)).unwrap();
+    }
+    let port = sysfs.physical_function(&address(PF)).unwrap();
+    assert_eq!(port.link.as_ref().unwrap().as_str(), "eth1");
+}

@@ -66,7 +66,7 @@ impl Host {
     }
 
     pub(super) fn port(&mut self, port: &PciAddress) -> Result<PortLink, HostError> {
-        match self.route.link_of(port)? {
+        match self.route.function_link(&self.sysfs, port)? {
             Some(link) => Ok(PortLink {
                 name: link.name,
                 index: link.index,
@@ -79,7 +79,7 @@ impl Host {
     pub fn function(&mut self, function: &PciAddress, patience: Duration) -> Result<Link, HostError> {
         let start = Instant::now();
         loop {
-            if let Some(link) = self.route.link_of(function)? {
+            if let Some(link) = self.route.function_link(&self.sysfs, function)? {
                 return Ok(link);
             }
             if start.elapsed() >= patience {

@@ -88,7 +88,7 @@ pub fn create_functions(
         port: address.clone(),
         source: Box::new(source),
     };
-    let Some(link) = host.route.link_of(address).map_err(link_error)? else {
+    let Some(link) = host.route.function_link(&host.sysfs, address).map_err(link_error)? else {
         return Err(host_error(HostError::NoPortLink { port: address.clone() }));
     };
     let count = port.rail.vfs.min(port.total_functions);

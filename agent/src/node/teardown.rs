@@ -287,7 +287,7 @@ fn give_back_port(agent: &Agent, host: &mut Host, original: &PortOriginal) -> Re
         }
         host.sysfs.set_num_vfs(port, original.functions).map_err(sysfs_error)?;
     }
-    if let Some(link) = host.route.link_of(port).map_err(link_error)? {
+    if let Some(link) = host.route.function_link(&host.sysfs, port).map_err(link_error)? {
         // Down first: some drivers reset a port that is up when its MTU changes.
         if link.up && !original.up {
             host.route.set_up(link.index, false).map_err(link_error)?;

@@ -13,18 +13,9 @@ use crate::journal::RailJournal;
 /// How often something that is about to appear is looked for.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
-/// The link of a function on the host. Where the kernel names no parent device, sysfs says which link it is.
+/// The link of a function on the host.
 pub(crate) fn on_host(sysfs: &Sysfs, socket: &mut RouteSocket, vf: &PciAddress) -> Result<Option<Link>, WireError> {
-    if let Some(link) = socket.link_of(vf).map_err(WireError::Netlink)? {
-        return Ok(Some(link));
-    }
-    for name in sysfs.links(vf).map_err(WireError::Sysfs)? {
-        let link = socket.link_named(&name).map_err(WireError::Netlink)?;
-        if let Some(link) = link.filter(|link| link.parent.is_none()) {
-            return Ok(Some(link));
-        }
-    }
-    Ok(None)
+    socket.function_link(sysfs, vf).map_err(WireError::Netlink)
 }
 
 /// As [`on_host`], waiting: a namespace that ended gives its functions back in the background.

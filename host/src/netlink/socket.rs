@@ -5,6 +5,8 @@ use std::{
     io,
     marker::PhantomData,
     os::fd::AsFd,
+    thread,
+    time::{Duration, Instant},
 };
 
 use netlink_packet_core::{
@@ -32,8 +34,10 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const MSG_TRUNC: i32 = 0x20;
 /// A kernel answers at once; a request that waits longer is lost.
 const ANSWER_SECONDS: i64 = 10;
-/// How often a dump that changed under our hands is read again.
-const DUMP_TRIES: u32 = 10;
+/// How long a dump that changed under our hands is read again, and the longest pause between two tries. The first pauses
+/// are shorter: most disturbances are one link that moves.
+const DUMP_PATIENCE: Duration = Duration::from_secs(5);
+const DUMP_PAUSE: Duration = Duration::from_millis(64);
 
 /// A blocking socket of one netlink family whose messages are `M`.
 #[derive(Debug)]
@@ -85,17 +89,25 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
 
     /// Asks for all objects; a dump that the kernel marks as interrupted is read again.
     pub(crate) fn dump(&mut self, request: &str, message: &M) -> Result<Vec<M>, NetlinkError> {
-        for _ in 0..DUMP_TRIES {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        let mut tries = 0;
+        loop {
             self.send(request, message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
             let (answers, interrupted) = self.answers(request)?;
             if !interrupted {
                 return Ok(answers);
             }
+            tries += 1;
+            if start.elapsed() >= DUMP_PATIENCE {
+                return Err(NetlinkError::Interrupted {
+                    request: request.to_owned(),
+                    tries,
+                });
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(DUMP_PAUSE);
         }
-        Err(NetlinkError::Interrupted {
-            request: request.to_owned(),
-            tries: DUMP_TRIES,
-        })
     }
 
     fn send(&mut self, request: &str, message: M, flags: u16) -> Result<(), NetlinkError> {

@@ -111,7 +111,8 @@ impl RouteSocket {
         Ok(found.filter(|link| link.name == name.as_str()))
     }
 
-    /// The link of a PCI function, if its driver made one and it is in this namespace.
+    /// The link of a PCI function, if its driver made one and it is in this namespace, found among all links. For a pod's
+    /// namespace, which has few; on the host see [`Self::function_link`].
     pub fn link_of(&mut self, function: &PciAddress) -> Result<Option<Link>, NetlinkError> {
         Ok(self
             .links()?

@@ -1,6 +1,7 @@
 //! Links, addresses, routes and rules of one network namespace.
 
 mod address;
+mod function_link;
 mod link;
 mod route;
 mod rule;

@@ -6,6 +6,7 @@
 mod error;
 mod function;
 mod gid;
+mod link;
 mod physical_function;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 pub use error::SysfsError;
 pub use gid::Gid;
+pub use link::FunctionLink;
 pub use physical_function::{PhysicalFunction, VirtualFunction};
 
 use crate::PciAddress;

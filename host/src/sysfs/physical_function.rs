@@ -81,7 +81,7 @@ impl Sysfs {
             });
         }
         let device = self.pci_device(address);
-        let link = self.links(address)?.into_iter().next();
+        let link = self.function_link(address)?.map(|link| link.name);
         let net = link.as_ref().map(|link| device.join("net").join(link.as_str()));
         let of_link = |file: &str| match &net {
             Some(net) => read(&net.join(file)),
@@ -125,7 +125,7 @@ impl Sysfs {
             let Some(address) = link_target(&device.join(&name)).and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            let link = self.links(&address)?.into_iter().next();
+            let link = self.function_link(&address)?.map(|link| link.name);
             let uppers = match &link {
                 Some(link) => self.uppers(&address, link)?,
                 None => Vec::new(),

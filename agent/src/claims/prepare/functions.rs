@@ -162,7 +162,11 @@ fn candidates<'a>(
 
 /// Whether a host service has given the function's interface an address since the node's loop looked.
 fn has_addresses(host: &mut Host, function: &FoundFunction) -> Result<bool, PrepareError> {
-    let Some(link) = host.route.link_of(&function.pci_address).map_err(HostError::from)? else {
+    let Some(link) = host
+        .route
+        .function_link(&host.sysfs, &function.pci_address)
+        .map_err(HostError::from)?
+    else {
         return Ok(true);
     };
     let addresses = host.route.addresses(link.index).map_err(HostError::from)?;
