@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use railhead_host::read_state_file;
 use railhead_plan::{AttachmentRecord, Layout};
 use thiserror::Error;
 
@@ -60,11 +61,7 @@ pub(crate) fn make(layout: &Layout, record: &AttachmentRecord, nccl: Option<&str
 /// Removes the folder if it is of this sandbox. A late DEL of an old sandbox leaves the new one's folder alone.
 pub(crate) fn remove(layout: &Layout, pod_uid: &str, container_id: &str) -> Result<(), FolderError> {
     let path = layout.attachment(pod_uid);
-    let owner = fs::read(layout.record(pod_uid))
-        .ok()
-        .and_then(|bytes| AttachmentRecord::parse(&bytes).ok())
-        .map(|record| record.container_id);
-    if owner.is_some_and(|owner| owner != container_id) {
+    if owner(layout, pod_uid).is_some_and(|owner| owner != container_id) {
         return Ok(());
     }
     let temporary = temporary(layout, pod_uid);
@@ -72,6 +69,41 @@ pub(crate) fn remove(layout: &Layout, pod_uid: &str, container_id: &str) -> Resu
         .and_then(|()| ignore_absent(fs::rename(&path, &temporary)))
         .and_then(|()| remove_tree(&temporary));
     removed.map_err(|source| FolderError::Remove { path, source })
+}
+
+/// Removes the folder of a sandbox of which no more is known than its id, and perhaps its pod.
+pub(crate) fn remove_of_sandbox(layout: &Layout, container_id: &str, pod_uid: Option<&str>) -> Result<(), FolderError> {
+    for name in names(layout) {
+        if !name.starts_with('.') && owner(layout, &name).as_deref() == Some(container_id) {
+            remove(layout, &name, container_id)?;
+            remove_leftovers(layout, &name)?;
+        }
+    }
+    // Its record may be unreadable as well.
+    pod_uid.map_or(Ok(()), |pod_uid| remove(layout, pod_uid, container_id))
+}
+
+/// Removes what a killed [`make`] or [`remove`] left of a pod's folder. Nobody must be making it meanwhile.
+pub(crate) fn remove_leftovers(layout: &Layout, pod_uid: &str) -> Result<(), FolderError> {
+    let prefix = format!(".{pod_uid}.");
+    for name in names(layout).iter().filter(|name| name.starts_with(&prefix)) {
+        let path = layout.attachments().join(name);
+        remove_tree(&path).map_err(|source| FolderError::Remove { path, source })?;
+    }
+    Ok(())
+}
+
+fn names(layout: &Layout) -> Vec<String> {
+    let entries = fs::read_dir(layout.attachments()).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// The sandbox that the folder's record names.
+fn owner(layout: &Layout, pod_uid: &str) -> Option<String> {
+    let bytes = read_state_file(&layout.record(pod_uid)).ok()?;
+    AttachmentRecord::parse(&bytes).ok().map(|record| record.container_id)
 }
 
 fn temporary(layout: &Layout, pod_uid: &str) -> PathBuf {
@@ -87,13 +119,17 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         .write_all(content)
 }
 
+/// Whatever it is.
 fn remove_tree(path: &Path) -> io::Result<()> {
-    ignore_absent(fs::remove_dir_all(path))
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => ignore_absent(fs::remove_file(path)),
+        result => ignore_absent(result),
+    }
 }
 
 fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
         other => other,
     }
 }

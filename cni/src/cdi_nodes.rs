@@ -1,8 +1,8 @@
 //! The one part of a claim's CDI spec that Prepare cannot know: character devices of soft-RoCE devices that ADD makes.
 
-use std::{fs, io, path::PathBuf};
+use std::path::PathBuf;
 
-use railhead_host::{DurableError, replace};
+use railhead_host::{DurableError, StateFileError, read_state_file, replace};
 use railhead_plan::Layout;
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -15,12 +15,8 @@ const RDMA_CM: &str = "/dev/infiniband/rdma_cm";
 /// Why the spec was not read or rewritten.
 #[derive(Debug, Error)]
 pub(crate) enum CdiError {
-    #[error("read the CDI spec {path}: {source}; the agent writes it when it prepares the claim")]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("the CDI spec: {0}; the agent writes it when it prepares the claim")]
+    Read(#[source] StateFileError),
     #[error("the CDI spec {path} is damaged: {detail}; delete the pod so that it is prepared again")]
     Damaged { path: PathBuf, detail: String },
     #[error("rewrite the CDI spec: {0}")]
@@ -74,10 +70,7 @@ fn rewrite(layout: &Layout, claim_uid: &str, nodes: Option<Value>) -> Result<(),
 
 fn read(layout: &Layout, claim_uid: &str) -> Result<Value, CdiError> {
     let path = layout.cdi_spec(claim_uid);
-    let bytes = fs::read(&path).map_err(|source| CdiError::Read {
-        path: path.clone(),
-        source,
-    })?;
+    let bytes = read_state_file(&path).map_err(CdiError::Read)?;
     serde_json::from_slice(&bytes).map_err(|error| CdiError::Damaged {
         path,
         detail: error.to_string(),
@@ -105,6 +98,8 @@ fn container_edits<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

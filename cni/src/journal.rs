@@ -2,10 +2,11 @@
 //!
 //! It says what to undo, not how far ADD came: the undo looks at the state it finds. So one durable write is enough.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use railhead_host::{
-    DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, remove_durably, write_durably,
+    DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError, read_state_file,
+    remove_durably, write_durably,
 };
 use railhead_plan::{Layout, PodRef};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use thiserror::Error;
 
 /// The version that this release writes; its neighbours are read.
 pub const JOURNAL_VERSION: u32 = 1;
+
+/// How names of journals end that nobody could read, and how long they are kept.
+const SET_ASIDE: &str = ".damaged";
+const SET_ASIDE_FOR: Duration = Duration::from_hours(7 * 24);
 
 /// What one sandbox holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,15 +103,18 @@ pub struct CdiOriginal {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The file or its folder cannot be read.
-    #[error("read the journal {path}: {source}")]
+    /// The folder cannot be read.
+    #[error("read the journal folder {path}: {source}")]
     Read {
-        /// Which file.
+        /// Which folder.
         path: PathBuf,
         /// What the kernel said.
         #[source]
         source: io::Error,
     },
+    /// The file cannot be read, or is none of ours.
+    #[error("the journal: {0}")]
+    File(#[source] StateFileError),
     /// The content is not a journal.
     #[error(
         "the journal {path} is damaged ({source}); its functions come home when the pod's namespace ends, and the agent restores them from what it recorded"
@@ -151,6 +159,17 @@ pub enum JournalError {
     Write(DurableError),
 }
 
+impl JournalError {
+    /// Whether reading it again later would not help.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Version { .. } => true,
+            Self::File(error) => error.is_foreign(),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Header {
     version: u32,
@@ -160,10 +179,10 @@ impl Journal {
     /// Reads the journal of a sandbox; `None` when it has none.
     pub fn read(layout: &Layout, container_id: &str) -> Result<Option<Self>, JournalError> {
         let path = layout.journal(container_id);
-        match fs::read(&path) {
+        match read_state_file(&path) {
             Ok(bytes) => Self::parse(&path, &bytes).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(JournalError::Read { path, source }),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(JournalError::File(error)),
         }
     }
 
@@ -205,10 +224,21 @@ impl Journal {
         remove_durably(&layout.journal(container_id)).map_err(JournalError::Write)
     }
 
-    /// Puts a journal that nobody can read out of the way, so that it is still there to be looked at.
+    /// Puts a journal that nobody can read out of the way, so that it is still there to be looked at for a week.
     pub fn set_aside(layout: &Layout, container_id: &str) -> io::Result<()> {
         let path = layout.journal(container_id);
-        fs::rename(&path, path.with_file_name(format!(".{container_id}.damaged")))
+        fs::rename(&path, path.with_file_name(format!(".{container_id}{SET_ASIDE}")))?;
+        for entry in fs::read_dir(layout.journals())?.flatten() {
+            let old = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > SET_ASIDE_FOR));
+            if old && entry.file_name().as_encoded_bytes().ends_with(SET_ASIDE.as_bytes()) {
+                // Nobody looked at it, and nobody minds if it stays.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Self, JournalError> {

@@ -142,16 +142,3 @@ fn a_node_whose_agent_has_not_run_since_the_boot_is_still_ready() {
         assert!(call(&node.context(), "STATUS", &sandbox).success);
     });
 }
-
-#[test]
-fn a_node_that_cannot_keep_a_journal_is_not_ready() {
-    on_a_node(|node| {
-        let journals = node.layout().journals();
-        let _ = fs::remove_dir_all(&journals);
-        fs::create_dir_all(journals.parent().unwrap()).unwrap();
-        fs::write(&journals, "a file in the place of the folder").unwrap();
-        let error = answer(&call(&node.context(), "STATUS", &Sandbox::new("c1")));
-        assert_eq!(error["code"], 50);
-        assert!(error["msg"].as_str().unwrap().contains("journal"), "{error}");
-    });
-}

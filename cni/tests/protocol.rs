@@ -210,6 +210,16 @@ fn bad_standard_input_is_refused_with_its_code() {
 }
 
 #[test]
+fn status_never_makes_a_node_unready_whatever_is_sent() {
+    let config = config("1.1.0").to_string();
+    for stdin in ["", "{}", "not json", config.as_str(), r#"{"cniVersion":"3.0.0"}"#] {
+        let output = call(Some("STATUS"), &[], stdin.as_bytes());
+        assert!(output.status.success(), "{stdin}: {output:?}");
+        assert!(output.stdout.is_empty(), "{stdin}: {output:?}");
+    }
+}
+
+#[test]
 fn gc_frees_nothing_in_a_version_whose_list_it_may_misread() {
     for version in LISTS {
         let output = call(Some("GC"), &ALL, config(version).to_string().as_bytes());

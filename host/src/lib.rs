@@ -15,6 +15,7 @@ mod netlink;
 mod netns;
 mod rdma;
 mod route_socket;
+mod state_file;
 mod sysctl;
 mod sysfs;
 
@@ -31,5 +32,6 @@ pub use railhead_nic::{
 };
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
 pub use route_socket::{Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState};
+pub use state_file::{STATE_FILE_LIMIT, StateFileError, read_state_file};
 pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
 pub use sysfs::{FunctionLink, Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};

@@ -33,8 +33,6 @@ pub enum Code {
     InvalidNetns = 8,
     /// A passing condition: the runtime tries again.
     TryAgain = 11,
-    /// STATUS: ADD would fail.
-    NotAvailable = 50,
     /// The pod asks for a network and nobody prepared it on this node.
     NoPlan = 100,
     /// CHECK: what was made is not what is there.

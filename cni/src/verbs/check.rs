@@ -1,8 +1,8 @@
 //! CHECK: is everything that ADD made still there?
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use railhead_host::Netns;
+use railhead_host::{Netns, read_state_file};
 use railhead_plan::AttachmentRecord;
 
 use super::plan;
@@ -76,7 +76,7 @@ pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError
 
 fn record(context: &Context, pod_uid: &str, container_id: &str) -> Result<AttachmentRecord, String> {
     let path = context.layout.record(pod_uid);
-    let bytes = fs::read(&path).map_err(|error| format!("read {}: {error}", path.display()))?;
+    let bytes = read_state_file(&path).map_err(|error| error.to_string())?;
     let record = AttachmentRecord::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     if record.container_id == container_id {
         Ok(record)

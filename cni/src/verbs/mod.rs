@@ -5,17 +5,15 @@ mod check;
 mod del;
 mod gc;
 mod release;
-mod status;
 
 pub(crate) use add::add;
 pub(crate) use check::check;
 pub(crate) use del::del;
 pub(crate) use gc::gc;
-pub(crate) use status::status;
 
-use std::{fs, io};
+use std::path::Path;
 
-use railhead_host::boot_id;
+use railhead_host::{boot_id, read_state_file};
 use railhead_plan::{AttachmentPlan, Layout};
 
 use crate::{
@@ -25,7 +23,9 @@ use crate::{
 
 /// The pod's plan: all that is asked of the file system for a pod that wants no network.
 ///
-/// A pod with the annotation and without a plan is an error: its claim was not prepared here, so it must not start.
+/// A pod with the annotation and without a plan is an error: its claim was not prepared here, so it must not start. A pod
+/// without the annotation does not suffer from what is found in the place of a plan. Should it want rails all the same,
+/// because its runtime hands over no annotations, then its containers lack a source to mount and do not start either.
 fn plan(context: &Context, request: &Request) -> Result<Option<AttachmentPlan>, CniError> {
     let absent = || match &request.config.attach {
         None => Ok(None),
@@ -42,29 +42,40 @@ fn plan(context: &Context, request: &Request) -> Result<Option<AttachmentPlan>, 
         return absent();
     };
     let path = context.layout.plan(uid);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return absent(),
-        Err(error) => {
-            return Err(CniError::new(
-                Code::Io,
-                format!("read the attachment plan {}: {error}", path.display()),
-            ));
-        }
+    let read = match read_state_file(&path) {
+        Err(error) if error.is_absent() => return absent(),
+        Err(error) if error.is_foreign() => Err(CniError::new(
+            Code::Decode,
+            format!("the attachment plan {error}, then delete the pod so that it is prepared again"),
+        )),
+        Err(error) => Err(CniError::new(Code::Io, format!("the attachment plan: {error}"))),
+        Ok(bytes) => parse(&path, uid, &bytes),
     };
-    let plan = AttachmentPlan::parse(&bytes)
+    match read {
+        Err(error) if request.config.attach.is_none() => {
+            context
+                .log
+                .note(format!("pod {} asks for no network: {error}", request.pod.full_name()));
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
+fn parse(path: &Path, uid: &str, bytes: &[u8]) -> Result<AttachmentPlan, CniError> {
+    let plan = AttachmentPlan::parse(bytes)
         .map_err(|error| CniError::new(Code::Decode, format!("{}: {error}", path.display())))?;
-    if plan.pod.uid != *uid {
+    if plan.pod.uid != uid {
         return Err(CniError::new(
             Code::Decode,
             format!(
                 "{}: the attachment plan is for pod UID {}; delete the pod so that it is prepared again",
                 path.display(),
-                plan.pod.uid
+                shorten(&plan.pod.uid)
             ),
         ));
     }
-    Ok(Some(plan))
+    Ok(plan)
 }
 
 fn this_boot() -> Result<String, CniError> {

@@ -32,6 +32,8 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
     let Some(journal) = &current else {
         return Ok(Undone::Complete);
     };
+    // Under the locks no ADD of the pod is making its folder.
+    attachment_folder::remove_leftovers(&context.layout, &journal.pod.uid).map_err(|error| io(&error))?;
     let pod = open_netns(journal)?;
     let results: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = journal
