@@ -1,4 +1,4 @@
-//! Generated gRPC code: kubelet's DRA plugin and registration APIs, and the one CRI call that the agent makes.
+//! Generated gRPC code: kubelet's DRA plugin, registration and PodResources APIs, and the one CRI call that the agent makes.
 
 #![allow(missing_docs, unreachable_pub, clippy::pedantic)]
 
@@ -8,6 +8,10 @@ pub mod dra {
 
 pub mod registration {
     tonic::include_proto!("pluginregistration");
+}
+
+pub mod pod_resources {
+    tonic::include_proto!("v1");
 }
 
 pub mod cri {

@@ -45,6 +45,9 @@ pub struct NodeNetworkSpec {
     pub vf_management: VfManagement,
     /// MTU that the ports must carry.
     pub mtu: u32,
+    /// Whether pods get RDMA devices: linkType RoCE.
+    #[serde(default)]
+    pub rdma: bool,
     /// Whether every function needs an RDMA device of its own: linkType RoCE without software RoCE.
     #[serde(default)]
     pub rdma_required: bool,
@@ -94,7 +97,7 @@ pub struct NodeNetworkStatus {
     /// The CNI chain entry, as the container runtime has loaded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainStatus>,
-    /// Ready, ChainReady, TornDown.
+    /// Ready, ChainReady, CdiReady, RdmaReady, TornDown.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,
@@ -135,7 +138,7 @@ pub struct NodePort {
     pub vfs: PortVfs,
     /// Health.
     pub state: PortHealth,
-    /// Why it is not healthy.
+    /// Why it is not healthy, or which of its functions pods do not get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -165,6 +168,16 @@ pub enum PortHealth {
     SmallMtu,
     /// A function has no RDMA device, and the fabric allows no software RoCE. No pod is placed on it.
     NoRdma,
+    /// Functions exist, but pods can have none of them, or some have no driver.
+    VfsUnusable,
+    /// A device plugin gives its functions to pods. No pod is placed on it.
+    ForeignOwner,
+    /// Its eswitch is in switchdev mode, in which the port takes no VLAN for a function. No pod is placed on it.
+    Switchdev,
+    /// A DPU manages its functions. No pod is placed on it.
+    DpuManaged,
+    /// The node's RDMA subsystem gives each network namespace its own devices. No pod is placed on it.
+    RdmaExclusive,
 }
 
 /// The CNI chain entry.

@@ -39,6 +39,7 @@ pub fn spec(fabric: &Fabric, labels: &BTreeMap<String, String>) -> Option<NodeNe
     Some(NodeNetworkSpec {
         fabric_name: fabric.metadata.name.clone().unwrap_or_default(),
         vf_management: fabric.spec.management.vfs,
+        rdma: fabric.spec.link_type == LinkType::RoCE,
         rdma_required: fabric.spec.link_type == LinkType::RoCE && fabric.spec.soft_roce == SoftRoce::Never,
         mtu: fabric.spec.mtu,
         teardown: fabric.spec.teardown,

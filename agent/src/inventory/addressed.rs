@@ -1,25 +1,27 @@
 //! Which functions a host service has given an address: pods do not get them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use railhead_host::{Address, NetlinkError, PciAddress, RouteSocket};
 
 use super::Inventory;
 
-/// Marks the functions whose interface has an address that somebody gave it.
+/// Marks the functions whose interface has addresses that somebody gave it.
 pub fn mark_addressed(route: &mut RouteSocket, inventory: &mut Inventory) -> Result<(), NetlinkError> {
-    let addresses = route.all_addresses()?;
-    let links: BTreeSet<u32> = addresses.iter().filter(|a| is_given(a)).map(|a| a.link).collect();
-    let used: BTreeSet<PciAddress> = route
-        .links()?
-        .into_iter()
-        .filter(|link| links.contains(&link.index))
-        .filter_map(|link| link.pci_address())
-        .collect();
-    for port in &mut inventory.ports {
-        for function in &mut port.functions {
-            function.addressed = used.contains(&function.pci_address);
+    let mut by_link: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for address in route.all_addresses()?.iter().filter(|address| is_given(address)) {
+        by_link.entry(address.link).or_default().push(address.net.to_string());
+    }
+    let mut by_function: BTreeMap<PciAddress, Vec<String>> = BTreeMap::new();
+    if !by_link.is_empty() {
+        for link in route.links()? {
+            if let (Some(addresses), Some(function)) = (by_link.remove(&link.index), link.pci_address()) {
+                by_function.entry(function).or_default().extend(addresses);
+            }
         }
+    }
+    for function in inventory.ports.iter_mut().flat_map(|port| &mut port.functions) {
+        function.addresses = by_function.remove(&function.pci_address).unwrap_or_default();
     }
     Ok(())
 }

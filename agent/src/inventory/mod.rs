@@ -2,14 +2,18 @@
 
 mod addressed;
 mod create;
+mod foreign;
 mod observe;
+mod unfit;
 
 use railhead_crds::{Bandwidth, NodeRail};
 use railhead_host::{PciAddress, RdmaName, VirtualFunction};
 
 pub use addressed::{is_given, mark_addressed};
 pub use create::{CreateError, create_functions};
+pub use foreign::{ForeignVfs, mark_foreign};
 pub use observe::{ObserveError, observe};
+pub use unfit::{Census, Eswitch, Unfit};
 
 /// What was found for the rails that the node should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Inventory {
     pub mtu: u32,
     /// Whether every function needs an RDMA device of its own.
     pub rdma_required: bool,
+    /// The node's RDMA subsystem.
+    pub rdma: FoundRdma,
     /// Ports by rail id.
     pub ports: Vec<FoundPort>,
     /// Rails without a port.
@@ -27,40 +33,21 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// What keeps pods from working on a port, in words: they are not placed there.
-    pub fn unfit(&self, port: &FoundPort) -> Option<Unfit> {
-        if let Some(found) = port.mtu.filter(|found| *found < self.mtu) {
-            return Some(Unfit::SmallMtu {
-                found,
-                wanted: self.mtu,
-            });
-        }
-        let bare = |function: &&FoundFunction| function.usable() && function.rdma_device.is_none();
-        let without = port.functions.iter().filter(bare).count();
-        (self.rdma_required && without > 0).then_some(Unfit::NoRdma { without })
-    }
-
     /// The port of a rail.
     pub fn port(&self, rail: u32) -> Option<&FoundPort> {
         self.ports.iter().find(|port| port.rail.id == rail)
     }
 }
 
-/// Why pods would not work on a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// Jumbo frames would be lost.
-    SmallMtu {
-        /// The port's MTU.
-        found: u32,
-        /// The fabric's.
-        wanted: u32,
-    },
-    /// No RDMA.
-    NoRdma {
-        /// How many free functions have no RDMA device.
-        without: usize,
-    },
+/// What the node's RDMA subsystem is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FoundRdma {
+    /// Whether the fabric's pods get RDMA devices.
+    pub wanted: bool,
+    /// Whether each network namespace has devices of its own (netns mode exclusive).
+    pub exclusive: bool,
+    /// Whether there is the connection manager's device, `/dev/infiniband/rdma_cm`.
+    pub connection_manager: bool,
 }
 
 /// A rail's port.
@@ -88,8 +75,31 @@ pub struct FoundPort {
     pub rdma_device: Option<String>,
     /// How many functions the hardware can have.
     pub total_functions: u32,
+    /// Who decides what the port does with a VF's frames.
+    pub eswitch: Eswitch,
     /// Functions by number.
     pub functions: Vec<FoundFunction>,
+}
+
+impl FoundPort {
+    /// For messages: `0000:18:00.0 (ens1f0)`.
+    pub fn title(&self) -> String {
+        format!("{} ({})", self.pci_address, self.netdev)
+    }
+
+    /// A function as sysfs shows it now, with what only kubelet tells of it.
+    pub(crate) fn as_known(&self, now: FoundFunction) -> FoundFunction {
+        let known = self.functions.iter().find(|known| known.pci_address == now.pci_address);
+        FoundFunction {
+            foreign: known.and_then(|known| known.foreign.clone()),
+            ..now
+        }
+    }
+
+    /// The resource under which a device plugin gives VFs of this port to pods.
+    pub fn foreign_resource(&self) -> Option<String> {
+        self.functions.iter().find_map(|function| function.foreign.clone())
+    }
 }
 
 /// A function of a port.
@@ -99,20 +109,31 @@ pub struct FoundFunction {
     pub pci_address: PciAddress,
     /// Number on the PF.
     pub index: u32,
+    /// Kernel driver, if it is bound to one.
+    pub driver: Option<String>,
     /// Whether its interface is in the host's namespace.
     pub home: bool,
     /// Its own RDMA device.
     pub rdma_device: Option<RdmaName>,
     /// Links that somebody made on top of its interface: a host service uses it.
     pub uppers: Vec<String>,
-    /// Whether somebody gave its interface an address; sysfs does not tell, so [`mark_addressed`] does.
-    pub addressed: bool,
+    /// Addresses that somebody gave its interface; sysfs does not tell, so [`mark_addressed`] does.
+    pub addresses: Vec<String>,
+    /// The resource under which a device plugin gives it to pods; kubelet tells, see [`mark_foreign`].
+    pub foreign: Option<String>,
 }
 
 impl FoundFunction {
     /// Whether pods can have it.
     pub fn usable(&self) -> bool {
-        self.home && self.uppers.is_empty() && !self.addressed
+        self.home && self.uppers.is_empty() && self.addresses.is_empty() && self.foreign.is_none()
+    }
+
+    /// How the host uses it: `0000:18:00.2 under br0, 192.168.1.2/24`.
+    pub(crate) fn use_by_host(&self) -> String {
+        let uppers = self.uppers.iter().map(|upper| format!("under {upper}"));
+        let uses: Vec<String> = uppers.chain(self.addresses.iter().cloned()).collect();
+        format!("{} {}", self.pci_address, uses.join(", "))
     }
 }
 
@@ -122,7 +143,9 @@ impl From<VirtualFunction> for FoundFunction {
             home: function.link.is_some(),
             rdma_device: function.rdma_devices.into_iter().next(),
             uppers: function.uppers,
-            addressed: false,
+            addresses: Vec::new(),
+            foreign: None,
+            driver: function.driver,
             index: function.index,
             pci_address: function.address,
         }

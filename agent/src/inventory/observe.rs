@@ -4,7 +4,7 @@ use railhead_crds::{Bandwidth, NodeNetworkSpec, NodeRail};
 use railhead_host::{InvalidPciAddress, PciAddress, PhysicalFunction, Sysfs, SysfsError};
 use thiserror::Error;
 
-use super::{FoundFunction, FoundPort, Inventory, MissingPort};
+use super::{Eswitch, FoundFunction, FoundPort, FoundRdma, Inventory, MissingPort};
 
 /// Why the node could not be looked at.
 #[derive(Debug, Error)]
@@ -20,6 +20,11 @@ pub fn observe(sysfs: &Sysfs, spec: &NodeNetworkSpec, previous: Option<&Inventor
         fabric: spec.fabric_name.clone(),
         mtu: spec.mtu,
         rdma_required: spec.rdma_required,
+        rdma: FoundRdma {
+            wanted: spec.rdma,
+            exclusive: false,
+            connection_manager: sysfs.has_rdma_cm(),
+        },
         ..Inventory::default()
     };
     let all = sysfs.physical_functions()?;
@@ -134,6 +139,7 @@ fn found(
         pcie_root: port.pcie_root.clone(),
         rdma_device: port.rdma_devices.first().map(ToString::to_string),
         total_functions: port.total_vfs,
+        eswitch: Eswitch::default(),
         functions,
     })
 }
@@ -178,6 +184,7 @@ mod tests {
             fabric_name: "backend".to_owned(),
             vf_management: VfManagement::Observed,
             mtu: 9000,
+            rdma: false,
             rdma_required: false,
             teardown: false,
             rails: vec![NodeRail {

@@ -1,7 +1,9 @@
-//! kubelet's side: the registration socket, the DRA plugin socket, and the two services behind them.
+//! kubelet's side: the registration socket, the DRA plugin socket, and the two services behind them; and what kubelet itself
+//! tells of other plugins.
 //!
 //! What a claim means is not known here; it comes in as [`Claims`].
 
+mod devices;
 mod plugin;
 mod registration;
 mod server;
@@ -9,6 +11,7 @@ mod socket;
 
 use std::{future::Future, path::PathBuf};
 
+pub use devices::{DevicesError, plugin_devices};
 pub use plugin::Plugin;
 pub use registration::{Registered, Registration};
 pub use server::{ServeError, Sockets};
@@ -49,13 +52,15 @@ pub trait Claims: Send + Sync + 'static {
     fn unprepare(&self, claim: ClaimRef) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// Where the two sockets are.
+/// Where the sockets are.
 #[derive(Clone, Debug)]
 pub struct SocketPaths {
     /// The plugin's own socket; kubelet learns it at registration.
     pub plugin: PathBuf,
     /// The socket that kubelet finds by itself.
     pub registration: PathBuf,
+    /// kubelet's own socket, on which it tells what device plugins serve.
+    pub pod_resources: PathBuf,
 }
 
 impl SocketPaths {
@@ -73,6 +78,7 @@ impl SocketPaths {
             registration: kubelet
                 .join("plugins_registry")
                 .join(format!("{driver}{suffix}@reg.sock")),
+            pod_resources: kubelet.join("pod-resources/kubelet.sock"),
         }
     }
 }

@@ -13,7 +13,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
-use railhead_host::{FunctionLock, NetlinkError};
+use railhead_host::{FunctionLock, NetlinkError, NetnsMode, RdmaSocket};
 use railhead_plan::AttachmentPlan;
 use thiserror::Error;
 use tokio::sync::watch::Receiver;
@@ -28,7 +28,7 @@ use crate::{
     claims::plans::{self, PlansError},
     conditions::Finding,
     functions::{self, Host, HostError},
-    inventory::{self, Inventory, ObserveError},
+    inventory::{self, ForeignVfs, Inventory, ObserveError},
     publish::{Offer, Publisher},
 };
 
@@ -52,6 +52,14 @@ struct Seen {
     problems: Vec<String>,
 }
 
+/// What is known from one pass to the next.
+#[derive(Debug, Default)]
+struct Known {
+    publisher: Publisher,
+    /// What device plugins serve, as kubelet last said.
+    foreign: ForeignVfs,
+}
+
 /// Why the ports could not be looked at.
 #[derive(Debug, Error)]
 enum LookError {
@@ -70,7 +78,7 @@ enum LookError {
 /// Runs until `stop`. `selections` holds what the API server last said of the node.
 pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut chain: Chain, stop: CancellationToken) {
     let mut registered = agent.registered.subscribe();
-    let mut publisher = Publisher::default();
+    let mut known = Known::default();
     let mut teardown = Teardown::default();
     // How many passes in a row did not find everything as it should be.
     let mut restless = 0;
@@ -81,7 +89,7 @@ pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut cha
             Selection::Unknown => true,
             Selection::None => teardown.leave(&agent, &mut chain).await,
             Selection::Fabric(network) if network.spec.teardown => teardown.pass(&agent, &network, &mut chain).await,
-            Selection::Fabric(network) => pass(&agent, &network, &mut chain, &mut publisher).await,
+            Selection::Fabric(network) => pass(&agent, &network, &mut chain, &mut known).await,
         };
         restless = if calm { 0 } else { restless + 1 };
         let pause = if calm || restless > PATIENCE { CALM } else { EAGER };
@@ -96,8 +104,13 @@ pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut cha
 }
 
 /// One pass. Returns whether all is well.
-async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publisher: &mut Publisher) -> bool {
-    let seen = match look(agent, network).await {
+async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, known: &mut Known) -> bool {
+    match crate::kubelet::plugin_devices(&agent.sockets.pod_resources).await {
+        Ok(foreign) => known.foreign = foreign,
+        // What it said before is likelier than nothing.
+        Err(error) => tracing::warn!(%error, "it is not known which ports device plugins serve"),
+    }
+    let seen = match look(agent, network, known.foreign.clone()).await {
         Ok(seen) => seen,
         Err(message) => {
             tracing::error!(error = message, "the node's ports could not be looked at");
@@ -138,21 +151,25 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, publ
         chained: chained.holds,
         cdi: cdi.holds,
     };
-    if registered && let Err(error) = publisher.publish(&agent.client, &agent.node, &offer).await {
+    if registered && let Err(error) = known.publisher.publish(&agent.client, &agent.node, &offer).await {
         tracing::warn!(%error, "the ports could not be published");
     }
     let mut status = status::ports(&seen.inventory, &taken);
     status.chain = Some(chain.status().clone());
     let ready = status::ready(&seen.inventory, &status, &seen.problems, [&chained, &cdi], registered);
     let calm = ready.holds;
-    report(agent, network, status, vec![ready, chained, cdi]).await;
+    let mut findings = vec![ready, chained, cdi];
+    findings.extend(status::rdma(seen.inventory.rdma));
+    report(agent, network, status, findings).await;
     calm
 }
 
 /// Looks at the ports; where Railhead manages functions, makes them first.
-async fn look(agent: &Arc<Agent>, network: &NodeNetwork) -> Result<Seen, String> {
+async fn look(agent: &Arc<Agent>, network: &NodeNetwork, foreign: ForeignVfs) -> Result<Seen, String> {
     let (agent, spec) = (agent.clone(), network.spec.clone());
-    let looked = tokio::task::spawn_blocking(move || look_under_lock(&agent, &spec).map_err(|error| error.to_string()));
+    let looked = tokio::task::spawn_blocking(move || {
+        look_under_lock(&agent, &spec, &foreign).map_err(|error| error.to_string())
+    });
     looked
         .await
         .unwrap_or_else(|_| Err("looking at the node's ports panicked; see the log".to_owned()))
@@ -160,7 +177,7 @@ async fn look(agent: &Arc<Agent>, network: &NodeNetwork) -> Result<Seen, String>
 
 /// Two agents of a rolling update do not make functions twice: the second looks again under the lock. Nor does a Prepare
 /// choose a function while it gets its rate back.
-fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookError> {
+fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) -> Result<Seen, LookError> {
     let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
     let originals = agent.originals();
     let mut host = Host::open(agent.sysfs())?;
@@ -181,6 +198,8 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookEr
     }
     let mut inventory = inventory::observe(&host.sysfs, spec, previous.as_deref())?;
     inventory::mark_addressed(&mut host.route, &mut inventory)?;
+    inventory::mark_foreign(foreign, &mut inventory);
+    inventory.rdma.exclusive = is_exclusive();
     Ok(Seen {
         inventory,
         plans,
@@ -191,6 +210,12 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec) -> Result<Seen, LookEr
 /// What events about the whole node name.
 fn reference(network: &NodeNetwork) -> ObjectReference {
     network.object_ref(&())
+}
+
+/// Whether each network namespace has RDMA devices of its own. A kernel without RDMA has none to give.
+fn is_exclusive() -> bool {
+    let mode = RdmaSocket::open().and_then(|mut socket| socket.netns_mode());
+    mode.is_ok_and(|mode| mode == NetnsMode::Exclusive)
 }
 
 /// Writes the status if it differs from the one that the API server has.

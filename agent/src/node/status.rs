@@ -7,7 +7,7 @@ use railhead_host::PciAddress;
 
 use crate::{
     conditions::Finding,
-    inventory::{FoundPort, Inventory, Unfit},
+    inventory::{Census, FoundPort, FoundRdma, Inventory, Unfit},
 };
 
 /// Ports and summary.
@@ -37,7 +37,8 @@ fn node_port(inventory: &Inventory, port: &FoundPort, taken: &BTreeSet<PciAddres
         .iter()
         .filter(|function| taken.contains(&function.pci_address))
         .count();
-    let (state, message) = health(port, inventory.unfit(port));
+    let unfit = inventory.unfit(port, taken);
+    let (state, message) = health(port, unfit.as_ref(), &Census::of(port, taken));
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     NodePort {
         rail: port.rail.id,
@@ -56,8 +57,8 @@ fn node_port(inventory: &Inventory, port: &FoundPort, taken: &BTreeSet<PciAddres
     }
 }
 
-fn health(port: &FoundPort, unfit: Option<Unfit>) -> (PortHealth, Option<String>) {
-    let name = format!("{} ({})", port.pci_address, port.netdev);
+fn health(port: &FoundPort, unfit: Option<&Unfit>, census: &Census<'_>) -> (PortHealth, Option<String>) {
+    let name = port.title();
     let wanted = port.rail.vfs.min(port.total_functions);
     let found = port.functions.len();
     if !port.carrier {
@@ -77,28 +78,39 @@ fn health(port: &FoundPort, unfit: Option<Unfit>) -> (PortHealth, Option<String>
         };
         return (PortHealth::NoVfs, Some(message));
     }
-    match unfit {
-        Some(Unfit::SmallMtu { found, wanted }) => {
-            let message = format!(
-                "port {name} has MTU {found}, the fabric {wanted}: frames would be lost; set the port's MTU, the Fabric's mtu, or management.vfs: Managed"
-            );
-            return (PortHealth::SmallMtu, Some(message));
-        }
-        Some(Unfit::NoRdma { without }) => {
-            let message = format!(
-                "{without} functions of port {name} have no RDMA device; load the NIC's RDMA driver, or set softRoCE: WhereMissing on the Fabric"
-            );
-            return (PortHealth::NoRdma, Some(message));
-        }
-        None => {}
+    if let Some(unfit) = unfit {
+        return (unfit.state(), Some(unfit.message(port)));
     }
     match (port.speed, port.rail.speed) {
         (Some(speed), Some(expected)) if speed < expected => {
             let message = format!("port {name} runs at {speed}, the fabric expects {expected}");
             (PortHealth::Slow, Some(message))
         }
-        _ => (PortHealth::Healthy, None),
+        _ => (PortHealth::Healthy, census.message(port)),
     }
+}
+
+/// The condition on the node's RDMA subsystem, where the fabric's pods get RDMA devices.
+pub(super) fn rdma(found: FoundRdma) -> Option<Finding> {
+    const RDMA_READY: &str = "RdmaReady";
+    if !found.wanted {
+        return None;
+    }
+    Some(if found.exclusive {
+        Finding::no(
+            RDMA_READY,
+            "Exclusive",
+            "each network namespace has RDMA devices of its own (netns mode exclusive), which this version does not wire: no pod is placed here; see the ports",
+        )
+    } else if found.connection_manager {
+        Finding::yes(RDMA_READY, "Shared", "")
+    } else {
+        Finding::no(
+            RDMA_READY,
+            "NoConnectionManager",
+            "there is no /dev/infiniband/rdma_cm: pods get their rails without it, and programs that connect by rdma_cm fail; run `modprobe rdma_ucm`, and name it in /etc/modules-load.d",
+        )
+    })
 }
 
 /// The Ready condition: the first thing that somebody has to look at.
@@ -119,6 +131,11 @@ pub(super) fn ready(
     }
     for (state, reason) in [
         (PortHealth::NoVfs, "FunctionsMissing"),
+        (PortHealth::RdmaExclusive, "RdmaExclusive"),
+        (PortHealth::Switchdev, "Switchdev"),
+        (PortHealth::DpuManaged, "DpuManaged"),
+        (PortHealth::ForeignOwner, "ForeignOwner"),
+        (PortHealth::VfsUnusable, "VfsUnusable"),
         (PortHealth::Down, "PortDown"),
         (PortHealth::SmallMtu, "MtuTooSmall"),
         (PortHealth::NoRdma, "NoRdma"),
@@ -182,6 +199,16 @@ mod tests {
         let mut small = inventory(vec![port(true, Some(1000), 7)]);
         small.mtu = 9216;
         assert_eq!(reason(&small, &chained, true), (false, "MtuTooSmall"));
+        let mut switchdev = good.clone();
+        switchdev.ports[0].eswitch = crate::inventory::Eswitch::Switchdev;
+        assert_eq!(reason(&switchdev, &chained, true), (false, "Switchdev"));
+        let mut driverless = good.clone();
+        driverless.ports[0].functions[0].home = false;
+        driverless.ports[0].functions[0].driver = None;
+        assert_eq!(reason(&driverless, &chained, true), (false, "VfsUnusable"));
+        let mut served = good.clone();
+        served.ports[0].functions[0].foreign = Some("intel.com/sriov".to_owned());
+        assert_eq!(reason(&served, &chained, true), (false, "ForeignOwner"));
         let mut bare = good.clone();
         bare.rdma_required = true;
         assert_eq!(reason(&bare, &chained, true), (false, "NoRdma"));
@@ -191,6 +218,33 @@ mod tests {
             message: "rail1: no port".to_owned(),
         });
         assert_eq!(reason(&missing, &chained, true), (false, "PortMissing"));
+    }
+
+    /// A host service that took one VF for itself is no fault, and still said.
+    #[test]
+    fn a_vf_that_the_host_uses_is_named_on_a_healthy_port() {
+        let mut inventory = inventory(vec![port(true, Some(1000), 7)]);
+        inventory.ports[0].functions[3].uppers = vec!["br0".to_owned()];
+        let status = ports(&inventory, &BTreeSet::new());
+        assert_eq!(status.ports[0].state, PortHealth::Healthy);
+        let message = status.ports[0].message.as_deref().unwrap_or_default();
+        assert!(message.contains("1 of 7 VFs are used by the host"), "{message}");
+    }
+
+    #[test]
+    fn a_node_without_connection_manager_says_so_where_pods_get_rdma() {
+        let found = |wanted, exclusive, connection_manager| {
+            let found = FoundRdma {
+                wanted,
+                exclusive,
+                connection_manager,
+            };
+            rdma(found).map(|finding| (finding.holds, finding.reason))
+        };
+        assert_eq!(found(false, true, false), None);
+        assert_eq!(found(true, false, true), Some((true, "Shared")));
+        assert_eq!(found(true, false, false), Some((false, "NoConnectionManager")));
+        assert_eq!(found(true, true, true), Some((false, "Exclusive")));
     }
 
     #[test]

@@ -94,6 +94,7 @@ mod tests {
             fabric_name: "backend".to_owned(),
             vf_management: VfManagement::Observed,
             mtu: 9000,
+            rdma: false,
             rdma_required: false,
             teardown: false,
             rails: Vec::new(),

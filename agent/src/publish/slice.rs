@@ -60,10 +60,17 @@ pub fn devices(offer: &Offer<'_>) -> Vec<Device> {
         .iter()
         .filter_map(|port| {
             let functions = functions(port, offer.taken);
-            (functions > 0).then_some(())?;
+            (functions > 0 && !is_left_out(offer, port)).then_some(())?;
             Some(device(offer, port, port.speed?, functions))
         })
         .collect()
+}
+
+/// A port that a device plugin serves has another owner. While pods with rails are on it, it stays, tainted: what they have is
+/// counted on it.
+fn is_left_out(offer: &Offer<'_>, port: &FoundPort) -> bool {
+    let has_pod = |function: &FoundFunction| offer.taken.contains(&function.pci_address);
+    port.foreign_resource().is_some() && !port.functions.iter().any(has_pod)
 }
 
 /// How many functions pods have or can have. One that a host service uses, or another operator moved away, would be chosen
@@ -127,7 +134,7 @@ fn device(offer: &Offer<'_>, port: &FoundPort, speed: Bandwidth, functions: usiz
         (!port.carrier, PORT_DOWN_TAINT),
         (!offer.chained, CHAIN_NOT_READY_TAINT),
         (!offer.cdi, CDI_NOT_READY_TAINT),
-        (offer.inventory.unfit(port).is_some(), PORT_UNFIT_TAINT),
+        (offer.inventory.unfit(port, offer.taken).is_some(), PORT_UNFIT_TAINT),
     ]
     .into_iter()
     .filter(|(holds, _)| *holds)
@@ -189,9 +196,12 @@ pub(crate) mod tests {
             pcie_root: Some("pci0000:00".to_owned()),
             rdma_device: None,
             total_functions: 7,
+            eswitch: crate::inventory::Eswitch::default(),
             functions: (0..functions)
                 .map(|index| FoundFunction {
-                    addressed: false,
+                    addresses: Vec::new(),
+                    foreign: None,
+                    driver: Some("igbvf".to_owned()),
                     pci_address: format!("0000:02:10.{index}").parse().unwrap(),
                     index,
                     home: true,

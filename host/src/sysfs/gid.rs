@@ -81,6 +81,12 @@ impl Sysfs {
         Ok(self.root.join("class/infiniband").join(plain_name(device)?).exists())
     }
 
+    /// Whether the connection manager's device, `/dev/infiniband/rdma_cm`, exists: the module rdma_ucm makes it
+    /// (drivers/infiniband/core/ucma.c).
+    pub fn has_rdma_cm(&self) -> bool {
+        self.root.join("class/misc/rdma_cm").exists()
+    }
+
     /// The character device of an RDMA device, for example `/dev/infiniband/uverbs3`.
     pub fn uverbs(&self, device: &str) -> Result<Option<String>, SysfsError> {
         let class = self.root.join("class/infiniband_verbs");

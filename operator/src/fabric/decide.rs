@@ -162,6 +162,11 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
             PortHealth::NoVfs => "NoVfs",
             PortHealth::SmallMtu => "MtuTooSmall",
             PortHealth::NoRdma => "NoRdma",
+            PortHealth::VfsUnusable => "VfsUnusable",
+            PortHealth::ForeignOwner => "ForeignOwner",
+            PortHealth::Switchdev => "Switchdev",
+            PortHealth::DpuManaged => "DpuManaged",
+            PortHealth::RdmaExclusive => "RdmaExclusive",
             PortHealth::Healthy => "Healthy",
         };
         let why = port.message.as_deref().unwrap_or(reason);

@@ -130,7 +130,10 @@ fn free(
         .sysfs
         .virtual_functions(&port.pci_address)
         .map_err(PrepareError::Sysfs)?;
-    let functions: Vec<FoundFunction> = functions.into_iter().map(FoundFunction::from).collect();
+    let functions: Vec<FoundFunction> = functions
+        .into_iter()
+        .map(|function| port.as_known(function.into()))
+        .collect();
     let damaged = plans::any_damaged(&agent.layout)?;
     for function in candidates(&functions, taken) {
         if has_addresses(host, function)? || (damaged && is_changed(agent, host, port, function)?) {
@@ -286,7 +289,9 @@ mod tests {
 
     fn function(address: &str, home: bool, uppers: &[&str]) -> FoundFunction {
         FoundFunction {
-            addressed: false,
+            addresses: Vec::new(),
+            foreign: None,
+            driver: None,
             pci_address: address.parse().unwrap(),
             index: 0,
             home,
