@@ -11,6 +11,7 @@ mod attachment_folder;
 mod cdi_nodes;
 mod context;
 mod journal;
+mod memlock;
 mod nccl;
 mod pf_side;
 mod protocol;
@@ -19,5 +20,6 @@ mod wiring;
 
 pub use context::{Context, Log, Step};
 pub use journal::{JOURNAL_VERSION, Journal, JournalError, Original, RailJournal};
+pub use memlock::memlock_hook;
 pub use pf_side::{KernelPfSide, PfSide, PfSideError};
 pub use protocol::{CniError, Code, Environment, Outcome, SUPPORTED_VERSIONS, run};

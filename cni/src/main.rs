@@ -1,14 +1,25 @@
-//! The CNI binary: environment and standard input in, JSON on standard output, exit code.
+//! The CNI binary: environment and standard input in, JSON on standard output, exit code. The same file is the OCI hook that
+//! raises the memlock limit of containers with rails.
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-use railhead_cni::{Context, Environment, run};
+use railhead_cni::{Context, Environment, memlock_hook, run};
 use railhead_plan::Layout;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "memlock-hook") {
+        let pod_uid = arguments.next().unwrap_or_default();
+        let pod_uid = pod_uid.to_string_lossy();
+        if let Some(line) = memlock_hook(&Layout::default(), &pod_uid, &mut io::stdin().lock()) {
+            let _ = writeln!(io::stderr(), "railhead: {line}");
+        }
+        // A failed hook would keep the container from starting.
+        return ExitCode::SUCCESS;
+    }
     let environment = Environment::of_process();
     let context = Context::new(Layout::default());
     let outcome = run(&context, &environment, &mut io::stdin().lock());

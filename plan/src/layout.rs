@@ -68,6 +68,11 @@ impl Layout {
         self.attachment(pod_uid).join("nccl.conf")
     }
 
+    /// Inside a pod's folder, while a container of the pod may not lock all memory that it likes: why, in one line of text.
+    pub fn memlock_note(&self, pod_uid: &str) -> PathBuf {
+        self.attachment(pod_uid).join("memlock-low")
+    }
+
     /// The CNI binary's journals, one per sandbox: `/var/lib/railhead/journal`.
     pub fn journals(&self) -> PathBuf {
         self.root.join("var/lib/railhead/journal")

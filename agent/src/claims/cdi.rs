@@ -41,8 +41,9 @@ pub(crate) fn device_id(claim_uid: &str) -> String {
     format!("{KIND}={claim_uid}")
 }
 
-/// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices.
-pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) -> Value {
+/// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices, `cni_binary` is where the
+/// host has the CNI binary.
+pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &Path) -> Value {
     let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), "/run/railhead")];
     if plan.nccl_file {
         mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
@@ -54,6 +55,7 @@ pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) ->
             format!("RAILHEAD_PODS={}", plan.pods),
         ],
         "mounts": mounts,
+        "hooks": [memlock_hook(cni_binary, &plan.pod.uid)],
     });
     if !uverbs.is_empty() {
         let nodes: Vec<Value> = uverbs
@@ -68,6 +70,16 @@ pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String]) ->
         "cdiVersion": VERSION,
         "kind": KIND,
         "devices": [{ "name": plan.claim_uid, "containerEdits": edits }],
+    })
+}
+
+/// Lets the containers that hold the device lock memory, which RDMA programs cannot do without. `args` begin with the
+/// program's name, as for execv.
+fn memlock_hook(cni_binary: &Path, pod_uid: &str) -> Value {
+    json!({
+        "hookName": "createRuntime",
+        "path": cni_binary,
+        "args": ["railhead", "memlock-hook", pod_uid],
     })
 }
 
@@ -109,7 +121,7 @@ mod tests {
     fn a_pod_gets_its_place_and_sources_that_only_add_makes() {
         let layout = Layout::default();
         let plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
-        let spec = spec(&layout, &plan, &[]);
+        let spec = spec(&layout, &plan, &[], Path::new("/opt/cni/bin/railhead"));
         let edits = &spec["devices"][0]["containerEdits"];
         assert_eq!(spec["devices"][0]["name"], "claim-uid-1");
         assert_eq!(device_id("claim-uid-1"), "railhead.dev/rail=claim-uid-1");
@@ -117,13 +129,26 @@ mod tests {
         assert_eq!(edits["mounts"][0]["hostPath"], "/run/railhead/attachments/uid-1");
         assert_eq!(edits["mounts"][1]["containerPath"], "/etc/nccl.conf");
         assert!(edits.get("deviceNodes").is_none(), "ADD adds them for software RoCE");
+        assert_eq!(
+            edits["hooks"],
+            json!([{
+                "hookName": "createRuntime",
+                "path": "/opt/cni/bin/railhead",
+                "args": ["railhead", "memlock-hook", "uid-1"]
+            }])
+        );
     }
 
     #[test]
     fn hardware_rdma_is_in_the_spec_from_the_start_and_nccl_conf_only_on_request() {
         let mut plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
         plan.nccl_file = false;
-        let spec = spec(&Layout::default(), &plan, &["/dev/infiniband/uverbs3".to_owned()]);
+        let spec = spec(
+            &Layout::default(),
+            &plan,
+            &["/dev/infiniband/uverbs3".to_owned()],
+            Path::new("/opt/cni/bin/railhead"),
+        );
         let edits = &spec["devices"][0]["containerEdits"];
         assert_eq!(edits["deviceNodes"][0]["path"], "/dev/infiniband/uverbs3");
         assert_eq!(edits["deviceNodes"][1]["path"], "/dev/infiniband/rdma_cm");

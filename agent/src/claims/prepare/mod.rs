@@ -136,7 +136,7 @@ async fn write_cdi(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), Prep
         if wired && path.exists() {
             return Ok(());
         }
-        let spec = cdi::spec(&agent.layout, &plan, &uverbs);
+        let spec = cdi::spec(&agent.layout, &plan, &uverbs, &agent.cni_binary);
         Ok(cdi::write(&agent.layout, &plan.claim_uid, &spec)?)
     });
     written.await.map_err(|_| PrepareError::Panicked)?
