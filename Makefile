@@ -1,9 +1,10 @@
 # Railhead: `make demo` shows it, `make test` tests it. Everything they need they install, saying so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench lab lab-down images check-machine
+.PHONY: help demo test lint generate bench faults soak lab lab-down images check-machine
 
 RUN := cargo run --locked --package railhead-e2e --bin
+STANDIN := cargo run --locked --release --package railhead-standin --bin standin --
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,8 +23,14 @@ lint: ## rustfmt, clippy, dependency rules
 generate: ## Write the chart's CRDs and the API reference from the types
 	cargo run --quiet --package railhead-crds --bin crdgen charts/railhead/crds docs/api.md
 
-bench: check-machine ## Print sizes and times, with the cluster network alone beside ours; fails above a limit
+bench: check-machine ## Print sizes and times, on this machine and in the lab, beside the same work alone; fails above a limit
 	$(RUN) bench
+
+faults: check-machine ## kill -9 behind every change of ADD and DEL, then each way on from there, on this machine; takes no lab
+	$(STANDIN) faults
+
+soak: check-machine ## 10,000 ADDs and DELs, 32 at once, with random kills, on this machine; takes no lab
+	$(STANDIN) soak
 
 lab: check-machine ## Bring the lab up and leave it running, without Railhead; say how to use it and how to install Railhead there
 	$(RUN) lab -- prepare

@@ -10,6 +10,8 @@ pub const OPERATOR_RESIDENT: u64 = 60_000_000;
 pub const AGENT_RESIDENT: u64 = 20_000_000;
 /// Microseconds that are too many for a pod without the label.
 pub const UNLABELLED_US: f64 = 1000.0;
+/// Microseconds that are too many for the CNI binary to start and end, with a pod that has no plan.
+pub const START_US: f64 = 2000.0;
 /// Bytes that are too many for the CNI binary.
 const CNI_BYTES: usize = 5_000_000;
 /// Type of the ELF program header that names a dynamic loader.

@@ -5,6 +5,7 @@
 mod attach;
 mod pods;
 mod sizes;
+mod standin;
 mod times;
 mod unlabelled;
 
@@ -59,6 +60,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     })?;
     let mut report =
         format!("\nSizes\n{sizes}\nA pod without the label, on this machine (processes started in turn)\n{unlabelled}");
+    report.push_str(&step("ADD and DEL on stand-in ports", || {
+        standin::measure(&mut exceeded)
+    })?);
     if !arguments.without_lab {
         report.push_str(&in_a_lab(arguments.runs, &mut exceeded)?);
     }

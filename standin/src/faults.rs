@@ -1,0 +1,197 @@
+//! `make faults`: a call is killed behind each of its changes, and then things go on in one of four ways. Whatever the place and the way, in the
+//! end all is as it was.
+
+use std::{fmt::Write, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    call::Call,
+    namespace::Namespace,
+    node::Node,
+    observe::{HostState, assert_as_before, assert_empty, assert_wired, come_home},
+    trace::run_until,
+};
+
+/// What happens after the kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The runtime deletes the sandbox.
+    Del,
+    /// The same again: kubelet makes a new sandbox of the pod; a DEL is repeated.
+    Again,
+    /// The pod's namespace ends, and another pod gets the VFs.
+    Another,
+    /// The collector, which knows of no sandbox.
+    Collector,
+}
+
+const WAYS: [(Way, &str); 4] = [
+    (Way::Del, "DEL"),
+    (Way::Again, "again"),
+    (Way::Another, "another pod"),
+    (Way::Collector, "collector"),
+];
+
+/// Prints the table, and fails if a cell is not "ok". The namespace of the calling thread becomes the host.
+pub fn run(program: &Path, rails: u32) -> Result<()> {
+    let (table, failures) = table(program, rails)?;
+    print!("{table}");
+    ensure!(failures.is_empty(), "not as before:\n  {}", failures.join("\n  "));
+    Ok(())
+}
+
+/// The table as text, and what is wrong in it.
+pub fn table(program: &Path, rails: u32) -> Result<(String, Vec<String>)> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).context("a network namespace (needs root)")?;
+    let node = Node::new(rails, 1, false)?;
+    let before = HostState::read()?;
+    ensure!(before.vf_count() == rails as usize, "the VFs are not seen: {before:?}");
+    let mut text = format!("{:<6}{:>4}  {:<34}", "killed", "", "behind");
+    for (_, name) in WAYS {
+        write!(text, "{name:<14}")?;
+    }
+    text.push('\n');
+    let mut failures = Vec::new();
+    for verb in ["ADD", "DEL"] {
+        for place in 1.. {
+            let mut row = String::new();
+            let mut behind = None;
+            for (way, name) in WAYS {
+                let case = Case {
+                    program,
+                    node: &node,
+                    before: &before,
+                };
+                match case.run(verb, place, way) {
+                    Ok(None) => break,
+                    Ok(Some(change)) => {
+                        behind.get_or_insert(change);
+                        write!(row, "{:<14}", "ok")?;
+                    }
+                    Err(error) => {
+                        failures.push(format!("{verb} killed behind change {place}, then {name}: {error:#}"));
+                        behind.get_or_insert_with(|| "?".to_owned());
+                        write!(row, "{:<14}", "NOT AS BEFORE")?;
+                        case.clean_up()?;
+                    }
+                }
+            }
+            let Some(behind) = behind else { break };
+            writeln!(text, "{verb:<6}{place:>4}  {behind:<34}{row}")?;
+        }
+    }
+    Ok((text, failures))
+}
+
+/// One cell of the table.
+struct Case<'a> {
+    program: &'a Path,
+    node: &'a Node,
+    before: &'a HostState,
+}
+
+impl Case<'_> {
+    /// Answers with the change behind which the call was killed; nothing where it makes fewer.
+    fn run(&self, verb: &'static str, place: usize, way: Way) -> Result<Option<String>> {
+        let vfs = self.node.vfs(0);
+        self.node.write_plan("pod-a", &vfs)?;
+        let sandbox = Namespace::new()?;
+        let add = call("ADD", "a1", "pod-a", Some(&sandbox));
+        let del = call("DEL", "a1", "pod-a", Some(&sandbox));
+        let last = |traced: &crate::trace::Traced| traced.changes.last().cloned().unwrap_or_default();
+        let killed = if verb == "ADD" {
+            run_until(&add, self.program, self.node, place)?
+        } else {
+            add.run(self.program, self.node)?.ok("ADD")?;
+            assert_wired(&sandbox, &vfs)?;
+            run_until(&del, self.program, self.node, place)?
+        };
+        if !killed.killed {
+            ensure!(killed.code == 0, "{verb} under trace: {}", killed.said);
+            self.call(&del)?;
+            self.end("pod-a", &sandbox)?;
+            return Ok(None);
+        }
+        match way {
+            Way::Del => self.call(&del)?,
+            Way::Again if verb == "DEL" => {
+                self.call(&del)?;
+                self.call(&del)?;
+            }
+            Way::Again => {
+                let new = Namespace::new()?;
+                self.call(&call("ADD", "a2", "pod-a", Some(&new)))?;
+                assert_wired(&new, &vfs)?;
+                // The old sandbox is deleted late, and takes nothing from the new one.
+                self.call(&del)?;
+                assert_wired(&new, &vfs).context("after the late DEL of the old sandbox")?;
+                self.call(&call("DEL", "a2", "pod-a", Some(&new)))?;
+                assert_empty(&new)?;
+            }
+            Way::Another => {
+                come_home(&sandbox)?;
+                drop(sandbox);
+                let other = Namespace::new()?;
+                self.node.write_plan("pod-b", &vfs)?;
+                self.call(&call("ADD", "b1", "pod-b", Some(&other)))?;
+                assert_wired(&other, &vfs)?;
+                self.call(&call("DEL", "a1", "pod-a", None))?;
+                assert_wired(&other, &vfs).context("after the late DEL of the old pod")?;
+                self.call(&call("DEL", "b1", "pod-b", Some(&other)))?;
+                self.node.remove_plan("pod-b")?;
+                self.end("pod-a", &other)?;
+                return Ok(Some(last(&killed)));
+            }
+            Way::Collector => {
+                self.call(&call("GC", "", "pod-a", None))?;
+            }
+        }
+        self.end("pod-a", &sandbox)?;
+        Ok(Some(last(&killed)))
+    }
+
+    fn call(&self, call: &Call) -> Result<()> {
+        let what = format!("{} of {}", call.verb, call.container);
+        call.run(self.program, self.node)?.ok(&what)
+    }
+
+    fn end(&self, pod: &str, sandbox: &Namespace) -> Result<()> {
+        self.node.remove_plan(pod)?;
+        self.node.sweep()?;
+        assert_empty(sandbox)?;
+        assert_as_before(self.node, self.before)
+    }
+
+    /// After a failure: what can be given back is, so that the next case begins as the first one did.
+    fn clean_up(&self) -> Result<()> {
+        for container in ["a1", "a2", "b1"] {
+            // Its own failure was told already, by the case.
+            call("DEL", container, "pod-a", None).run(self.program, self.node)?;
+        }
+        for file in self.node.files()? {
+            let path = Path::new(&file);
+            if path.is_dir() {
+                std::fs::remove_dir_all(path)?;
+            } else {
+                std::fs::remove_file(path)?;
+            }
+        }
+        let differences = self.before.differences(&HostState::read()?);
+        ensure!(
+            differences.is_empty(),
+            "the stand-in ports are lost, no further case can be tried: {}",
+            differences.join("; ")
+        );
+        Ok(())
+    }
+}
+
+fn call(verb: &'static str, container: &str, pod: &str, netns: Option<&Namespace>) -> Call {
+    Call {
+        verb,
+        container: container.to_owned(),
+        pod: pod.to_owned(),
+        netns: netns.map(Namespace::path),
+    }
+}

@@ -1,0 +1,247 @@
+//! A node of stand-ins: the namespace of the process stands for the host, veth pairs for VFs and their cables, a folder for `/`.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use railhead_plan::{AttachmentPlan, Layout, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
+
+/// The VFs' MTU on the host.
+pub const HOST_MTU: u32 = 1500;
+/// The rails' MTU in a pod.
+pub const POD_MTU: u32 = 9000;
+
+/// Ports with their VFs, and the folder of Railhead's files.
+pub struct Node {
+    folder: tempfile::TempDir,
+    rails: u32,
+    vfs_per_port: u32,
+    soft_roce: bool,
+}
+
+/// One VF of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vf {
+    /// Rail of its port.
+    pub rail: u32,
+    /// Number on its port.
+    pub index: u32,
+    /// Its PCI address.
+    pub pci: String,
+    /// Its port's PCI address.
+    pub pf: String,
+    /// Name on the host.
+    pub name: String,
+    /// A second name, by which it is recognised wherever it is and whatever it is called.
+    pub altname: String,
+    /// MAC on the host.
+    pub mac: String,
+}
+
+impl Node {
+    /// Makes the ports in the namespace of the calling thread, which becomes the host: call it in a new namespace.
+    pub fn new(rails: u32, vfs_per_port: u32, soft_roce: bool) -> Result<Self> {
+        let node = Self {
+            folder: tempfile::tempdir()?,
+            rails,
+            vfs_per_port,
+            soft_roce,
+        };
+        fs::create_dir_all(node.layout().plans())?;
+        fs::create_dir_all(node.layout().cdi())?;
+        let mut script = "link set lo up\n".to_owned();
+        for vf in node.all_vfs() {
+            let Vf { name, altname, mac, .. } = &vf;
+            let leaf = format!("leaf{}x{}", vf.rail, vf.index);
+            writeln!(script, "link add {name} type veth peer name {leaf}")?;
+            writeln!(script, "link set {name} address {mac} mtu {HOST_MTU} alias before")?;
+            writeln!(script, "link property add dev {name} altname {altname}")?;
+            // Without addresses of its own, so that only Railhead changes what the host looks like.
+            writeln!(script, "link set {leaf} mtu {POD_MTU} addrgenmode none up")?;
+            let device = node.layout().sysfs().join("bus/pci/devices").join(&vf.pci);
+            fs::create_dir_all(device.join("net").join(name))?;
+        }
+        let batch = node.folder.path().join("ports.ip");
+        fs::write(&batch, script)?;
+        let made = Command::new("ip")
+            .arg("-batch")
+            .arg(&batch)
+            .stdin(Stdio::null())
+            .output()?;
+        ensure!(
+            made.status.success(),
+            "make the stand-in ports: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        if soft_roce {
+            // The kernel's own RDMA devices, beside the PCI devices that are made up.
+            std::os::unix::fs::symlink("/sys/class", node.layout().sysfs().join("class"))?;
+        }
+        Ok(node)
+    }
+
+    /// Where Railhead's files are.
+    pub fn layout(&self) -> Layout {
+        Layout::under(self.folder.path())
+    }
+
+    /// The folder that stands for `/`.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Number of rails.
+    pub fn rails(&self) -> u32 {
+        self.rails
+    }
+
+    /// VFs of each port.
+    pub fn vfs_per_port(&self) -> u32 {
+        self.vfs_per_port
+    }
+
+    /// Whether rails get a soft-RoCE device.
+    pub fn soft_roce(&self) -> bool {
+        self.soft_roce
+    }
+
+    /// Every VF.
+    pub fn all_vfs(&self) -> Vec<Vf> {
+        (0..self.vfs_per_port)
+            .flat_map(|index| (0..self.rails).map(move |rail| vf(rail, index)))
+            .collect()
+    }
+
+    /// The VFs with this number, one of each port.
+    pub fn vfs(&self, index: u32) -> Vec<Vf> {
+        (0..self.rails).map(|rail| vf(rail, index)).collect()
+    }
+
+    /// Writes the plan of a pod for these VFs, as Prepare does.
+    pub fn write_plan(&self, pod: &str, vfs: &[Vf]) -> Result<AttachmentPlan> {
+        let plan = AttachmentPlan {
+            version: PLAN_VERSION,
+            boot_id: railhead_host::boot_id(Layout::boot_id())?,
+            pod: PodRef {
+                namespace: "ml".to_owned(),
+                name: pod.to_owned(),
+                uid: pod.to_owned(),
+            },
+            claim_uid: format!("claim-of-{pod}"),
+            network: NetworkRef {
+                name: "train".to_owned(),
+                uid: "u".to_owned(),
+            },
+            slice_name: "train-00000000".to_owned(),
+            index: vfs.first().map_or(0, |vf| vf.index),
+            pods: self.vfs_per_port,
+            rails: vfs.iter().map(|vf| self.rail_plan(pod, vf)).collect::<Result<_>>()?,
+            nccl_file: true,
+            nccl: Vec::new(),
+        };
+        if self.soft_roce {
+            let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
+            fs::write(self.layout().cdi_spec(&plan.claim_uid), spec)?;
+        }
+        let file = self.layout().plan(pod);
+        fs::write(&file, serde_json::to_vec(&plan)?).with_context(|| format!("write {}", file.display()))?;
+        Ok(plan)
+    }
+
+    /// Removes the plan of a pod, as Unprepare does.
+    pub fn remove_plan(&self, pod: &str) -> Result<()> {
+        if self.soft_roce {
+            fs::remove_file(self.layout().cdi_spec(&format!("claim-of-{pod}")))?;
+        }
+        Ok(fs::remove_file(self.layout().plan(pod))?)
+    }
+
+    fn rail_plan(&self, pod: &str, vf: &Vf) -> Result<RailPlan> {
+        let Vf { rail, index, .. } = vf;
+        let address = format!("10.{}.{}.{}/16", 100 + rail, index / 200, 2 + index % 200);
+        Ok(RailPlan {
+            rail: *rail,
+            name: format!("rail{rail}").parse()?,
+            vf: VfPlan {
+                pci_address: vf.pci.parse()?,
+                pf_pci_address: vf.pf.parse()?,
+                index: *index,
+                vlan: None,
+                max_rate_mbps: 400,
+                min_rate_mbps: 0,
+                spoof_check: true,
+                trust: false,
+            },
+            mac: pod_mac(*rail, *index).parse()?,
+            mtu: POD_MTU,
+            addresses: vec![address.parse()?],
+            on_link: Vec::new(),
+            gateway: Some(format!("10.{}.255.254", 100 + rail).parse()?),
+            table: 1000 + rail,
+            rdma: if self.soft_roce {
+                RdmaPlan::Soft {
+                    device: soft_device(pod, *rail).parse()?,
+                }
+            } else {
+                RdmaPlan::None
+            },
+        })
+    }
+
+    /// Removes what a killed call left half-written, as the agent's collector does after an hour.
+    pub fn sweep(&self) -> Result<()> {
+        let folders = [
+            self.layout().journals(),
+            self.layout().attachments(),
+            self.layout().plans(),
+        ];
+        for folder in folders {
+            railhead_host::remove_abandoned(&folder, "", Duration::ZERO)
+                .with_context(|| format!("sweep {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Files of attachments, which are there only while one is wired.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for folder in [self.layout().journals(), self.layout().attachments()] {
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                found.push(entry?.path().display().to_string());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// The MAC of a VF in a pod.
+pub fn pod_mac(rail: u32, index: u32) -> String {
+    format!("02:16:{rail:02x}:00:{:02x}:{:02x}", index >> 8, index & 0xff)
+}
+
+/// The soft-RoCE device of a pod's rail.
+pub fn soft_device(pod: &str, rail: u32) -> String {
+    let end: String = pod.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("rxe{}r{rail}", &end[end.len().saturating_sub(8)..])
+}
+
+fn vf(rail: u32, index: u32) -> Vf {
+    // As on a real port: eight functions per device, behind the PF.
+    let (bus, device, function) = (0x10 + rail, 1 + index / 8, index % 8);
+    Vf {
+        rail,
+        index,
+        pci: format!("0000:{bus:02x}:{device:02x}.{function}"),
+        pf: format!("0000:{bus:02x}:00.0"),
+        name: format!("p{rail}v{index}"),
+        altname: format!("vf-{rail}-{index}"),
+        mac: format!("02:aa:{rail:02x}:00:{:02x}:{:02x}", index >> 8, index & 0xff),
+    }
+}

@@ -1,0 +1,74 @@
+//! The side of a VF that its PF enforces, which no veth pair has: a file per VF keeps what is set, for all processes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use railhead_cni::{PfSide, PfSideError};
+use railhead_host::{MacAddress, PciAddress, VfKnob, VfSettings, VfState};
+
+/// A folder of such files.
+#[derive(Debug)]
+pub(crate) struct PfFiles {
+    folder: PathBuf,
+}
+
+impl PfFiles {
+    /// The folder below the one that stands for `/`.
+    pub(crate) fn below(root: &Path) -> Self {
+        Self {
+            folder: root.join("standin/pf"),
+        }
+    }
+
+    fn file(&self, pf: &PciAddress, vf: u32) -> PathBuf {
+        self.folder.join(format!("{pf}-{vf}.json"))
+    }
+
+    /// Whole or not at all, also when the process is killed here.
+    fn keep(&self, pf: &PciAddress, state: &VfState) -> std::io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let new = self
+            .folder
+            .join(format!(".{pf}-{}.{}", state.index, std::process::id()));
+        fs::write(&new, serde_json::to_vec(state)?)?;
+        fs::rename(&new, self.file(pf, state.index))
+    }
+}
+
+impl PfSide for PfFiles {
+    /// A VF that nobody has set anything on has no MAC of its PF, no VLAN and no limits.
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, PfSideError> {
+        let kept = fs::read(self.file(pf, vf)).ok();
+        let kept = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Ok(kept.unwrap_or(VfState {
+            index: vf,
+            mac: MacAddress::new([0; 6]),
+            vlan: None,
+            min_rate_mbps: 0,
+            max_rate_mbps: 0,
+            spoof_check: true,
+            trust: false,
+        }))
+    }
+
+    fn apply(&self, pf: &PciAddress, vf: u32, wanted: &VfSettings) -> Result<(Vec<VfKnob>, VfState), PfSideError> {
+        let before = self.read(pf, vf)?;
+        let differs = before.differences(wanted);
+        if !differs.is_empty() {
+            let state = VfState {
+                index: vf,
+                mac: wanted.mac.unwrap_or(before.mac),
+                vlan: wanted.vlan,
+                min_rate_mbps: wanted.min_rate_mbps,
+                max_rate_mbps: wanted.max_rate_mbps,
+                spoof_check: wanted.spoof_check,
+                trust: wanted.trust,
+            };
+            self.keep(pf, &state)
+                .map_err(|_| PfSideError::NoLink { pf: pf.clone() })?;
+        }
+        Ok((differs, self.read(pf, vf)?))
+    }
+}
