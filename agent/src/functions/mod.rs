@@ -10,7 +10,7 @@ mod program;
 mod restore;
 
 pub use host::{Host, HostError};
-pub use original::{FunctionOriginal, Originals, OriginalsError, PortOriginal};
+pub use original::{FunctionOriginal, Originals, OriginalsError, PortOriginal, PortSet};
 pub use owed::{OwedError, settle};
 pub use program::{ProgramError, program};
 pub use railhead_host::FunctionLock;

@@ -86,6 +86,29 @@ pub struct PortOriginal {
     pub mtu: u32,
     /// Whether the interface was up.
     pub up: bool,
+    /// What Railhead has changed since; records of the release before do not say it.
+    #[serde(default)]
+    pub set: Option<PortSet>,
+}
+
+/// What Railhead set on a port's interface: what is otherwise now, somebody else has set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortSet {
+    /// The MTU, if it did.
+    pub mtu: Option<u32>,
+    /// Whether it took the interface up.
+    pub up: bool,
+}
+
+impl PortOriginal {
+    /// Adds what is about to be set to what was set before.
+    fn also_set(&mut self, more: Option<PortSet>) {
+        if let (Some(set), Some(more)) = (&mut self.set, more) {
+            set.mtu = more.mtu.or(set.mtu);
+            set.up |= more.up;
+        }
+    }
 }
 
 /// Why a record was not written or read.
@@ -244,10 +267,16 @@ impl Originals {
         Ok(record.filter(|record| is_readable(record.version) && record.boot_id == self.boot_id))
     }
 
-    /// Records a port before it is changed. The first record of a boot counts.
+    /// Records a port before it is changed. The first record of a boot counts; what is set later is added to it.
     pub fn record_port(&self, original: PortOriginal) -> Result<(), OriginalsError> {
-        if self.port(&original.pci_address)?.is_some() {
-            return Ok(());
+        if let Some(known) = self.port(&original.pci_address)? {
+            let mut also = known.clone();
+            also.also_set(original.set);
+            return if also == known {
+                Ok(())
+            } else {
+                self.write(&Self::port_file(&known.pci_address), &known.pci_address, &also)
+            };
         }
         let original = PortOriginal {
             version: VERSION,
@@ -392,7 +421,22 @@ mod tests {
             functions,
             mtu: 1500,
             up: false,
+            set: Some(PortSet::default()),
         }
+    }
+
+    #[test]
+    fn what_is_set_on_a_port_later_is_added_to_its_first_record() {
+        let root = tempfile::tempdir().unwrap();
+        let originals = Originals::new(&Layout::under(root.path()), "boot-1");
+        let setting = |mtu, up| PortOriginal {
+            set: Some(PortSet { mtu, up }),
+            ..port(0)
+        };
+        originals.record_port(setting(None, true)).unwrap();
+        originals.record_port(setting(Some(9000), false)).unwrap();
+        let set = originals.ports().unwrap()[0].set.unwrap();
+        assert_eq!((set.mtu, set.up), (Some(9000), true));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use railhead_host::{NetlinkError, PciAddress, SysfsError};
 use thiserror::Error;
 
 use super::FoundPort;
-use crate::functions::{Host, HostError, Originals, OriginalsError, PortOriginal};
+use crate::functions::{Host, HostError, Originals, OriginalsError, PortOriginal, PortSet};
 
 /// How long a driver may take to bring up the interfaces of new functions.
 const APPEAR: Duration = Duration::from_secs(20);
@@ -101,6 +101,10 @@ pub fn create_functions(
             functions: u32::try_from(port.functions.len()).unwrap_or(u32::MAX),
             mtu: link.mtu,
             up: link.up,
+            set: Some(PortSet {
+                mtu: (link.mtu < mtu).then_some(mtu),
+                up: !link.up,
+            }),
         };
         originals.record_port(original).map_err(record_error)?;
     }

@@ -1,6 +1,7 @@
 //! The node's own loop: looks at the ports, makes functions where it may, keeps the chain entry, publishes, reports. One
 //! pass after another, so that nothing of it runs twice at once.
 
+mod give_back;
 mod status;
 mod teardown;
 mod watch;

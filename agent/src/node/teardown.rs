@@ -13,10 +13,11 @@ use std::{
 };
 
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
-use railhead_host::{FunctionLock, NetlinkError, PciAddress, SysfsError};
+use railhead_host::FunctionLock;
 use railhead_plan::{AttachmentPlan, Layout};
 use thiserror::Error;
 
+use super::give_back::{self, GiveBackError};
 use crate::{
     agent::{Agent, Phase},
     chain::{Chain, ChainError},
@@ -25,7 +26,7 @@ use crate::{
         release::sandboxes,
     },
     conditions::Finding,
-    functions::{self, Host, HostError, OriginalsError, OwedError, PortOriginal},
+    functions::{self, Host, HostError, OriginalsError, OwedError},
     publish::{self, PublishError},
 };
 
@@ -58,22 +59,8 @@ enum TeardownError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Chain(#[from] ChainError),
-    #[error("give back port {port}: {source}")]
-    Sysfs {
-        port: PciAddress,
-        #[source]
-        source: SysfsError,
-    },
-    #[error("give back port {port}: {source}")]
-    Link {
-        port: PciAddress,
-        #[source]
-        source: NetlinkError,
-    },
-    #[error(
-        "port {port}: function {function} is not on the host; end what uses it, its interface would vanish without an error"
-    )]
-    InUse { port: PciAddress, function: PciAddress },
+    #[error(transparent)]
+    Port(#[from] GiveBackError),
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]
@@ -226,14 +213,15 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
     let mut host = Host::open(agent.sysfs())?;
     // Before ports go down: some set no rate then.
     let owed = functions::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
+    let mut stays = Vec::new();
     for port in originals.ports()? {
         if host.sysfs.exists(&port.pci_address) {
-            give_back_port(agent, &mut host, &port)?;
+            stays.extend(give_back::port(&originals, &mut host, &port)?);
         }
         originals.forget_port(&port.pci_address)?;
     }
     // The port may be broken for good; nobody could uninstall if this were an error.
-    let left = owed
+    let rates = owed
         .iter()
         .filter(|original| host.sysfs.exists(&original.pci_address))
         .map(|original| {
@@ -241,11 +229,11 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
                 "function {} keeps the rate of a pod that has ended, since its port {} sets none without a link; set it by hand",
                 original.pci_address, original.pf_pci_address
             )
-        })
-        .collect();
+        });
+    stays.extend(rates);
     originals.forget_all_functions()?;
     remove_locks(&agent.layout)?;
-    Ok(left)
+    Ok(stays)
 }
 
 /// Nobody waits for one of them but a Prepare that is refused as soon as it has it.
@@ -258,43 +246,6 @@ fn remove_locks(layout: &Layout) -> Result<(), TeardownError> {
     for entry in fs::read_dir(&folder).map_err(error(&folder))? {
         let path = entry.map_err(error(&folder))?.path();
         fs::remove_file(&path).map_err(error(&path))?;
-    }
-    Ok(())
-}
-
-fn give_back_port(agent: &Agent, host: &mut Host, original: &PortOriginal) -> Result<(), TeardownError> {
-    let port = &original.pci_address;
-    let sysfs_error = |source| TeardownError::Sysfs {
-        port: port.clone(),
-        source,
-    };
-    let link_error = |source| TeardownError::Link {
-        port: port.clone(),
-        source,
-    };
-    let functions = host.sysfs.virtual_functions(port).map_err(sysfs_error)?;
-    let ours = u32::try_from(functions.len()).is_ok_and(|count| count != original.functions);
-    if ours {
-        for function in functions {
-            // A function that somebody else took into a namespace would vanish from there.
-            if function.driver.is_some() && function.link.is_none() {
-                return Err(TeardownError::InUse {
-                    port: port.clone(),
-                    function: function.address,
-                });
-            }
-            agent.originals().forget_function(&function.address)?;
-        }
-        host.sysfs.set_num_vfs(port, original.functions).map_err(sysfs_error)?;
-    }
-    if let Some(link) = host.route.function_link(&host.sysfs, port).map_err(link_error)? {
-        // Down first: some drivers reset a port that is up when its MTU changes.
-        if link.up && !original.up {
-            host.route.set_up(link.index, false).map_err(link_error)?;
-        }
-        if link.mtu != original.mtu {
-            host.route.set_mtu(link.index, original.mtu).map_err(link_error)?;
-        }
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ impl Sysfs {
     }
 
     /// The names of the links on top of one of the function's links (`upper_*`, `net/core/dev.c`).
-    pub(super) fn uppers(&self, function: &PciAddress, link: &InterfaceName) -> Result<Vec<String>, SysfsError> {
+    pub fn uppers(&self, function: &PciAddress, link: &InterfaceName) -> Result<Vec<String>, SysfsError> {
         let entries = names(&self.pci_device(function).join("net").join(link.as_str()))?;
         Ok(entries
             .iter()
