@@ -10,6 +10,9 @@ use railhead_plan::Layout;
 
 use crate::pf_side::{KernelPfSide, PfSide};
 
+/// Environment variable by which the agent has CHECK set again what is missing ([`Context::repair`]).
+pub const REPAIR: &str = "RAILHEAD_REPAIR";
+
 /// The surroundings of one call.
 pub struct Context {
     /// The node's folders.
@@ -25,6 +28,9 @@ pub struct Context {
     pub return_patience: Duration,
     /// How long the lock of a function is waited for.
     pub lock_patience: Duration,
+    /// Whether CHECK sets again what is missing and can be set without harm. The agent asks for it; a runtime's CHECK changes
+    /// nothing.
+    pub repair: bool,
     /// Called after every step of ADD; `false` ends it on the spot, without rollback, as a kill would.
     pub after_step: Box<dyn Fn(u32, Step) -> bool + Send + Sync>,
 }
@@ -71,6 +77,7 @@ impl Context {
             proof_patience: Duration::from_secs(20),
             return_patience: Duration::from_secs(5),
             lock_patience: Duration::from_secs(10),
+            repair: false,
             after_step: Box::new(|_, _| true),
         }
     }

@@ -18,7 +18,7 @@ mod protocol;
 mod verbs;
 mod wiring;
 
-pub use context::{Context, Log, Step};
+pub use context::{Context, Log, REPAIR, Step};
 pub use journal::{JOURNAL_VERSION, Journal, JournalError, Original, RailJournal};
 pub use memlock::memlock_hook;
 pub use pf_side::{KernelPfSide, PfSide, PfSideError};

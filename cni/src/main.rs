@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use railhead_cni::{Context, Environment, memlock_hook, run};
+use railhead_cni::{Context, Environment, REPAIR, memlock_hook, run};
 use railhead_plan::Layout;
 
 fn main() -> ExitCode {
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let environment = Environment::of_process();
-    let context = Context::new(Layout::default());
+    let mut context = Context::new(Layout::default());
+    context.repair = std::env::var_os(REPAIR).is_some_and(|value| value == "1");
     let outcome = run(&context, &environment, &mut io::stdin().lock());
     for line in &outcome.log {
         // Standard error is the runtime's log; when it is closed there is nobody to tell.

@@ -381,6 +381,50 @@ fn check_names_whatever_was_changed() {
     });
 }
 
+/// The agent's CHECK: what is lost and harms nobody when it is set again comes back, the rest is told line by line.
+#[test]
+fn a_check_that_may_repair_sets_routes_rules_and_the_pf_side_again() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        let mut repairing = node.context();
+        repairing.repair = true;
+        succeeded(&call(&node.context(), "ADD", &sandbox));
+        let lose = || {
+            sandbox.ip("route flush table 1000");
+            sandbox.ip("rule del priority 1000");
+            node.pf().0.lock().unwrap().get_mut(&(pf_address(0), 2)).unwrap().vlan = None;
+        };
+        lose();
+        assert!(!call(&node.context(), "CHECK", &sandbox).success);
+        assert!(
+            !call(&node.context(), "CHECK", &sandbox).success,
+            "a runtime's CHECK changes nothing"
+        );
+        let repaired = call(&repairing, "CHECK", &sandbox);
+        succeeded(&repaired);
+        assert!(
+            repaired.log.iter().any(|line| line.contains("set again")),
+            "{:?}",
+            repaired.log
+        );
+        succeeded(&call(&node.context(), "CHECK", &sandbox));
+        assert!(sandbox.ip("rule show").contains("1000:\tfrom 10.0.0.7 lookup 1000"));
+        assert_eq!(
+            node.pf().0.lock().unwrap()[&(pf_address(0), 2)].vlan.map(Vlan::id),
+            Some(100)
+        );
+
+        lose();
+        sandbox.ip("addr del 10.0.0.7/24 dev rail0");
+        let error = answer(&call(&repairing, "CHECK", &sandbox));
+        let details: Vec<&str> = error["details"].as_str().unwrap().lines().collect();
+        assert_eq!(details[0], "rail0: address 10.0.0.7/24 is missing");
+        assert!(!details.iter().any(|line| line.contains("Vlan")), "{details:?}");
+    });
+}
+
 #[test]
 fn settings_of_the_pf_that_were_lost_are_set_again() {
     on_a_node(|node| {

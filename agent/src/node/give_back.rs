@@ -68,7 +68,7 @@ fn decide(original: &PortOriginal, now: &PortNow) -> Steps {
         ));
     }
     // Its VFs need the port as it is, too.
-    let used = !now.uses.is_empty() || (made_vfs && !now.vf_uses.is_empty());
+    let in_use = !now.uses.is_empty() || (made_vfs && !now.vf_uses.is_empty());
     let set = original.set.unwrap_or(PortSet {
         // A record of the release before does not tell: then what differs counts as Railhead's.
         mtu: Some(now.mtu),
@@ -76,18 +76,27 @@ fn decide(original: &PortOriginal, now: &PortNow) -> Steps {
     });
     if now.mtu != original.mtu {
         if set.mtu != Some(now.mtu) {
-            let as_set = set.mtu.map_or_else(String::new, |mtu| format!(", not {mtu} as Railhead set it"));
-            steps.left.push(format!("port {port}: its MTU is {}{as_set}: left", now.mtu));
-        } else if used {
-            steps.left.push(format!("port {port} is in use: its MTU stays {}", now.mtu));
+            let as_set = set
+                .mtu
+                .map_or_else(String::new, |mtu| format!(", not {mtu} as Railhead set it"));
+            steps
+                .left
+                .push(format!("port {port}: its MTU is {}{as_set}: left", now.mtu));
+        } else if in_use {
+            steps
+                .left
+                .push(format!("port {port} is in use: its MTU stays {}", now.mtu));
         } else {
             steps.mtu = Some(original.mtu);
         }
     }
     if now.up && !original.up && set.up {
-        if used {
+        if in_use {
             let uses = if now.uses.is_empty() { &now.vf_uses } else { &now.uses };
-            steps.left.push(format!("port {port} stays up, since the host uses it ({})", uses.join(", ")));
+            steps.left.push(format!(
+                "port {port} stays up, since the host uses it ({})",
+                uses.join(", ")
+            ));
         } else {
             steps.down = true;
         }
@@ -218,8 +227,14 @@ mod tests {
         let steps = decide(&original(), &since);
         assert_eq!((steps.remove_vfs, steps.down, steps.mtu), (true, false, None));
         let left = steps.left.join("\n");
-        assert!(left.contains("its MTU is 9216, not 9000 as Railhead set it: left"), "{left}");
-        assert!(left.contains("stays up, since the host uses it (192.0.2.1/24)"), "{left}");
+        assert!(
+            left.contains("its MTU is 9216, not 9000 as Railhead set it: left"),
+            "{left}"
+        );
+        assert!(
+            left.contains("stays up, since the host uses it (192.0.2.1/24)"),
+            "{left}"
+        );
     }
 
     #[test]
@@ -231,7 +246,10 @@ mod tests {
         let steps = decide(&original(), &since);
         assert_eq!((steps.remove_vfs, steps.down, steps.mtu), (false, false, None));
         let left = steps.left.join("\n");
-        assert!(left.contains("keeps its 4 VFs") && left.contains("0000:01:10.2 under br0"), "{left}");
+        assert!(
+            left.contains("keeps its 4 VFs") && left.contains("0000:01:10.2 under br0"),
+            "{left}"
+        );
     }
 
     #[test]
@@ -257,7 +275,10 @@ mod tests {
 
     #[test]
     fn a_record_of_the_release_before_is_given_back_as_that_release_did() {
-        let before = PortOriginal { set: None, ..original() };
+        let before = PortOriginal {
+            set: None,
+            ..original()
+        };
         let steps = decide(&before, &now());
         assert_eq!((steps.down, steps.mtu), (true, Some(1500)));
     }

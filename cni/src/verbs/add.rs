@@ -89,7 +89,7 @@ fn open_netns(path: &str) -> Result<Netns, CniError> {
 }
 
 /// In the order of their names, so that two calls never wait for each other.
-fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FunctionLock>, CniError> {
+pub(super) fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FunctionLock>, CniError> {
     let mut functions: Vec<&str> = rails.iter().map(|rail| rail.vf.as_str()).collect();
     functions.sort_unstable();
     functions

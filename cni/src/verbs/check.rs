@@ -5,12 +5,12 @@ use std::path::Path;
 use railhead_host::{Netns, read_state_file};
 use railhead_plan::AttachmentRecord;
 
-use super::plan;
+use super::{add::lock, plan};
 use crate::{
     context::Context,
     journal::Journal,
     protocol::{CniError, Code, Request},
-    wiring::{Rail, check_rail},
+    wiring::{Rail, check_rail, repair_rail},
 };
 
 /// Compares plan, record, kernel and PF; an error names everything that differs.
@@ -51,19 +51,16 @@ pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError
     let rails = Rail::all(&plan).map_err(|error| CniError::new(Code::Decode, error.to_string()))?;
     let netns = Netns::open(Path::new(&request.netns))
         .map_err(|error| CniError::new(Code::InvalidEnvironment, format!("CNI_NETNS: {error}")))?;
-    for rail in &rails {
-        let of_rail = record
-            .as_ref()
-            .and_then(|record| record.rails.iter().find(|other| other.rail == rail.id));
-        match check_rail(context, &netns, rail, of_rail) {
-            Ok(found) => drift.extend(found),
-            Err(error) => drift.push(format!("rail {}: {error}", rail.id)),
-        }
+    let mut rail_drift = compare(context, &netns, &rails, record.as_ref());
+    if context.repair && drift.is_empty() && !rail_drift.is_empty() {
+        repair(context, request, &netns, &rails)?;
+        rail_drift = compare(context, &netns, &rails, record.as_ref());
     }
+    drift.extend(rail_drift);
     if drift.is_empty() {
         return Ok(());
     }
-    Err(CniError::new(
+    let mut error = CniError::new(
         Code::Drifted,
         format!(
             "pod {}/{} is not wired as planned: {}; delete the pod to have it wired again",
@@ -71,7 +68,42 @@ pub(crate) fn check(context: &Context, request: &Request) -> Result<(), CniError
             plan.pod.name,
             drift.join("; ")
         ),
-    ))
+    );
+    // For the agent: one difference a line.
+    error.details = drift.join("\n");
+    Err(error)
+}
+
+/// What of the rails is not as ADD made it.
+fn compare(context: &Context, netns: &Netns, rails: &[Rail], record: Option<&AttachmentRecord>) -> Vec<String> {
+    let mut drift = Vec::new();
+    for rail in rails {
+        let of_rail = record.and_then(|record| record.rails.iter().find(|other| other.rail == rail.id));
+        match check_rail(context, netns, rail, of_rail) {
+            Ok(found) => drift.extend(found),
+            Err(error) => drift.push(format!("rail {}: {error}", rail.id)),
+        }
+    }
+    drift
+}
+
+/// Under the locks under which a sandbox is wired and given back: what DEL is taking away is not set again.
+fn repair(context: &Context, request: &Request, netns: &Netns, rails: &[Rail]) -> Result<(), CniError> {
+    let _locks = lock(context, rails)?;
+    let Some(plan) = plan(context, request)? else {
+        return Ok(());
+    };
+    let wired = record(context, &plan.pod.uid, &request.container_id).is_ok()
+        && matches!(Journal::read(&context.layout, &request.container_id), Ok(Some(_)));
+    if !wired {
+        return Ok(());
+    }
+    for rail in rails {
+        if let Err(error) = repair_rail(context, netns, rail) {
+            context.log.note(format!("{} cannot be put right: {error}", rail.name));
+        }
+    }
+    Ok(())
 }
 
 fn record(context: &Context, pod_uid: &str, container_id: &str) -> Result<AttachmentRecord, String> {

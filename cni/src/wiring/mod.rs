@@ -5,6 +5,7 @@ mod function;
 mod prove;
 mod rail;
 mod rdma;
+mod repair;
 mod undo;
 mod wire;
 
@@ -12,5 +13,6 @@ pub(crate) use error::{UndoError, WireError};
 pub(crate) use function::wait_on_host;
 pub(crate) use prove::check_rail;
 pub(crate) use rail::{Rail, RailRdma};
+pub(crate) use repair::repair_rail;
 pub(crate) use undo::{Undone, undo_rail};
 pub(crate) use wire::{Pod, wire_rail};

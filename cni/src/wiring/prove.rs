@@ -134,7 +134,7 @@ fn number_drift(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Vec
         .collect())
 }
 
-fn route_drift(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Vec<String>, WireError> {
+pub(super) fn route_drift(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Vec<String>, WireError> {
     let mut drift = Vec::new();
     let rules = inside.rules().map_err(WireError::Netlink)?;
     for wanted in rail.rules() {

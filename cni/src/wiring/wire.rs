@@ -81,7 +81,7 @@ pub(crate) fn wire_rail(
 
 /// The PF side was programmed in Prepare. Somebody may have changed it since, and a sandbox that is made again is not
 /// prepared again.
-fn repair_pf_side(context: &Context, rail: &Rail) -> Result<VfState, WireError> {
+pub(super) fn repair_pf_side(context: &Context, rail: &Rail) -> Result<VfState, WireError> {
     let (set, state) = context
         .pf_side
         .apply(&rail.pf, rail.vf_index, &rail.pf_settings)
@@ -145,7 +145,7 @@ fn set_up(pod: &Pod<'_>, rail: &Rail, link: &Link, inside: &mut RouteSocket) -> 
     inside.set_up(link.index, true).map_err(WireError::Netlink)
 }
 
-fn route(rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
+pub(super) fn route(rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
     for route in rail.routes(link.index) {
         inside.replace_route(&route).map_err(WireError::Netlink)?;
     }

@@ -1,0 +1,145 @@
+//! Runs the CNI binary's CHECK for a sandbox: one code says what is as wired, for the runtime and for the agent.
+
+use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+
+use railhead_plan::{AttachmentPlan, AttachmentRecord};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
+
+use crate::agent::Agent;
+
+/// How long a CHECK may take: it waits for nothing but locks.
+const CHECK: Duration = Duration::from_secs(30);
+/// What CHECK gets on its standard input. It compares with the record, so that the result of ADD need not be whole.
+const CONFIG: &[u8] = br#"{"cniVersion":"1.0.0","name":"railhead","type":"railhead","prevResult":{"cniVersion":"1.0.0"}}"#;
+/// The binary's code for an attachment that is not as ADD made it.
+const DRIFTED: u32 = 101;
+
+/// What CHECK said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// Everything that ADD made is there.
+    AsWired,
+    /// What differs, the first first.
+    Drifted(Vec<String>),
+    /// It could not be compared.
+    Unknown(String),
+}
+
+/// Compares the sandbox that a pod's record names; `None` when the pod is not wired.
+pub(super) async fn sandbox(agent: &Agent, plan: &AttachmentPlan) -> Option<Checked> {
+    let record = AttachmentRecord::parse(&fs::read(agent.layout.record(&plan.pod.uid)).ok()?).ok()?;
+    let journal = Sandbox::parse(&fs::read(agent.layout.journal(&record.container_id)).ok()?)?;
+    let pod = &plan.pod;
+    let started = tokio::process::Command::new(&agent.cni_binary)
+        .env_clear()
+        .env("CNI_COMMAND", "CHECK")
+        .env("CNI_CONTAINERID", &record.container_id)
+        .env("CNI_NETNS", &journal.netns)
+        .env("CNI_IFNAME", &journal.if_name)
+        .env("CNI_PATH", agent.cni_binary.parent().unwrap_or(&agent.cni_binary))
+        .env(
+            "CNI_ARGS",
+            format!(
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
+                pod.namespace, pod.name, pod.uid
+            ),
+        )
+        // What is lost and can be set again without harm is set again.
+        .env("RAILHEAD_REPAIR", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return Some(Checked::Unknown(error.to_string())),
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A binary that ends before it has read everything says why on stdout.
+        let _ = stdin.write_all(CONFIG).await;
+    }
+    let output = match tokio::time::timeout(CHECK, child.wait_with_output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Some(Checked::Unknown(error.to_string())),
+        Err(_) => return Some(Checked::Unknown(format!("CHECK took more than {} s", CHECK.as_secs()))),
+    };
+    for line in String::from_utf8_lossy(&output.stderr).lines() {
+        tracing::warn!(pod = format!("{}/{}", pod.namespace, pod.name), line, "said by CHECK");
+    }
+    // DEL may have come meanwhile, and then nothing is missed.
+    if !agent.layout.record(&pod.uid).exists() {
+        return None;
+    }
+    Some(answer(output.status.success(), &output.stdout))
+}
+
+/// What of a sandbox's journal tells where it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Sandbox {
+    netns: PathBuf,
+    if_name: String,
+}
+
+impl Sandbox {
+    fn parse(journal: &[u8]) -> Option<Self> {
+        serde_json::from_slice(journal).ok()
+    }
+}
+
+fn answer(success: bool, stdout: &[u8]) -> Checked {
+    #[derive(Deserialize)]
+    struct Error {
+        code: u32,
+        #[serde(default)]
+        msg: String,
+        #[serde(default)]
+        details: String,
+    }
+    if success {
+        return Checked::AsWired;
+    }
+    match serde_json::from_slice::<Error>(stdout) {
+        Ok(error) if error.code == DRIFTED => {
+            let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+            // A binary of the release before tells all in one sentence.
+            let details = if error.details.is_empty() { &error.msg } else { &error.details };
+            Checked::Drifted(lines(details))
+        }
+        Ok(error) => Checked::Unknown(error.msg),
+        Err(_) => Checked::Unknown(String::from_utf8_lossy(stdout).chars().take(200).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_code_for_drift_is_drift() {
+        assert_eq!(answer(true, b""), Checked::AsWired);
+        let drifted = br#"{"cniVersion":"1.0.0","code":101,"msg":"pod a/b is not ...","details":"rail0: it has no carrier\nrail1: its MTU is 1500"}"#;
+        assert_eq!(
+            answer(false, drifted),
+            Checked::Drifted(vec![
+                "rail0: it has no carrier".to_owned(),
+                "rail1: its MTU is 1500".to_owned()
+            ])
+        );
+        let before = br#"{"code":101,"msg":"pod a/b is not wired as planned"}"#;
+        assert!(matches!(answer(false, before), Checked::Drifted(all) if all.len() == 1));
+        let gone = br#"{"code":4,"msg":"CNI_NETNS: no such file"}"#;
+        assert_eq!(answer(false, gone), Checked::Unknown("CNI_NETNS: no such file".to_owned()));
+        assert!(matches!(answer(false, b"killed"), Checked::Unknown(_)));
+    }
+
+    #[test]
+    fn a_journal_tells_where_the_sandbox_is() {
+        let journal = br#"{"version":1,"netns":"/var/run/netns/cni-1","ifName":"eth0","rails":[]}"#;
+        let sandbox = Sandbox::parse(journal).unwrap();
+        assert_eq!(sandbox.netns, PathBuf::from("/var/run/netns/cni-1"));
+        assert!(Sandbox::parse(b"{\"netns\":1}").is_none());
+    }
+}

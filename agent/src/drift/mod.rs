@@ -1,0 +1,105 @@
+//! Whether running pods still have the rails that they were given: every wired sandbox is compared with its record, as CHECK
+//! does, when the kernel tells of a change and once a minute.
+//!
+//! What can be put right without harm (the PF's settings, routes, rules) is put right; the rest is told as a condition and an
+//! event. Nobody is evicted: a job that runs on seven rails of eight decides itself what that is worth.
+
+mod check;
+mod kernel;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use railhead_plan::AttachmentPlan;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{agent::Agent, claims::plans};
+use check::Checked;
+use kernel::Interest;
+
+/// What differs of wired pods, by pod UID; a pod whose rails are as they were wired has no entry.
+pub type Drift = BTreeMap<String, Vec<String>>;
+
+/// How often is compared without being told to.
+const PERIOD: Duration = Duration::from_mins(1);
+/// How long after a change: one change seldom comes alone, and a link that goes up takes a moment.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long between two rounds at least, whatever the kernel tells.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How many sandboxes are compared at the same time.
+const AT_ONCE: usize = 4;
+
+/// Runs until `stop`.
+pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+    let changed = Arc::new(Notify::new());
+    let interest = watch::Sender::new(Interest::default());
+    let listening = tokio::spawn(kernel::listen(changed.clone(), interest.subscribe(), stop.clone()));
+    loop {
+        let started = Instant::now();
+        round(&agent, &interest).await;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(PERIOD) => {}
+            () = changed.notified() => {
+                tokio::time::sleep(SETTLE).await;
+                tokio::time::sleep_until(started + PAUSE).await;
+            }
+        }
+    }
+    let _ = listening.await;
+}
+
+/// Compares every wired sandbox once.
+async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
+    let layout = agent.layout.clone();
+    let plans = match tokio::task::spawn_blocking(move || plans::all(&layout)).await {
+        Ok(Ok(plans)) => plans,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "attachments cannot be compared with their records");
+            return;
+        }
+        Err(_) => return,
+    };
+    let plans: Vec<AttachmentPlan> = plans
+        .into_iter()
+        .filter(|plan| plan.boot_id == agent.boot_id)
+        .collect();
+    interest.send_replace(Interest::of(&plans));
+    let known = agent.drift.borrow().clone();
+    let found: Drift = futures::stream::iter(plans)
+        .map(|plan| {
+            let known = known.get(&plan.pod.uid).cloned();
+            async move { (plan.pod.uid.clone(), differences(agent, &plan, known).await) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(|(uid, differences)| async { Some((uid, differences?)) })
+        .collect()
+        .await;
+    if found != known {
+        agent.drift.send_replace(found);
+        agent.attachments_changed.notify_one();
+    }
+}
+
+/// What differs of one pod; `None` when nothing does, or when it is not wired.
+async fn differences(agent: &Agent, plan: &AttachmentPlan, known: Option<Vec<String>>) -> Option<Vec<String>> {
+    match check::sandbox(agent, plan).await? {
+        Checked::AsWired => None,
+        Checked::Drifted(differences) => {
+            if known.as_ref() != Some(&differences) {
+                let pod = format!("{}/{}", plan.pod.namespace, plan.pod.name);
+                tracing::warn!(pod, ?differences, "a pod's rails are not as they were wired");
+            }
+            Some(differences)
+        }
+        // What is not known has not got better.
+        Checked::Unknown(why) => {
+            tracing::debug!(pod = plan.pod.name, why, "a pod's rails could not be compared");
+            known
+        }
+    }
+}
