@@ -1,7 +1,7 @@
 # Railhead: `make demo` shows it, `make test` tests it. Everything they need they install, saying so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench faults soak lab lab-down images check-machine
+.PHONY: help demo test lint generate bench faults soak fuzz lab lab-down images check-machine
 
 RUN := cargo run --locked --package railhead-e2e --bin
 STANDIN := cargo run --locked --release --package railhead-standin --bin standin --
@@ -31,6 +31,9 @@ faults: check-machine ## kill -9 behind every change of ADD and DEL, then each w
 
 soak: check-machine ## 10,000 ADDs and DELs, 32 at once, with random kills, on this machine; takes no lab
 	$(STANDIN) soak
+
+fuzz: ## Fuzz what the CNI binary reads, ten minutes per kind (SECONDS_EACH=600)
+	./fuzz/run
 
 lab: check-machine ## Bring the lab up and leave it running, without Railhead; say how to use it and how to install Railhead there
 	$(RUN) lab -- prepare

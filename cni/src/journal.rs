@@ -2,7 +2,11 @@
 //!
 //! It says what to undo, not how far ADD came: the undo looks at the state it finds. So one durable write is enough.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use railhead_host::{
     DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError, read_state_file,
@@ -241,7 +245,8 @@ impl Journal {
         Ok(())
     }
 
-    fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Self, JournalError> {
+    /// Reads the content of a journal file; `path` is for the message.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
         let damaged = |source| JournalError::Damaged {
             path: path.to_owned(),
             source,

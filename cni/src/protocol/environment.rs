@@ -78,7 +78,10 @@ impl Environment {
                 missing.join(", ")
             )));
         }
+        // What a verb does not use is nothing to it.
+        let uses = |name: &str| required.iter().any(|(required, _)| *required == name);
         if let Some(id) = &self.container_id
+            && uses("CNI_CONTAINERID")
             && !is_container_id(id)
         {
             return Err(environment(format!(
@@ -87,6 +90,7 @@ impl Environment {
             )));
         }
         if let Some(name) = &self.if_name
+            && uses("CNI_IFNAME")
             && let Err(error) = name.parse::<InterfaceName>()
         {
             return Err(environment(format!("CNI_IFNAME: {error}")));
