@@ -5,11 +5,11 @@ use std::{path::PathBuf, sync::Arc};
 use kube::Client;
 use railhead_host::Sysfs;
 use railhead_plan::Layout;
+use railhead_vf::Originals;
 use tokio::sync::{Notify, watch};
 
 use crate::{
     events::Events,
-    functions::Originals,
     inventory::Inventory,
     kubelet::{Registered, SocketPaths},
     metrics::Metrics,

@@ -2,7 +2,7 @@
 //!
 //! It knows the node's ports and their functions ([`inventory`]), offers them to the scheduler ([`publish`]), turns a claim
 //! into a plan for the CNI binary and gives it back ([`claims`]), keeps the binary in the CNI chain ([`chain`]), and reports ([`node`], [`attachments`]). It never wires a pod: that is the binary's, which works while the agent
-//! is down. What the agent remembers is on disk ([`claims`], [`functions`]) and in the API, so it may be killed anywhere.
+//! is down. What the agent remembers is on disk ([`claims`], `railhead-vf`) and in the API, so it may be killed anywhere.
 
 pub mod agent;
 pub mod args;
@@ -11,7 +11,6 @@ pub mod chain;
 pub mod claims;
 pub mod conditions;
 pub mod events;
-pub mod functions;
 pub mod http;
 pub mod inventory;
 pub mod kubelet;

@@ -7,8 +7,7 @@ use std::{
 
 use railhead_host::Sysfs;
 use railhead_plan::Layout;
-
-use crate::pf_side::{KernelPfSide, PfSide};
+use railhead_vf::{KernelPfSide, PfSide};
 
 /// Environment variable by which the agent has CHECK set again what is missing ([`Context::repair`]).
 pub const REPAIR: &str = "RAILHEAD_REPAIR";

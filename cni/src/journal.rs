@@ -13,6 +13,7 @@ use railhead_host::{
     remove_durably, write_durably,
 };
 use railhead_plan::{Layout, PodRef};
+use railhead_vf::LinkState;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
@@ -62,7 +63,7 @@ pub struct RailJournal {
     /// Whether the kernel reports the function below its link. Where it does not, name and MAC address identify the link.
     pub has_parent: bool,
     /// What it was like.
-    pub original: Original,
+    pub original: LinkState,
     /// The MAC address that ADD gives it.
     pub mac: MacAddress,
     /// The name that it has between host and pod.
@@ -74,23 +75,6 @@ pub struct RailJournal {
     pub soft_rdma: Option<RdmaName>,
     /// The rules that ADD makes in the pod.
     pub rules: Vec<Rule>,
-}
-
-/// A link before it was touched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Original {
-    /// Name.
-    pub name: InterfaceName,
-    /// MAC address.
-    pub mac: MacAddress,
-    /// MTU.
-    pub mtu: u32,
-    /// Alternative names.
-    pub altnames: Vec<String>,
-    /// Alias.
-    #[serde(default)]
-    pub alias: Option<String>,
 }
 
 /// The `deviceNodes` of the claim's only CDI device before ADD.
@@ -294,10 +278,11 @@ mod tests {
                 rail: 0,
                 vf: "0000:18:00.3".parse().unwrap(),
                 has_parent: true,
-                original: Original {
+                original: LinkState {
                     name: "enp24s0f0v3".parse().unwrap(),
-                    mac: "02:00:00:00:00:09".parse().unwrap(),
+                    mac: Some("02:00:00:00:00:09".parse().unwrap()),
                     mtu: 1500,
+                    up: false,
                     altnames: vec!["enp24s0f0v3alt".to_owned()],
                     alias: None,
                 },

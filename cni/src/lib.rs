@@ -13,13 +13,11 @@ mod context;
 mod journal;
 mod memlock;
 mod nccl;
-mod pf_side;
 mod protocol;
 mod verbs;
 mod wiring;
 
 pub use context::{Context, Log, REPAIR, Step};
-pub use journal::{JOURNAL_VERSION, Journal, JournalError, Original, RailJournal};
+pub use journal::{JOURNAL_VERSION, Journal, JournalError, RailJournal};
 pub use memlock::memlock_hook;
-pub use pf_side::{KernelPfSide, PfSide, PfSideError};
 pub use protocol::{CniError, Code, Environment, Outcome, SUPPORTED_VERSIONS, run};

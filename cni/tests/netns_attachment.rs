@@ -221,7 +221,7 @@ fn a_function_whose_name_was_taken_keeps_a_unique_one_and_says_so() {
         succeeded(&deleted);
         assert_eq!(
             ip_json("link show dev rh000018003")[0]["address"],
-            function.mac.as_str()
+            function.mac.to_string()
         );
         assert!(
             deleted.log.iter().any(|line| line.contains("not all of it as before")),
@@ -545,7 +545,7 @@ fn a_function_that_is_nowhere_keeps_its_journal_until_it_is_found_or_gone() {
             .layout()
             .sysfs()
             .join("bus/pci/devices")
-            .join(&function.pci_address);
+            .join(function.pci_address.as_str());
         std::os::unix::fs::symlink("../../drivers/igbvf", device.join("driver")).unwrap();
 
         let deleted = call(&node.context(), "DEL", &sandbox);

@@ -7,8 +7,8 @@ mod node;
 use std::fs;
 
 use node::{Node, Sandbox, answer, call, on_a_node, plan};
-use railhead_cni::KernelPfSide;
 use railhead_plan::RdmaPlan;
+use railhead_vf::KernelPfSide;
 use serde_json::{Value, json};
 
 fn add(node: &Node) -> Value {

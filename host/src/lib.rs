@@ -19,6 +19,8 @@ mod route_socket;
 mod state_file;
 mod sysctl;
 mod sysfs;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use announce::{AnnounceError, announce};
 pub use boot::{BootIdError, boot_id};

@@ -3,64 +3,24 @@
 #![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
 use std::{
-    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, unshare};
 use railhead_host::{
     Errno, InterfaceName, Link, MacAddress, Netns, RdmaError, RdmaSocket, Route, RouteSocket, Rule, Sysfs, VfError,
-    VfKnob, VfSettings, announce, read_interface_sysctl, write_interface_sysctl,
+    VfKnob, VfSettings, announce, read_interface_sysctl,
+    testing::{self, another_namespace, ip, ip_json},
+    write_interface_sysctl,
 };
-use serde_json::Value;
 
-/// Runs a test in a namespace of its own with a veth pair `va` and `vb`, or says why it cannot.
+/// Runs a test in a namespace of its own with a veth pair `va` and `vb`.
 fn in_a_namespace(test: impl FnOnce(&mut RouteSocket) + Send + 'static) {
-    if !nix::unistd::Uid::effective().is_root() {
-        println!("SKIP network namespaces need root");
-        assert!(
-            std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-            "CI must run the tests that need root"
-        );
-        return;
-    }
-    let finished = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    testing::in_a_namespace(move || {
         ip("link add va type veth peer name vb");
         test(&mut RouteSocket::open().unwrap());
-    })
-    .join();
-    if let Err(panic) = finished {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn another_namespace() -> Netns {
-    thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        Netns::current().unwrap()
-    })
-    .join()
-    .unwrap()
-}
-
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("the tests need iproute2");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn ip_json(arguments: &str) -> Value {
-    serde_json::from_str(&ip(&format!("-j {arguments}"))).unwrap()
+    });
 }
 
 fn name(text: &str) -> InterfaceName {

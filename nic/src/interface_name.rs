@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::PciAddress;
+
 /// `IFNAMSIZ` less the closing zero (linux/if.h).
 const MAX_BYTES: usize = 15;
 
@@ -19,6 +21,12 @@ pub struct InterfaceName(String);
 pub struct InvalidInterfaceName(String);
 
 impl InterfaceName {
+    /// A name that no other function of the node has: made of the PCI address, whose longest form just fits.
+    pub fn temporary(function: &PciAddress) -> Self {
+        let digits = function.as_str().chars().filter(char::is_ascii_hexdigit);
+        Self("rh".chars().chain(digits).collect())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -69,6 +77,15 @@ mod tests {
         }
         for name in ["", ".", "..", "a/b", "a:1", "a b", "abcdefghijklmnop", "rail\u{e9}"] {
             assert!(name.parse::<InterfaceName>().is_err(), "{name:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_temporary_name_is_a_name_whatever_the_domain() {
+        for (address, name) in [("0000:18:00.3", "rh000018003"), ("10000000:e1:1f.7", "rh10000000e11f7")] {
+            let temporary = InterfaceName::temporary(&address.parse().unwrap());
+            assert_eq!(temporary.as_str(), name);
+            assert_eq!(temporary.as_str().parse(), Ok(temporary));
         }
     }
 }

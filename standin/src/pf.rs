@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use railhead_cni::{PfSide, PfSideError};
 use railhead_host::{MacAddress, PciAddress, VfKnob, VfSettings, VfState};
+use railhead_vf::{HostError, PfSide};
 
 /// A folder of such files.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl PfFiles {
 
 impl PfSide for PfFiles {
     /// A VF that nobody has set anything on has no MAC of its PF, no VLAN and no limits.
-    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, PfSideError> {
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
         let kept = fs::read(self.file(pf, vf)).ok();
         let kept = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Ok(kept.unwrap_or(VfState {
@@ -53,22 +53,10 @@ impl PfSide for PfFiles {
         }))
     }
 
-    fn apply(&self, pf: &PciAddress, vf: u32, wanted: &VfSettings) -> Result<(Vec<VfKnob>, VfState), PfSideError> {
-        let before = self.read(pf, vf)?;
-        let differs = before.differences(wanted);
-        if !differs.is_empty() {
-            let state = VfState {
-                index: vf,
-                mac: wanted.mac.unwrap_or(before.mac),
-                vlan: wanted.vlan,
-                min_rate_mbps: wanted.min_rate_mbps,
-                max_rate_mbps: wanted.max_rate_mbps,
-                spoof_check: wanted.spoof_check,
-                trust: wanted.trust,
-            };
-            self.keep(pf, &state)
-                .map_err(|_| PfSideError::NoLink { pf: pf.clone() })?;
-        }
-        Ok((differs, self.read(pf, vf)?))
+    fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        let mut state = self.read(pf, vf)?;
+        state.set(knob, wanted);
+        self.keep(pf, &state)
+            .map_err(|_| HostError::NoPfLink { pf: pf.clone() })
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use railhead_host::{NetlinkError, PciAddress, SysfsError};
+use railhead_vf::{Host, HostError, Originals, OriginalsError, PortOriginal, PortSet};
 use thiserror::Error;
 
 use super::FoundPort;
-use crate::functions::{Host, HostError, Originals, OriginalsError, PortOriginal, PortSet};
 
 /// How long a driver may take to bring up the interfaces of new functions.
 const APPEAR: Duration = Duration::from_secs(20);
@@ -89,7 +89,7 @@ pub fn create_functions(
         source: Box::new(source),
     };
     let Some(link) = host.route.function_link(&host.sysfs, address).map_err(link_error)? else {
-        return Err(host_error(HostError::NoPortLink { port: address.clone() }));
+        return Err(host_error(HostError::NoPfLink { pf: address.clone() }));
     };
     let count = port.rail.vfs.min(port.total_functions);
     let make = port.functions.is_empty() && count > 0;
@@ -98,7 +98,7 @@ pub fn create_functions(
             version: 0,
             boot_id: String::new(),
             pci_address: address.clone(),
-            functions: u32::try_from(port.functions.len()).unwrap_or(u32::MAX),
+            vfs: u32::try_from(port.functions.len()).unwrap_or(u32::MAX),
             mtu: link.mtu,
             up: link.up,
             set: Some(PortSet {
@@ -143,9 +143,9 @@ fn record_new(
     })?;
     for function in functions {
         let patience = APPEAR.saturating_sub(start.elapsed());
-        originals.forget_function(&function.address).map_err(&record_error)?;
+        originals.forget_vf(&function.address).map_err(&record_error)?;
         originals
-            .record_function(host, &function.address, port, function.index, patience)
+            .record_vf(host, &function.address, port, function.index, patience)
             .map_err(|source| match &source {
                 OriginalsError::Observe { source: why, .. } if matches!(**why, HostError::NotHome { .. }) => {
                     CreateError::NoInterface {

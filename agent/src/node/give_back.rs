@@ -1,12 +1,10 @@
 //! One port as it was before Railhead: what of it is still Railhead's, and what somebody else has set or uses since.
 
 use railhead_host::{InterfaceName, NetlinkError, PciAddress, SysfsError};
+use railhead_vf::{Host, Originals, OriginalsError, PortOriginal, PortSet};
 use thiserror::Error;
 
-use crate::{
-    functions::{Host, Originals, OriginalsError, PortOriginal, PortSet},
-    inventory::{FoundFunction, is_given},
-};
+use crate::inventory::{FoundFunction, is_given};
 
 /// Why a port is not as before yet. It is tried again.
 #[derive(Debug, Error)]
@@ -56,7 +54,7 @@ struct Steps {
 fn decide(original: &PortOriginal, now: &PortNow) -> Steps {
     let port = &original.pci_address;
     let mut steps = Steps::default();
-    let made_vfs = u32::try_from(now.vfs).is_ok_and(|count| count != original.functions);
+    let made_vfs = u32::try_from(now.vfs).is_ok_and(|count| count != original.vfs);
     if made_vfs && now.vf_uses.is_empty() {
         steps.remove_vfs = true;
     } else if made_vfs {
@@ -64,7 +62,7 @@ fn decide(original: &PortOriginal, now: &PortNow) -> Steps {
             "port {port} keeps its {} VFs, since the host uses some ({}); write {} to its sriov_numvfs when it does not",
             now.vfs,
             now.vf_uses.join(", "),
-            original.functions
+            original.vfs
         ));
     }
     // Its VFs need the port as it is, too.
@@ -152,9 +150,9 @@ pub(super) fn port(
             });
         }
         for vf in &vfs {
-            originals.forget_function(&vf.address)?;
+            originals.forget_vf(&vf.address)?;
         }
-        host.sysfs.set_num_vfs(port, original.functions).map_err(sysfs_error)?;
+        host.sysfs.set_num_vfs(port, original.vfs).map_err(sysfs_error)?;
     }
     if let Some(link) = link {
         // Down first: some drivers reset a port that is up when its MTU changes.
@@ -191,7 +189,7 @@ mod tests {
             version: 1,
             boot_id: "boot-1".to_owned(),
             pci_address: "0000:01:00.0".parse().unwrap(),
-            functions: 0,
+            vfs: 0,
             mtu: 1500,
             up: false,
             set: Some(PortSet {

@@ -16,6 +16,7 @@ use kube::{
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
 use railhead_host::{FunctionLock, NetlinkError, NetnsMode, RdmaSocket};
 use railhead_plan::AttachmentPlan;
+use railhead_vf::{self as vf, Host, HostError};
 use thiserror::Error;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,6 @@ use crate::{
     chain::{Chain, Look},
     claims::plans::{self, PlansError},
     conditions::Finding,
-    functions::{self, Host, HostError},
     inventory::{self, ForeignVfs, Inventory, ObserveError},
     publish::{Offer, Publisher},
 };
@@ -184,7 +184,7 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
     let mut host = Host::open(agent.sysfs())?;
     let plans = plans::all(&agent.layout)?;
     let taken = plans::functions_taken(&plans, &agent.boot_id);
-    if let Err(error) = functions::settle(&mut host, &originals, &agent.layout, &taken) {
+    if let Err(error) = vf::settle(&mut host, &originals, &agent.layout, &taken) {
         tracing::warn!(%error, "a rate is owed still");
     }
     let previous = agent.inventory.borrow().clone();

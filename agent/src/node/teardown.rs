@@ -15,6 +15,7 @@ use std::{
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
 use railhead_host::FunctionLock;
 use railhead_plan::{AttachmentPlan, Layout};
+use railhead_vf::{self as vf, Host, HostError, OriginalsError, OwedError};
 use thiserror::Error;
 
 use super::give_back::{self, GiveBackError};
@@ -26,7 +27,6 @@ use crate::{
         release::sandboxes,
     },
     conditions::Finding,
-    functions::{self, Host, HostError, OriginalsError, OwedError},
     publish::{self, PublishError},
 };
 
@@ -212,7 +212,7 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
     let originals = agent.originals();
     let mut host = Host::open(agent.sysfs())?;
     // Before ports go down: some set no rate then.
-    let owed = functions::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
+    let owed = vf::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
     let mut stays = Vec::new();
     for port in originals.ports()? {
         if host.sysfs.exists(&port.pci_address) {
@@ -231,7 +231,7 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
             )
         });
     stays.extend(rates);
-    originals.forget_all_functions()?;
+    originals.forget_all_vfs()?;
     remove_locks(&agent.layout)?;
     Ok(stays)
 }

@@ -2,8 +2,9 @@
 
 use std::{path::Path, thread, time::Instant};
 
-use railhead_host::{FunctionLock, MacAddress, Netns, PciAddress, RouteSocket};
+use railhead_host::{FunctionLock, InterfaceName, Netns, PciAddress, RouteSocket};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
+use railhead_vf::{LinkState, wait};
 use serde_json::Value;
 
 use super::{
@@ -14,10 +15,10 @@ use super::{
 use crate::{
     attachment_folder, cdi_nodes,
     context::{Context, Step},
-    journal::{JOURNAL_VERSION, Journal, Original, RailJournal},
+    journal::{JOURNAL_VERSION, Journal, RailJournal},
     nccl::nccl_conf,
     protocol::{CniError, Code, InterfaceResult, Request, extend_result, previous_result},
-    wiring::{Pod, Rail, RailRdma, WireError, wait_on_host, wire_rail},
+    wiring::{Pod, Rail, RailRdma, WireError, wire_rail},
 };
 
 /// Wires the pod's rails behind the plugins before us.
@@ -136,27 +137,15 @@ fn observe(
 
 /// The function may still be on its way back from a namespace that ended.
 fn observe_rail(context: &Context, host: &mut RouteSocket, rail: &Rail) -> Result<RailJournal, CniError> {
-    let link = wait_on_host(&context.sysfs(), host, &rail.vf, context.return_patience)
-        .map_err(|error| cni_error(rail, &error))?;
-    let name = link
-        .name
-        .parse()
-        .map_err(|error| CniError::new(Code::Io, format!("function {}: {error}", rail.vf)))?;
+    let error = |source| cni_error(rail, &WireError::Host(source));
+    let link = wait(&context.sysfs(), host, &rail.vf, context.return_patience).map_err(error)?;
     Ok(RailJournal {
         rail: rail.id,
         vf: rail.vf.clone(),
         has_parent: link.parent.is_some(),
-        original: Original {
-            name,
-            mac: link.mac.unwrap_or(MacAddress::new([0; 6])),
-            mtu: link.mtu,
-            altnames: link.altnames,
-            alias: link.alias,
-        },
+        original: LinkState::of(&rail.vf, link).map_err(error)?,
         mac: rail.mac,
-        temporary_name: rail
-            .temporary_name()
-            .map_err(|error| CniError::new(Code::Decode, error.to_string()))?,
+        temporary_name: InterfaceName::temporary(&rail.vf),
         final_name: rail.name.clone(),
         soft_rdma: match &rail.rdma {
             RailRdma::Soft(device) => Some(device.clone()),

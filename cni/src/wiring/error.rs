@@ -6,15 +6,14 @@ use railhead_host::{
     AnnounceError, InterfaceName, MacAddress, NetlinkError, NetnsError, PciAddress, RdmaError, RdmaName, SysctlError,
     SysfsError,
 };
+use railhead_vf::HostError;
 use thiserror::Error;
 
-use crate::{pf_side::PfSideError, protocol::Code};
+use crate::protocol::Code;
 
 /// Why a rail was not wired.
 #[derive(Debug, Error)]
 pub(crate) enum WireError {
-    #[error("the function {vf} has no interface on the host after {} s; is its driver bound, does another pod still use it?", waited.as_secs())]
-    NotOnHost { vf: PciAddress, waited: Duration },
     #[error("the function {vf} left the host and did not arrive in the pod")]
     LostOnTheWay { vf: PciAddress },
     #[error("the pod already has an interface {name}; another plugin of the chain made it, rename one of them")]
@@ -45,7 +44,7 @@ pub(crate) enum WireError {
     #[error("read back {name}: {what}")]
     NotAsPlanned { name: InterfaceName, what: String },
     #[error(transparent)]
-    PfSide(PfSideError),
+    Host(HostError),
     #[error(transparent)]
     Netlink(NetlinkError),
     #[error(transparent)]
@@ -66,7 +65,7 @@ impl WireError {
     /// What the runtime is told.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::NotOnHost { .. } | Self::NoCarrier { .. } | Self::NoGid { .. } => Code::TryAgain,
+            Self::Host(HostError::NotHome { .. }) | Self::NoCarrier { .. } | Self::NoGid { .. } => Code::TryAgain,
             _ => Code::Io,
         }
     }

@@ -10,7 +10,6 @@ mod undo;
 mod wire;
 
 pub(crate) use error::{UndoError, WireError};
-pub(crate) use function::wait_on_host;
 pub(crate) use prove::check_rail;
 pub(crate) use rail::{Rail, RailRdma};
 pub(crate) use repair::repair_rail;

@@ -4,8 +4,9 @@ use std::{net::IpAddr, thread, time::Instant};
 
 use railhead_host::{Link, Netns, RouteSocket, announce, read_interface_sysctl};
 use railhead_plan::RailRecord;
+use railhead_vf::POLL;
 
-use super::{Pod, Rail, WireError, function::POLL, rdma, wire::SYSCTLS};
+use super::{Pod, Rail, WireError, rdma, wire::SYSCTLS};
 use crate::context::Context;
 
 /// Waits for the signal, then announces the addresses: a frame sent earlier is lost.
@@ -83,10 +84,7 @@ pub(crate) fn check_rail(
             drift.push(format!("sysctl {name} is {found}, not {wanted}"));
         }
     }
-    let state = context
-        .pf_side
-        .read(&rail.pf, rail.vf_index)
-        .map_err(WireError::PfSide)?;
+    let state = context.pf_side.read(&rail.pf, rail.vf_index).map_err(WireError::Host)?;
     drift.extend(
         state
             .differences(&rail.pf_settings)

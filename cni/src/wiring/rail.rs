@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use railhead_host::{InterfaceName, MacAddress, PciAddress, RdmaName, Route, Rule, VfSettings};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
+use railhead_vf::pf_settings;
 use thiserror::Error;
 
 /// The priority of a rail's rules is this plus the rail's id (docs: rail details).
@@ -94,14 +95,7 @@ impl Rail {
             vf: plan.vf.pci_address.clone(),
             pf: plan.vf.pf_pci_address.clone(),
             vf_index: plan.vf.index,
-            pf_settings: VfSettings {
-                mac: Some(plan.mac),
-                vlan: plan.vf.vlan,
-                min_rate_mbps: plan.vf.min_rate_mbps,
-                max_rate_mbps: plan.vf.max_rate_mbps,
-                spoof_check: plan.vf.spoof_check,
-                trust: plan.vf.trust,
-            },
+            pf_settings: pf_settings(plan),
             mac: plan.mac,
             mtu: plan.mtu,
             addresses: plan.addresses.clone(),
@@ -109,15 +103,6 @@ impl Rail {
             gateway: plan.gateway,
             table: plan.table,
             rdma,
-        })
-    }
-
-    /// A name that no other function of the node can have: made of the PCI address.
-    pub(crate) fn temporary_name(&self) -> Result<InterfaceName, InvalidPlan> {
-        let digits: String = self.vf.as_str().chars().filter(char::is_ascii_hexdigit).collect();
-        format!("rh{digits}").parse().map_err(|error| InvalidPlan {
-            rail: self.id,
-            reason: format!("{error}"),
         })
     }
 
@@ -227,7 +212,6 @@ mod tests {
                 .all(|route| route.source == Some("10.0.3.7".parse().unwrap()))
         );
         assert_eq!(rail.rules()[0].priority, 1003);
-        assert_eq!(rail.temporary_name().unwrap().as_str(), "rh000018003");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::{net::IpAddr, sync::PoisonError, thread, time::Instant};
 
 use railhead_host::{Gid, NetnsMode, RdmaName, RdmaSocket, Sysfs};
 use railhead_plan::RdmaRecord;
+use railhead_vf::POLL;
 
-use super::{Pod, Rail, RailRdma, WireError, function::POLL};
+use super::{Pod, Rail, RailRdma, WireError};
 use crate::context::Context;
 
 /// RoCE devices have one port per function.

@@ -2,12 +2,10 @@
 
 use std::{thread, time::Instant};
 
-use railhead_host::{InterfaceName, Link, NetlinkError, Netns, RdmaError, RdmaSocket, RouteSocket};
+use railhead_host::{Link, NetlinkError, Netns, RdmaError, RdmaSocket, RouteSocket};
+use railhead_vf::POLL;
 
-use super::{
-    UndoError,
-    function::{POLL, journaled},
-};
+use super::{UndoError, function::journaled};
 use crate::{context::Context, journal::RailJournal};
 
 /// What became of a function.
@@ -105,58 +103,19 @@ fn remove_soft_rdma(pod: &Netns, device: &str) -> Result<(), RdmaError> {
 /// Makes the link what it was. Bringing it home is the promise; where a driver then refuses a value, that is said and the
 /// rest restored.
 fn restore(context: &Context, host: &mut RouteSocket, link: &Link, rail: &RailJournal) -> Result<(), NetlinkError> {
-    let original = &rail.original;
     if link.up {
         host.set_up(link.index, false)?;
     }
-    let mut refused = Vec::new();
-    let mut attempt = |result: Result<(), NetlinkError>| {
-        if let Err(error) = result {
-            refused.push(error.to_string());
-        }
-    };
-    if link.mac != Some(original.mac) {
-        attempt(host.set_mac(link.index, original.mac));
-    }
-    if link.mtu != original.mtu {
-        attempt(host.set_mtu(link.index, original.mtu));
-    }
-    if link.alias.as_deref().unwrap_or_default() != original.alias.as_deref().unwrap_or_default() {
-        attempt(host.set_alias(link.index, original.alias.as_deref().unwrap_or_default()));
-    }
-    let surplus = |name: &&String| !original.altnames.contains(name);
-    for name in link.altnames.iter().filter(surplus) {
-        attempt(host.remove_altname(link.index, name));
-    }
-    attempt(restore_name(host, link, rail));
-    for name in &original.altnames {
-        if !link.altnames.contains(name) {
-            attempt(host.add_altname(link.index, name));
-        }
-    }
+    let refused = rail.original.put_back(host, &rail.vf, link);
     if !refused.is_empty() {
+        let words: Vec<String> = refused.iter().map(ToString::to_string).collect();
         context.log.note(format!(
-            "function {} is home, but not all of it as before: {}",
+            "VF {} is home, but not all of it as before: {}",
             rail.vf,
-            refused.join("; ")
+            words.join("; ")
         ));
     }
     Ok(())
-}
-
-/// When somebody else has the original name by now, the function keeps its unique temporary one.
-fn restore_name(host: &mut RouteSocket, link: &Link, rail: &RailJournal) -> Result<(), NetlinkError> {
-    let mut rename = |name: &InterfaceName| {
-        if link.name == name.as_str() {
-            Ok(())
-        } else {
-            host.rename(link.index, name)
-        }
-    };
-    rename(&rail.original.name).or_else(|error| {
-        rename(&rail.temporary_name)?;
-        Err(error)
-    })
 }
 
 fn ignore_gone(result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {

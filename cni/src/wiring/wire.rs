@@ -1,13 +1,14 @@
 //! One rail, from the host into the pod. The order is the kernel's: see the comments where it matters.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
 
 use railhead_host::{InterfaceName, Link, Netns, RouteSocket, VfState, write_interface_sysctl};
 use railhead_plan::RailRecord;
+use railhead_vf::wait;
 
 use super::{
     Rail, WireError,
-    function::{journaled, on_host},
+    function::journaled,
     prove::{prove_carrier, read_back},
     rdma,
 };
@@ -85,7 +86,7 @@ pub(super) fn repair_pf_side(context: &Context, rail: &Rail) -> Result<VfState, 
     let (set, state) = context
         .pf_side
         .apply(&rail.pf, rail.vf_index, &rail.pf_settings)
-        .map_err(WireError::PfSide)?;
+        .map_err(WireError::Host)?;
     if !set.is_empty() {
         context.log.note(format!(
             "rail {}: PF {} had other settings for VF {}; set again: {set:?}",
@@ -104,10 +105,7 @@ fn leave_host(
     host: &mut RouteSocket,
     step: &impl Fn(Step) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
-    let link = on_host(&context.sysfs(), host, &rail.vf)?.ok_or_else(|| WireError::NotOnHost {
-        vf: rail.vf.clone(),
-        waited: std::time::Duration::ZERO,
-    })?;
+    let link = wait(&context.sysfs(), host, &rail.vf, Duration::ZERO).map_err(WireError::Host)?;
     if link.up {
         host.set_up(link.index, false).map_err(WireError::Netlink)?;
     }

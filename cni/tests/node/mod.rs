@@ -4,22 +4,21 @@
 
 #![allow(dead_code)] // Each test binary uses its own part.
 
-use std::{
-    collections::HashMap,
-    fs,
-    os::fd::AsRawFd,
-    path::PathBuf,
-    process::Command,
-    sync::{Arc, Mutex},
-    thread,
-    time::Duration,
-};
+use std::{fs, os::fd::AsRawFd, time::Duration};
 
-use nix::sched::{CloneFlags, unshare};
-use railhead_cni::{Context, Environment, Outcome, PfSide, PfSideError, Step, run};
-use railhead_host::{Netns, PciAddress, VfKnob, VfSettings, VfState};
+use railhead_cni::{Context, Environment, Outcome, Step, run};
+pub(crate) use railhead_host::testing::{ip, ip_json};
+use railhead_host::{
+    Netns,
+    testing::{another_namespace, in_a_namespace},
+};
 use railhead_plan::{
     AttachmentPlan, Layout, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan, Vlan,
+};
+use railhead_vf::testing::{PfTable, VF_INDEX};
+pub(crate) use railhead_vf::{
+    PfSide, pf_settings,
+    testing::{StandIn, pf_address},
 };
 use serde_json::{Value, json};
 
@@ -28,23 +27,10 @@ pub(crate) const CLAIM_UID: &str = "77aa0a52-0000-4000-8000-000000000001";
 
 /// Runs a test inside a namespace of its own, or says why it cannot.
 pub(crate) fn on_a_node(test: impl FnOnce(&Node) + Send + 'static) {
-    if !nix::unistd::Uid::effective().is_root() {
-        println!("SKIP network namespaces need root");
-        assert!(
-            std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-            "CI must run the tests that need root"
-        );
-        return;
-    }
-    let finished = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace for the test");
+    in_a_namespace(|| {
         ip("link set lo up");
         test(&Node::new());
-    })
-    .join();
-    if let Err(panic) = finished {
-        std::panic::resume_unwind(panic);
-    }
+    });
 }
 
 /// One node with its folders and functions.
@@ -88,30 +74,11 @@ impl Node {
         context
     }
 
-    /// A function of rail `rail` and the other end of its cable, `leaf<rail>`.
-    pub(crate) fn add_function(&self, rail: u32) -> Function {
-        let function = Function {
-            pci_address: format!("0000:18:0{rail}.3"),
-            name: format!("enp24s{rail}v3"),
-            mac: format!("02:aa:00:00:0{rail}:09"),
-            altname: format!("enp24s0f{rail}v3-of-the-host"),
-        };
-        let Function { name, mac, altname, .. } = &function;
-        ip(&format!("link add {name} type veth peer name leaf{rail}"));
-        ip(&format!("link set {name} address {mac} mtu 1500 alias before"));
-        ip(&format!("link property add dev {name} altname {altname}"));
-        ip(&format!("link set leaf{rail} mtu 9000 up"));
-        fs::create_dir_all(self.sysfs_device(&function.pci_address).join("net").join(name)).unwrap();
-        self.pf
-            .0
-            .lock()
-            .unwrap()
-            .insert((pf_address(rail), 2), settings_to_state(&pf_settings(&rail_plan(rail))));
-        function
-    }
-
-    fn sysfs_device(&self, pci_address: &str) -> PathBuf {
-        self.layout().sysfs().join("bus/pci/devices").join(pci_address)
+    /// A VF of rail `rail`, programmed as the plan wants it.
+    pub(crate) fn add_function(&self, rail: u32) -> StandIn {
+        let vf = StandIn::new(&self.layout(), &self.pf, rail);
+        self.pf.apply(&vf.pf, VF_INDEX, &pf_settings(&rail_plan(rail))).unwrap();
+        vf
     }
 
     pub(crate) fn write_plan(&self, plan: &AttachmentPlan) {
@@ -162,33 +129,6 @@ pub(crate) fn call_with(context: &Context, verb: &str, sandbox: &Sandbox, extra:
     run(context, &environment, &mut config.to_string().as_bytes())
 }
 
-/// A stand-in for a VF as it is on the host before anybody uses it.
-#[derive(Clone, Debug)]
-pub(crate) struct Function {
-    pub(crate) pci_address: String,
-    pub(crate) name: String,
-    pub(crate) mac: String,
-    pub(crate) altname: String,
-}
-
-impl Function {
-    /// Fails unless the function is on the host exactly as it was made.
-    pub(crate) fn assert_at_home(&self, when: &str) {
-        let links = ip_json("-d link show");
-        let link = links
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|link| link["ifname"] == self.name.as_str())
-            .unwrap_or_else(|| panic!("{when}: {} is not on the host: {links:#}", self.name));
-        assert_eq!(link["address"], self.mac.as_str(), "{when}");
-        assert_eq!(link["mtu"], 1500, "{when}");
-        assert_eq!(link["altnames"], json!([self.altname]), "{when}");
-        assert_eq!(link["ifalias"], "before", "{when}");
-        assert_eq!(link["operstate"], "DOWN", "{when}");
-    }
-}
-
 /// A sandbox: a namespace and an id.
 pub(crate) struct Sandbox {
     pub(crate) container_id: String,
@@ -198,13 +138,8 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new(container_id: &str) -> Self {
-        let netns = thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            ip("link set lo up");
-            Netns::current().unwrap()
-        })
-        .join()
-        .unwrap();
+        let netns = another_namespace();
+        netns.run(|| ip("link set lo up")).unwrap();
         Self {
             container_id: container_id.to_owned(),
             pod_uid: POD_UID.to_owned(),
@@ -255,55 +190,6 @@ impl Sandbox {
     }
 }
 
-/// The PF side that a veth lacks: what is set is kept and reported.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct PfTable(pub(crate) Arc<Mutex<HashMap<(PciAddress, u32), VfState>>>);
-
-impl PfSide for PfTable {
-    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, PfSideError> {
-        self.0
-            .lock()
-            .unwrap()
-            .get(&(pf.clone(), vf))
-            .cloned()
-            .ok_or_else(|| PfSideError::NoLink { pf: pf.clone() })
-    }
-
-    fn apply(&self, pf: &PciAddress, vf: u32, wanted: &VfSettings) -> Result<(Vec<VfKnob>, VfState), PfSideError> {
-        let set = self.read(pf, vf)?.differences(wanted);
-        let state = settings_to_state(wanted);
-        self.0.lock().unwrap().insert((pf.clone(), vf), state.clone());
-        Ok((set, state))
-    }
-}
-
-fn settings_to_state(settings: &VfSettings) -> VfState {
-    VfState {
-        index: 2,
-        mac: settings.mac.unwrap(),
-        vlan: settings.vlan,
-        min_rate_mbps: settings.min_rate_mbps,
-        max_rate_mbps: settings.max_rate_mbps,
-        spoof_check: settings.spoof_check,
-        trust: settings.trust,
-    }
-}
-
-fn pf_settings(plan: &RailPlan) -> VfSettings {
-    VfSettings {
-        mac: Some(plan.mac),
-        vlan: plan.vf.vlan,
-        min_rate_mbps: 0,
-        max_rate_mbps: 400,
-        spoof_check: true,
-        trust: false,
-    }
-}
-
-pub(crate) fn pf_address(rail: u32) -> PciAddress {
-    format!("0000:18:0{rail}.0").parse().unwrap()
-}
-
 /// The plan of a pod with the given rails.
 pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
     AttachmentPlan {
@@ -339,7 +225,7 @@ fn rail_plan(rail: u32) -> RailPlan {
         vf: VfPlan {
             pci_address: format!("0000:18:0{rail}.3").parse().unwrap(),
             pf_pci_address: pf_address(rail),
-            index: 2,
+            index: VF_INDEX,
             vlan: Some(Vlan::new(100, 3).unwrap()),
             max_rate_mbps: 400,
             min_rate_mbps: 0,
@@ -354,25 +240,6 @@ fn rail_plan(rail: u32) -> RailPlan {
         table: 1000 + rail,
         rdma: RdmaPlan::None,
     }
-}
-
-/// Runs `ip` in the namespace of the thread and fails with what it said.
-pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split_whitespace())
-        .output()
-        .expect("the tests need iproute2");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-pub(crate) fn ip_json(arguments: &str) -> Value {
-    let text = ip(&format!("-j {arguments}"));
-    serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).unwrap()
 }
 
 /// The JSON on standard output.

@@ -123,6 +123,20 @@ impl VfState {
         .collect()
     }
 
+    /// Takes one setting over, as a PF that keeps what it is told.
+    pub fn set(&mut self, knob: VfKnob, wanted: &VfSettings) {
+        match knob {
+            VfKnob::Mac => self.mac = wanted.mac.unwrap_or(self.mac),
+            VfKnob::Vlan => self.vlan = wanted.vlan,
+            VfKnob::Rate => {
+                self.min_rate_mbps = wanted.min_rate_mbps;
+                self.max_rate_mbps = wanted.max_rate_mbps;
+            }
+            VfKnob::SpoofCheck => self.spoof_check = wanted.spoof_check,
+            VfKnob::Trust => self.trust = wanted.trust,
+        }
+    }
+
     /// These settings, to be restored later.
     pub fn settings(&self) -> VfSettings {
         VfSettings {

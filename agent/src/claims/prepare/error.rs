@@ -2,12 +2,10 @@
 
 use railhead_host::{InterfaceName, LockError, RdmaName, SysfsError};
 use railhead_planner::{attachment::PlanError, claim::ClaimRefused, index::IndexError};
+use railhead_vf::{HostError, OriginalsError, ProgramError};
 use thiserror::Error;
 
-use crate::{
-    claims::{cdi::CdiError, plans::PlansError, release::ReleaseError},
-    functions::{HostError, OriginalsError, ProgramError},
-};
+use crate::claims::{cdi::CdiError, plans::PlansError, release::ReleaseError};
 
 /// Why a claim was not prepared. kubelet tries again after 60 to 90 s.
 #[derive(Debug, Error)]

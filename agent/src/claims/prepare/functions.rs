@@ -9,12 +9,12 @@ use std::{
 use railhead_host::{FunctionLock, PciAddress, RdmaName};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
 use railhead_planner::attachment::{self, FunctionChoice};
+use railhead_vf::{self as vf, Host, HostError};
 
 use super::{PrepareError, entitled::Entitled};
 use crate::{
     agent::Agent,
     claims::plans,
-    functions::{self, Host, HostError},
     inventory::{FoundFunction, FoundPort, Inventory, is_given},
     limits::{FUNCTION_LOCK, NODE_LOCK},
 };
@@ -63,7 +63,7 @@ pub(super) async fn choose(
                 // Tried when it is programmed: drivers do not say it beforehand.
                 min_rate: true,
             });
-            agent.originals().record_function(
+            agent.originals().record_vf(
                 &mut host,
                 &function.pci_address,
                 &port.pci_address,
@@ -184,7 +184,7 @@ fn is_changed(
     port: &FoundPort,
     function: &FoundFunction,
 ) -> Result<bool, PrepareError> {
-    let Some(known) = agent.originals().function(&function.pci_address)? else {
+    let Some(known) = agent.originals().vf(&function.pci_address)? else {
         return Ok(false);
     };
     let now = agent.originals().observe(
@@ -250,7 +250,7 @@ fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<Programmed, PrepareErr
     let path = agent.layout.function_lock(rail.vf.pci_address.as_str());
     let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
     let mut host = Host::open(agent.sysfs())?;
-    let minimum = functions::program(&mut host, rail)?;
+    let minimum = vf::program(&mut host, rail)?;
     let devices = host
         .sysfs
         .rdma_devices(&rail.vf.pci_address)

@@ -9,14 +9,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::{FunctionLock, PciAddress};
 use railhead_plan::{AttachmentPlan, PodRef};
+use railhead_vf::{Host, restore};
 
 use super::{ReleaseError, index, sandboxes};
-use crate::{
-    agent::Agent,
-    claims::plans,
-    functions::{self, Host},
-    limits::NODE_LOCK,
-};
+use crate::{agent::Agent, claims::plans, limits::NODE_LOCK};
 
 /// Gives back what the damaged plans of a claim hold, if there are any. The caller holds the claim's lock and knows that no
 /// readable plan is the claim's. The index goes last: by it the rest is found again.
@@ -70,8 +66,8 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
         if taken.contains(&function) {
             continue;
         }
-        if let Some(original) = agent.originals().function(&function)? {
-            let owed = functions::restore(&mut host, &original)?;
+        if let Some(original) = agent.originals().vf(&function)? {
+            let owed = restore(&mut host, &original)?;
             agent.originals().owe_rate(&original, owed)?;
         }
     }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use railhead_host::LockError;
+use railhead_vf::{HostError, OriginalsError, RestoreError};
 use thiserror::Error;
 
 use crate::{
     claims::{cdi::CdiError, plans::PlansError},
-    functions::{HostError, OriginalsError, RestoreError},
     limits::DEL,
 };
 

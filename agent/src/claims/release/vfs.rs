@@ -4,13 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use railhead_host::{FunctionLock, PciAddress};
 use railhead_plan::AttachmentPlan;
+use railhead_vf::{self as vf, Host, OriginalsError};
 
 use super::ReleaseError;
-use crate::{
-    agent::Agent,
-    functions::{self, Host, OriginalsError},
-    limits::FUNCTION_LOCK,
-};
+use crate::{agent::Agent, limits::FUNCTION_LOCK};
 
 /// Restores all functions of a plan. A reboot has done it already for plans of an earlier boot.
 pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
@@ -48,8 +45,8 @@ fn restore_function(agent: &Agent, function: PciAddress, plan: PathBuf) -> Resul
     })?;
     let original = agent
         .originals()
-        .function(&function)?
-        .ok_or(OriginalsError::Missing { function, plan })?;
-    let owed = functions::restore(&mut host, &original)?;
+        .vf(&function)?
+        .ok_or(OriginalsError::Missing { vf: function, plan })?;
+    let owed = vf::restore(&mut host, &original)?;
     Ok(agent.originals().owe_rate(&original, owed)?)
 }

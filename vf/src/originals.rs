@@ -1,4 +1,4 @@
-//! How ports and functions were before Railhead touched them, in files that outlive the agent.
+//! How PFs and VFs were before Railhead touched them, in files that outlive the agent.
 
 use std::{
     fs, io,
@@ -6,23 +6,23 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::{DurableError, MacAddress, PciAddress, VfSettings, remove_durably, write_durably};
+use railhead_host::{DurableError, PciAddress, VfSettings, remove_durably, write_durably};
 use railhead_plan::Layout;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::{Host, HostError};
+use crate::{Host, HostError, LinkState};
 
 /// The version that this release writes. It reads its neighbours too; a record is only worth its own boot.
 const VERSION: u32 = 1;
 
-/// How a function was. MAC addresses of functions are often random at creation, so nobody else remembers them.
+/// How a VF was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FunctionOriginal {
+pub struct VfOriginal {
     /// Format version.
     pub version: u32,
-    /// The boot in which it was seen; a reboot makes functions anew.
+    /// The boot in which it was seen; a reboot makes VFs anew.
     pub boot_id: String,
     /// PCI address of the VF.
     pub pci_address: PciAddress,
@@ -30,26 +30,17 @@ pub struct FunctionOriginal {
     pub pf_pci_address: PciAddress,
     /// Number on the PF.
     pub index: u32,
-    /// Interface name.
-    pub name: String,
-    /// The function's own MAC address.
-    pub mac: Option<MacAddress>,
-    /// MTU.
-    pub mtu: u32,
-    /// Whether the interface was up.
-    pub up: bool,
-    /// Alternative names.
-    pub altnames: Vec<String>,
-    /// Interface alias.
-    pub alias: Option<String>,
+    /// Its link.
+    #[serde(flatten)]
+    pub link: LinkState,
     /// What the PF enforced; its `mac` is the administrative one.
     pub enforced: VfSettings,
-    /// The port refused to give the rate back: what it shows is a pod's and not the function's own.
+    /// The port refused to give the rate back: what it shows is a pod's and not the VF's own.
     #[serde(default)]
     pub rate_owed: bool,
 }
 
-impl FunctionOriginal {
+impl VfOriginal {
     /// Takes the rate from an earlier record where the port owes it.
     fn keep_owed_rate(&mut self, known: &Self) {
         if known.rate_owed {
@@ -59,7 +50,7 @@ impl FunctionOriginal {
         }
     }
 
-    /// Whether the function itself differs, apart from what is known of it.
+    /// Whether the VF itself differs, apart from what is known of it.
     pub fn differs_from(&self, other: &Self) -> bool {
         let same = Self {
             version: self.version,
@@ -70,7 +61,7 @@ impl FunctionOriginal {
     }
 }
 
-/// How a port was before Railhead made functions on it.
+/// How a PF was before Railhead made VFs on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortOriginal {
@@ -80,8 +71,9 @@ pub struct PortOriginal {
     pub boot_id: String,
     /// PCI address of the PF.
     pub pci_address: PciAddress,
-    /// Number of functions.
-    pub functions: u32,
+    /// Number of VFs.
+    #[serde(rename = "functions")]
+    pub vfs: u32,
     /// MTU.
     pub mtu: u32,
     /// Whether the interface was up.
@@ -115,11 +107,11 @@ impl PortOriginal {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OriginalsError {
-    /// The function could not be read.
-    #[error("record the original state of function {function}: {source}")]
+    /// The VF could not be read.
+    #[error("record the original state of VF {vf}: {source}")]
     Observe {
         /// PCI address.
-        function: PciAddress,
+        vf: PciAddress,
         /// What happened.
         #[source]
         source: Box<HostError>,
@@ -145,14 +137,14 @@ pub enum OriginalsError {
         #[source]
         source: serde_json::Error,
     },
-    /// There is no record of a function that is to be restored.
+    /// There is no record of a VF that is to be restored.
     #[error(
-        "there is no record of how function {function} was; restore its name, MAC, MTU and VLAN by hand and delete the plan {plan}"
+        "there is no record of how VF {vf} was; restore its name, MAC, MTU and VLAN by hand and delete the plan {plan}"
     )]
     Missing {
         /// PCI address.
-        function: PciAddress,
-        /// The plan that holds the function.
+        vf: PciAddress,
+        /// The plan that holds the VF.
         plan: PathBuf,
     },
 }
@@ -173,70 +165,68 @@ impl Originals {
         }
     }
 
-    /// Records a free function as it is now. A record that differs is replaced and the difference logged: Railhead reads
-    /// back what it gives back, so somebody else has changed the function since.
-    pub fn record_function(
+    /// Records a free VF as it is now. A record that differs is replaced and the difference logged: Railhead reads back what
+    /// it gives back, so somebody else has changed the VF since.
+    pub fn record_vf(
         &self,
         host: &mut Host,
-        function: &PciAddress,
+        vf: &PciAddress,
         pf: &PciAddress,
         index: u32,
         patience: Duration,
-    ) -> Result<FunctionOriginal, OriginalsError> {
-        let mut original = self.observe(host, function, pf, index, patience)?;
-        if let Some(known) = self.function(function)? {
+    ) -> Result<VfOriginal, OriginalsError> {
+        let mut original = self.observe(host, vf, pf, index, patience)?;
+        if let Some(known) = self.vf(vf)? {
             original.keep_owed_rate(&known);
             if !original.differs_from(&known) {
                 return Ok(known);
             }
             tracing::warn!(
-                function = %function, ?known, now = ?original,
-                "a free function is not as Railhead left it; its present state is what will be given back"
+                %vf, ?known, now = ?original,
+                "a free VF is not as Railhead left it; its present state is what will be given back"
             );
         }
-        self.write_function(&original)?;
+        self.write_vf(&original)?;
         Ok(original)
     }
 
-    /// A function as it is now.
+    /// A VF as it is now.
     pub fn observe(
         &self,
         host: &mut Host,
-        function: &PciAddress,
+        vf: &PciAddress,
         pf: &PciAddress,
         index: u32,
         patience: Duration,
-    ) -> Result<FunctionOriginal, OriginalsError> {
+    ) -> Result<VfOriginal, OriginalsError> {
         let observe = |source| OriginalsError::Observe {
-            function: function.clone(),
+            vf: vf.clone(),
             source: Box::new(source),
         };
-        let link = host.function(function, patience).map_err(observe)?;
+        let link = host
+            .vf(vf, patience)
+            .and_then(|link| LinkState::of(vf, link))
+            .map_err(observe)?;
         let enforced = host.enforced(pf, index).map_err(observe)?.settings();
-        Ok(FunctionOriginal {
+        Ok(VfOriginal {
             version: VERSION,
             boot_id: self.boot_id.clone(),
-            pci_address: function.clone(),
+            pci_address: vf.clone(),
             pf_pci_address: pf.clone(),
             index,
-            name: link.name,
-            mac: link.mac,
-            mtu: link.mtu,
-            up: link.up,
-            altnames: link.altnames,
-            alias: link.alias,
+            link,
             enforced,
             rate_owed: false,
         })
     }
 
-    /// The functions that their ports owe a rate.
-    pub fn owed(&self) -> Result<Vec<FunctionOriginal>, OriginalsError> {
+    /// The VFs that their PFs owe a rate.
+    pub fn owed(&self) -> Result<Vec<VfOriginal>, OriginalsError> {
         let mut owed = Vec::new();
         for name in self.names()? {
-            if let Some(function) = name.strip_prefix("function-").and_then(|n| n.strip_suffix(".json"))
-                && let Ok(function) = function.parse()
-                && let Some(original) = self.function(&function)?
+            if let Some(vf) = name.strip_prefix("function-").and_then(|n| n.strip_suffix(".json"))
+                && let Ok(vf) = vf.parse()
+                && let Some(original) = self.vf(&vf)?
                 && original.rate_owed
             {
                 owed.push(original);
@@ -245,25 +235,25 @@ impl Originals {
         Ok(owed)
     }
 
-    /// Notes whether the port still owes a function its rate.
-    pub fn owe_rate(&self, original: &FunctionOriginal, owed: bool) -> Result<(), OriginalsError> {
+    /// Notes whether the PF still owes a VF its rate.
+    pub fn owe_rate(&self, original: &VfOriginal, owed: bool) -> Result<(), OriginalsError> {
         if original.rate_owed == owed {
             return Ok(());
         }
-        self.write_function(&FunctionOriginal {
+        self.write_vf(&VfOriginal {
             rate_owed: owed,
             ..original.clone()
         })
     }
 
-    fn write_function(&self, original: &FunctionOriginal) -> Result<(), OriginalsError> {
-        let function = &original.pci_address;
-        self.write(&Self::function_file(function), function, original)
+    fn write_vf(&self, original: &VfOriginal) -> Result<(), OriginalsError> {
+        let vf = &original.pci_address;
+        self.write(&Self::vf_file(vf), vf, original)
     }
 
-    /// The record of a function, if there is one of this boot.
-    pub fn function(&self, function: &PciAddress) -> Result<Option<FunctionOriginal>, OriginalsError> {
-        let record: Option<FunctionOriginal> = self.read(&Self::function_file(function))?;
+    /// The record of a VF, if there is one of this boot.
+    pub fn vf(&self, vf: &PciAddress) -> Result<Option<VfOriginal>, OriginalsError> {
+        let record: Option<VfOriginal> = self.read(&Self::vf_file(vf))?;
         Ok(record.filter(|record| is_readable(record.version) && record.boot_id == self.boot_id))
     }
 
@@ -307,9 +297,9 @@ impl Originals {
         Ok(ports)
     }
 
-    /// Forgets a function, for example because it no longer exists.
-    pub fn forget_function(&self, function: &PciAddress) -> Result<(), OriginalsError> {
-        Ok(remove_durably(&self.folder.join(Self::function_file(function)))?)
+    /// Forgets a VF, for example because it no longer exists.
+    pub fn forget_vf(&self, vf: &PciAddress) -> Result<(), OriginalsError> {
+        Ok(remove_durably(&self.folder.join(Self::vf_file(vf)))?)
     }
 
     /// Forgets a port that was given back.
@@ -317,8 +307,8 @@ impl Originals {
         Ok(remove_durably(&self.folder.join(Self::port_file(port)))?)
     }
 
-    /// Forgets every function: nothing of Railhead is left on the node.
-    pub fn forget_all_functions(&self) -> Result<(), OriginalsError> {
+    /// Forgets every VF: nothing of Railhead is left on the node.
+    pub fn forget_all_vfs(&self) -> Result<(), OriginalsError> {
         for name in self.names()? {
             if name.starts_with("function-") {
                 remove_durably(&self.folder.join(&name))?;
@@ -343,8 +333,8 @@ impl Originals {
         Ok(())
     }
 
-    fn function_file(function: &PciAddress) -> String {
-        format!("function-{function}.json")
+    fn vf_file(vf: &PciAddress) -> String {
+        format!("function-{vf}.json")
     }
 
     fn port_file(port: &PciAddress) -> String {
@@ -413,12 +403,12 @@ fn create_private(folder: &Path) -> Result<(), OriginalsError> {
 mod tests {
     use super::*;
 
-    fn port(functions: u32) -> PortOriginal {
+    fn port(vfs: u32) -> PortOriginal {
         PortOriginal {
             version: 0,
             boot_id: String::new(),
             pci_address: "0000:18:00.0".parse().unwrap(),
-            functions,
+            vfs,
             mtu: 1500,
             up: false,
             set: Some(PortSet::default()),
@@ -446,7 +436,7 @@ mod tests {
         let originals = Originals::new(&layout, "boot-1");
         originals.record_port(port(0)).unwrap();
         originals.record_port(port(4)).unwrap();
-        assert_eq!(originals.ports().unwrap()[0].functions, 0);
+        assert_eq!(originals.ports().unwrap()[0].vfs, 0);
 
         let rebooted = Originals::new(&layout, "boot-2");
         assert!(rebooted.ports().unwrap().is_empty());
@@ -455,19 +445,21 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_the_port_owes_is_not_taken_for_the_functions_own() {
-        let of = |rate| FunctionOriginal {
+    fn a_rate_that_the_port_owes_is_not_taken_for_the_vfs_own() {
+        let of = |rate| VfOriginal {
             version: VERSION,
             boot_id: "boot-1".to_owned(),
             pci_address: "0000:18:00.1".parse().unwrap(),
             pf_pci_address: "0000:18:00.0".parse().unwrap(),
             index: 0,
-            name: "eth4".to_owned(),
-            mac: None,
-            mtu: 1500,
-            up: false,
-            altnames: Vec::new(),
-            alias: None,
+            link: LinkState {
+                name: "eth4".parse().unwrap(),
+                mac: None,
+                mtu: 1500,
+                up: false,
+                altnames: Vec::new(),
+                alias: None,
+            },
             enforced: VfSettings {
                 mac: None,
                 vlan: None,
@@ -480,10 +472,10 @@ mod tests {
         };
         let root = tempfile::tempdir().unwrap();
         let originals = Originals::new(&Layout::under(root.path()), "boot-1");
-        originals.write_function(&of(0)).unwrap();
+        originals.write_vf(&of(0)).unwrap();
         // A pod had 400; its port was down when it ended.
         originals.owe_rate(&of(0), true).unwrap();
-        let known = originals.function(&of(0).pci_address).unwrap().unwrap();
+        let known = originals.vf(&of(0).pci_address).unwrap().unwrap();
         assert!(known.rate_owed);
         assert_eq!(originals.owed().unwrap(), std::slice::from_ref(&known));
         let mut now = of(400);
@@ -501,6 +493,6 @@ mod tests {
         fs::write(layout.originals().join("port-0000:18:00.0.json"), "{").unwrap();
         let originals = Originals::new(&layout, "boot-1");
         originals.record_port(port(2)).unwrap();
-        assert_eq!(originals.ports().unwrap()[0].functions, 2);
+        assert_eq!(originals.ports().unwrap()[0].vfs, 2);
     }
 }

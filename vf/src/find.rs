@@ -1,0 +1,69 @@
+//! Where the link of a VF or a PF is: by PCI address, looked up each time, since names change.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use railhead_host::{Link, PciAddress, RouteSocket, Sysfs, VfState};
+
+use crate::{HostError, KernelPfSide, PfSide};
+
+/// How often something that the kernel does on its own time is looked for.
+pub const POLL: Duration = Duration::from_millis(20);
+
+/// The link of a VF in the namespace of `socket`, which is the one that mounted `sysfs`. Waits for it: a VF that leaves a pod
+/// or gets its driver back appears a little later.
+pub fn wait(sysfs: &Sysfs, socket: &mut RouteSocket, vf: &PciAddress, patience: Duration) -> Result<Link, HostError> {
+    let start = Instant::now();
+    loop {
+        if let Some(link) = socket.function_link(sysfs, vf)? {
+            return Ok(link);
+        }
+        if start.elapsed() >= patience {
+            return Err(HostError::NotHome {
+                vf: vf.clone(),
+                waited: patience,
+            });
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// What is needed to work on VFs from the host's namespace.
+pub struct Host {
+    /// The tree.
+    pub sysfs: Sysfs,
+    /// A socket in the host's namespace.
+    pub route: RouteSocket,
+    /// How PFs are reached.
+    pub pf_side: Arc<dyn PfSide>,
+}
+
+impl Host {
+    /// The real kernel, seen from the namespace of the calling thread, which is the host's.
+    pub fn open(sysfs: Sysfs) -> Result<Self, HostError> {
+        let pf_side = Arc::new(KernelPfSide::new(sysfs.clone()));
+        Self::with_pf_side(sysfs, pf_side)
+    }
+
+    /// As [`Host::open`], with PFs of another kind.
+    pub fn with_pf_side(sysfs: Sysfs, pf_side: Arc<dyn PfSide>) -> Result<Self, HostError> {
+        Ok(Self {
+            sysfs,
+            route: RouteSocket::open()?,
+            pf_side,
+        })
+    }
+
+    /// The VF's link, waiting for it.
+    pub fn vf(&mut self, vf: &PciAddress, patience: Duration) -> Result<Link, HostError> {
+        wait(&self.sysfs, &mut self.route, vf, patience)
+    }
+
+    /// VF `index` as its PF reports it.
+    pub fn enforced(&self, pf: &PciAddress, index: u32) -> Result<VfState, HostError> {
+        self.pf_side.read(pf, index)
+    }
+}

@@ -1,0 +1,284 @@
+//! Gives a VF back as it was found.
+
+use std::{fmt, time::Duration};
+
+use railhead_host::{Link, MacAddress, NetlinkError, PciAddress, SysfsError, VfKnob, VfSettings};
+use thiserror::Error;
+
+use crate::{Difference, Host, HostError, VfOriginal, program::knob_name};
+
+/// How long a VF may take to come home from a namespace that was just deleted, or from a rebind.
+const HOME: Duration = Duration::from_secs(10);
+
+/// Why a VF is not as it was found. Restoring may be tried again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The VF or its PF could not be read or refused a setting.
+    #[error("give back VF {vf}: {source}")]
+    Host {
+        /// PCI address.
+        vf: PciAddress,
+        /// What happened.
+        #[source]
+        source: Box<HostError>,
+    },
+    /// The driver could not be bound again.
+    #[error("give back VF {vf}: bind it to its driver again: {source}")]
+    Rebind {
+        /// PCI address.
+        vf: PciAddress,
+        /// What happened.
+        #[source]
+        source: SysfsError,
+    },
+    /// The kernel reports something else than what was restored.
+    #[error("VF {vf} is not as it was found: {}; it is tried again", Listed(knobs, differences))]
+    Differs {
+        /// PCI address.
+        vf: PciAddress,
+        /// What the PF reports otherwise.
+        knobs: Vec<VfKnob>,
+        /// What of the link differs.
+        differences: Vec<Difference>,
+    },
+}
+
+/// What differs, in words.
+struct Listed<'a>(&'a [VfKnob], &'a [Difference]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let knobs = self.0.iter().map(|knob| knob_name(*knob).to_owned());
+        let words: Vec<String> = knobs.chain(self.1.iter().map(ToString::to_string)).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// Restores a VF and reads it back. A VF that no longer exists needs nothing. Idempotent.
+///
+/// Returns whether the PF still owes it its rate: some drivers set none while their link is down.
+pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreError> {
+    if !host.sysfs.exists(&original.pci_address) {
+        tracing::info!(vf = %original.pci_address, "the VF no longer exists");
+        return Ok(false);
+    }
+    let mut step = Step { host, original };
+    let link = step.link()?;
+    // Drivers take a name, a MAC address and an MTU from a link that is down only.
+    if link.up && !original.link.up {
+        step.set_up(&link, false)?;
+    }
+    step.mac(&link)?;
+    let left = step.enforced()?;
+    let link = step.link()?;
+    step.interface(&link)?;
+    step.read_back(&left)?;
+    Ok(left.contains(&VfKnob::Rate))
+}
+
+struct Step<'a> {
+    host: &'a mut Host,
+    original: &'a VfOriginal,
+}
+
+impl Step<'_> {
+    fn error(&self, source: HostError) -> RestoreError {
+        RestoreError::Host {
+            vf: self.original.pci_address.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    fn netlink(&self, source: NetlinkError) -> RestoreError {
+        self.error(source.into())
+    }
+
+    fn link(&mut self) -> Result<Link, RestoreError> {
+        self.host
+            .vf(&self.original.pci_address, HOME)
+            .map_err(|source| self.error(source))
+    }
+
+    fn set_up(&mut self, link: &Link, up: bool) -> Result<(), RestoreError> {
+        self.host
+            .route
+            .set_up(link.index, up)
+            .map_err(|source| self.netlink(source))
+    }
+
+    fn set(&self, knob: VfKnob, settings: &VfSettings) -> Result<(), HostError> {
+        self.host
+            .pf_side
+            .set(&self.original.pf_pci_address, self.original.index, knob, settings)
+    }
+
+    /// Takes off the administrative MAC, gives the VF its own one, then puts an original administrative one back. A VF refuses
+    /// to change its MAC while the PF holds one for it.
+    fn mac(&mut self, link: &Link) -> Result<(), RestoreError> {
+        let original = self.original;
+        let none = VfSettings {
+            mac: Some(MacAddress::new([0; 6])),
+            ..original.enforced
+        };
+        // igb reports a VF's own MAC as the administrative one too: what differs from it was set by a person.
+        let was_set = original
+            .enforced
+            .mac
+            .is_some_and(|mac| !mac.is_zero() && Some(mac) != original.link.mac);
+        let taken_off = self.set(VfKnob::Mac, &none);
+        if let Some(mac) = original.link.mac
+            && (link.mac != Some(mac) || taken_off.is_ok())
+            && self.host.route.set_mac(link.index, mac).is_err()
+        {
+            self.host
+                .sysfs
+                .rebind(&original.pci_address)
+                .map_err(|source| RestoreError::Rebind {
+                    vf: original.pci_address.clone(),
+                    source,
+                })?;
+            let link = self.link()?;
+            if link.mac != Some(mac) {
+                self.host
+                    .route
+                    .set_mac(link.index, mac)
+                    .map_err(|source| self.netlink(source))?;
+            }
+        }
+        let put_back = if was_set {
+            self.set(VfKnob::Mac, &original.enforced)
+        } else if taken_off.is_err() {
+            // The driver knows no zero address; the VF's own is the nearest to "none".
+            let own = VfSettings {
+                mac: original.link.mac.or(original.enforced.mac),
+                ..original.enforced
+            };
+            self.set(VfKnob::Mac, &own)
+        } else {
+            Ok(())
+        };
+        put_back.map_err(|source| self.error(source))
+    }
+
+    /// The PF's other settings. Returns what the driver refused to set: a rate, while the PF's link is down.
+    fn enforced(&mut self) -> Result<Vec<VfKnob>, RestoreError> {
+        let original = self.original;
+        let state = self
+            .host
+            .enforced(&original.pf_pci_address, original.index)
+            .map_err(|source| self.error(source))?;
+        let mut left = Vec::new();
+        for knob in state.differences(&original.enforced) {
+            match self.set(knob, &original.enforced) {
+                Err(error) if knob != VfKnob::Vlan && error.is_unsupported() => {
+                    tracing::warn!(
+                        vf = %original.pci_address, setting = knob_name(knob), %error,
+                        "the PF refuses to give a VF its setting back; the next pod's is set over it"
+                    );
+                    left.push(knob);
+                }
+                done => done.map_err(|source| self.error(source))?,
+            }
+        }
+        Ok(left)
+    }
+
+    /// MTU, alias, names, up.
+    fn interface(&mut self, link: &Link) -> Result<(), RestoreError> {
+        let original = self.original;
+        for refused in original
+            .link
+            .put_back(&mut self.host.route, &original.pci_address, link)
+        {
+            // The read-back tells whether it matters.
+            tracing::warn!(vf = %original.pci_address, error = %refused, "not put back");
+        }
+        if original.link.up {
+            self.set_up(link, true)?;
+        }
+        Ok(())
+    }
+
+    fn read_back(&mut self, left: &[VfKnob]) -> Result<(), RestoreError> {
+        let original = self.original;
+        let link = self.link()?;
+        let state = self
+            .host
+            .enforced(&original.pf_pci_address, original.index)
+            .map_err(|source| self.error(source))?;
+        let knobs: Vec<VfKnob> = state
+            .differences(&original.enforced)
+            .into_iter()
+            .filter(|knob| !left.contains(knob))
+            // Zero, own and "set by nobody" are told apart by no driver in the same way.
+            .filter(|knob| *knob != VfKnob::Mac || !is_own_or_none(state.mac, original))
+            .collect();
+        // A name that somebody else took meanwhile is no reason to hold the VF back.
+        let (names, differences): (Vec<_>, Vec<_>) = original
+            .link
+            .differences(&link)
+            .into_iter()
+            .partition(|difference| matches!(difference, Difference::Name { .. }));
+        if let Some(name) = names.first() {
+            tracing::warn!(vf = %original.pci_address, %name, "given back under another name");
+        }
+        if knobs.is_empty() && differences.is_empty() {
+            return Ok(());
+        }
+        Err(RestoreError::Differs {
+            vf: original.pci_address.clone(),
+            knobs,
+            differences,
+        })
+    }
+}
+
+/// Whether the PF holds no MAC for the VF, in one of the ways in which drivers say so.
+fn is_own_or_none(found: MacAddress, original: &VfOriginal) -> bool {
+    let unset = |mac: MacAddress| mac.is_zero() || Some(mac) == original.link.mac;
+    unset(found) && original.enforced.mac.is_none_or(unset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LinkState;
+
+    fn original(admin: [u8; 6], own: [u8; 6]) -> VfOriginal {
+        VfOriginal {
+            version: 1,
+            boot_id: "boot".to_owned(),
+            pci_address: "0000:01:10.0".parse().unwrap(),
+            pf_pci_address: "0000:01:00.0".parse().unwrap(),
+            index: 0,
+            link: LinkState {
+                name: "eth3".parse().unwrap(),
+                mac: Some(MacAddress::new(own)),
+                mtu: 1500,
+                up: false,
+                altnames: Vec::new(),
+                alias: None,
+            },
+            enforced: VfSettings {
+                mac: Some(MacAddress::new(admin)),
+                vlan: None,
+                min_rate_mbps: 0,
+                max_rate_mbps: 0,
+                spoof_check: true,
+                trust: false,
+            },
+            rate_owed: false,
+        }
+    }
+
+    #[test]
+    fn drivers_say_in_two_ways_that_nobody_set_an_administrative_mac() {
+        let (zero, own, foreign) = ([0; 6], [0xda, 1, 2, 3, 4, 5], [0x02, 0, 0, 0, 0, 9]);
+        // igb reports the VF's own MAC once the VF has told it, others report zero.
+        assert!(is_own_or_none(MacAddress::new(own), &original(zero, own)));
+        assert!(is_own_or_none(MacAddress::new(zero), &original(own, own)));
+        assert!(!is_own_or_none(MacAddress::new(foreign), &original(zero, own)));
+        assert!(!is_own_or_none(MacAddress::new(zero), &original(foreign, own)));
+    }
+}

@@ -1,0 +1,143 @@
+//! What the link of a VF is like: observed before the first change, compared and put back after the last.
+
+use std::fmt;
+
+use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, RouteSocket};
+use serde::{Deserialize, Serialize};
+
+use crate::HostError;
+
+/// A VF's link as it was found. MAC addresses of VFs are often random at creation, so nobody else remembers them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkState {
+    /// Name.
+    pub name: InterfaceName,
+    /// The VF's own MAC address.
+    pub mac: Option<MacAddress>,
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether it was up. A journal of release 0.1 does not say it.
+    #[serde(default)]
+    pub up: bool,
+    /// Alternative names.
+    pub altnames: Vec<String>,
+    /// The free text that `ip link set alias` sets.
+    #[serde(default)]
+    pub alias: Option<String>,
+}
+
+/// One thing about a link that is not as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Difference {
+    /// Its name.
+    Name {
+        /// As it is.
+        found: String,
+        /// As it was.
+        wanted: InterfaceName,
+    },
+    /// Its own MAC address.
+    Mac,
+    /// Its MTU.
+    Mtu {
+        /// As it is.
+        found: u32,
+        /// As it was.
+        wanted: u32,
+    },
+    /// Its alternative names.
+    Altnames,
+    /// Its alias.
+    Alias,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { found, wanted } => write!(f, "name is {found}, was {wanted}"),
+            Self::Mac => f.write_str("own MAC address"),
+            Self::Mtu { found, wanted } => write!(f, "MTU is {found}, was {wanted}"),
+            Self::Altnames => f.write_str("alternative names"),
+            Self::Alias => f.write_str("alias"),
+        }
+    }
+}
+
+impl LinkState {
+    /// The link of `vf` as it is now.
+    pub fn of(vf: &PciAddress, link: Link) -> Result<Self, HostError> {
+        Ok(Self {
+            name: link
+                .name
+                .parse()
+                .map_err(|source| HostError::Name { vf: vf.clone(), source })?,
+            mac: link.mac,
+            mtu: link.mtu,
+            up: link.up,
+            altnames: link.altnames,
+            alias: link.alias,
+        })
+    }
+
+    /// What is not as it was found, except whether it is up.
+    pub fn differences(&self, link: &Link) -> Vec<Difference> {
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort();
+            names
+        };
+        let name = || Difference::Name {
+            found: link.name.clone(),
+            wanted: self.name.clone(),
+        };
+        let mtu = || Difference::Mtu {
+            found: link.mtu,
+            wanted: self.mtu,
+        };
+        [
+            (link.name != self.name.as_str()).then(name),
+            (link.mac != self.mac).then_some(Difference::Mac),
+            (link.mtu != self.mtu).then(mtu),
+            (sorted(&link.altnames) != sorted(&self.altnames)).then_some(Difference::Altnames),
+            (link.alias.as_deref().unwrap_or_default() != self.alias.as_deref().unwrap_or_default())
+                .then_some(Difference::Alias),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Makes a link that is down what it was. A value that the driver refuses, or a name that somebody else has by now, does
+    /// not keep the rest from being put back; returns what was refused, in the kernel's words.
+    pub fn put_back(&self, socket: &mut RouteSocket, vf: &PciAddress, link: &Link) -> Vec<NetlinkError> {
+        let index = link.index;
+        let mut done = Vec::new();
+        if let Some(mac) = self.mac.filter(|mac| link.mac != Some(*mac)) {
+            done.push(socket.set_mac(index, mac));
+        }
+        if link.mtu != self.mtu {
+            done.push(socket.set_mtu(index, self.mtu));
+        }
+        let alias = self.alias.as_deref().unwrap_or_default();
+        if link.alias.as_deref().unwrap_or_default() != alias {
+            done.push(socket.set_alias(index, alias));
+        }
+        for extra in link.altnames.iter().filter(|name| !self.altnames.contains(name)) {
+            done.push(socket.remove_altname(index, extra));
+        }
+        if link.name != self.name.as_str() {
+            let renamed = socket.rename(index, &self.name);
+            // Somebody else has the name by now. One that a pod chose must not stay on the host.
+            if renamed.is_err() {
+                done.push(socket.rename(index, &InterfaceName::temporary(vf)));
+            }
+            done.push(renamed);
+        }
+        for missing in self.altnames.iter().filter(|name| !link.altnames.contains(name)) {
+            done.push(socket.add_altname(index, missing));
+        }
+        done.into_iter().filter_map(Result::err).collect()
+    }
+}
