@@ -9,6 +9,7 @@ use railhead_vf::Originals;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    drift::Drift,
     events::Events,
     inventory::Inventory,
     kubelet::{Registered, SocketPaths},
@@ -41,6 +42,8 @@ pub struct Agent {
     pub registered: watch::Sender<Registered>,
     /// Rung when ports, their use or their publication may have changed.
     pub node_changed: Notify,
+    /// What of running pods is not as it was wired.
+    pub drift: watch::Sender<Drift>,
     /// Rung when plans or attachments may have changed.
     pub attachments_changed: Notify,
 }

@@ -10,6 +10,7 @@ pub mod attachments;
 pub mod chain;
 pub mod claims;
 pub mod conditions;
+pub mod drift;
 pub mod events;
 pub mod http;
 pub mod inventory;

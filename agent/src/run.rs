@@ -15,6 +15,7 @@ use crate::{
     attachments,
     chain::{self, Chain, ChainPaths},
     claims::{NodeClaims, gc, plans, release::lost},
+    drift::{self, Drift},
     events::Events,
     http,
     kubelet::{self, Registered, SocketPaths, Sockets},
@@ -45,6 +46,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         inventory: watch::Sender::new(None),
         phase: watch::Sender::new(Phase::default()),
         registered: watch::Sender::new(Registered::default()),
+        drift: watch::Sender::new(Drift::default()),
         node_changed: Notify::new(),
         attachments_changed: Notify::new(),
         node: args.node_name,
@@ -63,6 +65,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
     chain::watch(agent.clone(), paths.clone());
     tasks.spawn(node::run(agent.clone(), latest, Chain::new(paths), stop.clone()));
     tasks.spawn(attachments::run(agent.clone(), stop.clone()));
+    tasks.spawn(drift::run(agent.clone(), stop.clone()));
     tasks.spawn(gc::run(agent.clone(), stop.clone()));
     tasks.spawn(lost::run(agent.clone(), stop.clone()));
     tasks.spawn(serve_kubelet(agent.clone(), stop.clone()));

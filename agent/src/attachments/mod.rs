@@ -23,6 +23,8 @@ use railhead_plan::{AttachmentPlan, AttachmentRecord};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use status::Trouble;
+
 use crate::{
     agent::Agent,
     claims::plans::{self, PlansError},
@@ -32,6 +34,8 @@ use crate::{
 const MANAGER: &str = "railhead/agent";
 /// How often the folder is looked at without being told to.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How much of a note that a pod's folder holds is told.
+const MAX_TEXT: usize = 512;
 /// How soon after a status that could not be written.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -63,8 +67,16 @@ enum ReportError {
     },
 }
 
-/// By pod UID: the sandbox that was reported as wired, or that none is.
-type Reported = HashMap<String, Option<String>>;
+/// By pod UID: what was reported.
+type Reported = HashMap<String, Told>;
+
+/// What was reported of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    /// The sandbox that is wired, if one is.
+    sandbox: Option<String>,
+    trouble: Trouble,
+}
 
 /// Runs until `stop`.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
@@ -105,14 +117,28 @@ async fn report_all(agent: &Agent, reported: &mut Reported) -> Result<(), Report
             }
         };
         wired += usize::from(record.is_some());
-        let sandbox = record.as_ref().map(|record| record.container_id.clone());
-        if reported.get(&plan.pod.uid) == Some(&sandbox) {
+        let told = Told {
+            sandbox: record.as_ref().map(|record| record.container_id.clone()),
+            trouble: trouble(agent, plan),
+        };
+        let before = reported.get(&plan.pod.uid);
+        if before == Some(&told) {
             continue;
         }
-        let known = reported.contains_key(&plan.pod.uid);
-        match report(agent, plan, record.as_ref(), known).await {
+        // An agent that has just started does not repeat what its predecessor told.
+        let newly_wired = before.is_some_and(|before| before.sandbox != told.sandbox);
+        match report(
+            agent,
+            plan,
+            record.as_ref(),
+            &told.trouble,
+            before.is_none(),
+            newly_wired,
+        )
+        .await
+        {
             Ok(()) => {
-                reported.insert(plan.pod.uid.clone(), sandbox);
+                reported.insert(plan.pod.uid.clone(), told);
             }
             Err(error) => failed = Some(error),
         }
@@ -137,12 +163,25 @@ fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecor
     }
 }
 
-/// Writes one pod's status, and an event when a sandbox was wired that had not been told of.
+/// What has happened to a pod since it was wired, as the comparison of attachments and the memlock hook have left it.
+fn trouble(agent: &Agent, plan: &AttachmentPlan) -> Trouble {
+    let uid = &plan.pod.uid;
+    let memlock = fs::read_to_string(agent.layout.memlock_note(uid)).ok();
+    Trouble {
+        drift: agent.drift.borrow().get(uid).cloned().unwrap_or_default(),
+        memlock: memlock.map(|text| text.trim().chars().take(MAX_TEXT).collect()),
+    }
+}
+
+/// Writes one pod's status, and events when a sandbox was wired that had not been told of, and when something was lost or came
+/// back since.
 async fn report(
     agent: &Agent,
     plan: &AttachmentPlan,
     record: Option<&AttachmentRecord>,
-    known: bool,
+    trouble: &Trouble,
+    first: bool,
+    newly_wired: bool,
 ) -> Result<(), ReportError> {
     let namespace = &plan.pod.namespace;
     let name = names::attachment(&plan.slice_name, plan.index);
@@ -157,7 +196,7 @@ async fn report(
         return Ok(());
     };
     let previous = found.status.unwrap_or_default();
-    let status = status::status(plan, record, &previous, Timestamp::now());
+    let status = status::status(plan, record, trouble, &previous, Timestamp::now());
     let was_wired = status::is_wired(&previous);
     if status != previous {
         let patch = serde_json::json!({
@@ -179,9 +218,15 @@ async fn report(
             }
         }
     }
+    if let Some((reason, note)) = status::degraded_news(&previous, &status) {
+        if reason == status::RECOVERED {
+            agent.events.normal(&plan.pod, reason, note).await;
+        } else {
+            agent.events.warning(&plan.pod, reason, note).await;
+        }
+    }
     if let Some(record) = record
-        // An agent that has just started does not repeat what its predecessor told.
-        && (known || !was_wired)
+        && (newly_wired || (first && !was_wired))
     {
         let note = status::wired_note(record);
         tracing::info!(pod = format!("{namespace}/{}", plan.pod.name), note, "wired");

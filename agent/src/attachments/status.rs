@@ -8,6 +8,14 @@ use crate::conditions::{self, Finding};
 
 const WIRED: &str = "Wired";
 const DEGRADED: &str = "Degraded";
+/// Reason of the event that says that a pod's rails are in order again.
+pub(super) const RECOVERED: &str = "Recovered";
+/// A rail has no signal, is down or gone.
+const RAIL_DOWN: &str = "RailDown";
+/// Something else is not as ADD made it.
+const DRIFTED: &str = "Drifted";
+/// A container with rails may lock little memory.
+const MEMLOCK_LOW: &str = "MemlockLow";
 /// The sandbox was not wired yet.
 const PREPARED: &str = "Prepared";
 /// The sandbox was wired and is gone: the pod ends, or gets another one.
@@ -21,10 +29,39 @@ pub(super) fn is_wired(status: &NetworkAttachmentStatus) -> bool {
         .any(|condition| condition.type_ == WIRED && condition.status == "True")
 }
 
+/// What has happened to a pod since it was wired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// What is not as it was wired, the first first.
+    pub(super) drift: Vec<String>,
+    /// Why a container may lock little memory.
+    pub(super) memlock: Option<String>,
+}
+
+/// What people are to be told of between two statuses: a warning with its reason, or that it is over.
+pub(super) fn degraded_news(
+    previous: &NetworkAttachmentStatus,
+    now: &NetworkAttachmentStatus,
+) -> Option<(&'static str, String)> {
+    let trouble = |status: &NetworkAttachmentStatus| {
+        let condition = status.conditions.iter().find(|condition| condition.type_ == DEGRADED)?;
+        let reason = [RAIL_DOWN, DRIFTED, MEMLOCK_LOW]
+            .into_iter()
+            .find(|reason| *reason == condition.reason)?;
+        Some((reason, condition.message.clone()))
+    };
+    match (trouble(previous), trouble(now)) {
+        (before, Some(now)) if before.as_ref() != Some(&now) => Some(now),
+        (Some(_), None) => Some((RECOVERED, "its rails are as they were wired again".to_owned())),
+        _ => None,
+    }
+}
+
 /// The status of a pod with this plan and, when it is wired, this record.
 pub(super) fn status(
     plan: &AttachmentPlan,
     record: Option<&AttachmentRecord>,
+    trouble: &Trouble,
     previous: &NetworkAttachmentStatus,
     now: Timestamp,
 ) -> NetworkAttachmentStatus {
@@ -37,7 +74,10 @@ pub(super) fn status(
         })
         .collect();
     let wired = rails.iter().filter(|rail| rail.state == AttachmentState::Wired).count();
-    let findings = vec![wired_finding(plan, record, wired, previous), degraded_finding(plan)];
+    let findings = vec![
+        wired_finding(plan, record, wired, previous),
+        degraded_finding(plan, trouble),
+    ];
     NetworkAttachmentStatus {
         summary: Some(format!("{wired}/{}", plan.rails.len())),
         rails,
@@ -99,8 +139,24 @@ fn wired_finding(
     }
 }
 
-/// The guarantee is admitted by the scheduler; whether the port also enforces it on the wire is another matter.
-fn degraded_finding(plan: &AttachmentPlan) -> Finding {
+/// The worst first. The guarantee is admitted by the scheduler; whether the port also enforces it on the wire is another matter.
+fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
+    if let Some(first) = trouble.drift.first() {
+        let down = ["has no carrier", "it is down", "is gone"];
+        let reason = if down.iter().any(|word| first.contains(word)) {
+            RAIL_DOWN
+        } else {
+            DRIFTED
+        };
+        let message = match trouble.drift.len() - 1 {
+            0 => first.clone(),
+            more => format!("{first} (and {more} more)"),
+        };
+        return Finding::yes(DEGRADED, reason, message);
+    }
+    if let Some(memlock) = &trouble.memlock {
+        return Finding::yes(DEGRADED, MEMLOCK_LOW, memlock.clone());
+    }
     let ports: Vec<String> = plan
         .rails
         .iter()
@@ -203,18 +259,27 @@ mod tests {
     fn a_pod_goes_from_prepared_to_wired_and_a_lost_sandbox_is_told_from_a_new_one() {
         let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
         let now = Timestamp::now();
-        let prepared = status(&plan, None, &NetworkAttachmentStatus::default(), now);
+        let prepared = status(
+            &plan,
+            None,
+            &Trouble::default(),
+            &NetworkAttachmentStatus::default(),
+            now,
+        );
         assert_eq!(prepared.summary.as_deref(), Some("0/2"));
         assert_eq!(reason(&prepared, "Wired"), "Prepared");
         let record = record(&plan, [1, 1]);
-        let wired = status(&plan, Some(&record), &prepared, now);
+        let wired = status(&plan, Some(&record), &Trouble::default(), &prepared, now);
         assert!(is_wired(&wired));
         assert_eq!(wired.summary.as_deref(), Some("2/2"));
         assert_eq!(wired.rails[1].gid_index, Some(1));
         assert_eq!(wired.rails[0].addresses, ["10.0.64.5/16"]);
-        let lost = status(&plan, None, &wired, now);
+        let lost = status(&plan, None, &Trouble::default(), &wired, now);
         assert_eq!(reason(&lost, "Wired"), "NotWired");
-        assert_eq!(reason(&status(&plan, None, &lost, now), "Wired"), "NotWired");
+        assert_eq!(
+            reason(&status(&plan, None, &Trouble::default(), &lost, now), "Wired"),
+            "NotWired"
+        );
     }
 
     #[test]
@@ -223,7 +288,7 @@ mod tests {
         let mut record = record(&plan, [1, 1]);
         record.rails.pop();
         let previous = NetworkAttachmentStatus::default();
-        let status = status(&plan, Some(&record), &previous, Timestamp::now());
+        let status = status(&plan, Some(&record), &Trouble::default(), &previous, Timestamp::now());
         assert!(!is_wired(&status));
         assert_eq!(status.summary.as_deref(), Some("1/2"));
     }
@@ -233,12 +298,66 @@ mod tests {
         let mut plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
         plan.rails[0].vf.min_rate_mbps = 200;
         let previous = NetworkAttachmentStatus::default();
-        let degraded = status(&plan, None, &previous, Timestamp::now());
+        let degraded = status(&plan, None, &Trouble::default(), &previous, Timestamp::now());
         assert_eq!(reason(&degraded, "Degraded"), "QosNotEnforced");
         assert!(degraded.conditions[1].message.contains("rail1 (port 0000:18:00.0)"));
         plan.rails[1].vf.min_rate_mbps = 200;
-        let enforced = status(&plan, None, &previous, Timestamp::now());
+        let enforced = status(&plan, None, &Trouble::default(), &previous, Timestamp::now());
         assert_eq!(reason(&enforced, "Degraded"), "AsPlanned");
+    }
+
+    #[test]
+    fn what_was_lost_since_is_degraded_with_the_first_difference_and_clears_again() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let (record, now) = (record(&plan, [1, 1]), Timestamp::now());
+        let wired = status(
+            &plan,
+            Some(&record),
+            &Trouble::default(),
+            &NetworkAttachmentStatus::default(),
+            now,
+        );
+        let of = |drift: &[&str]| Trouble {
+            drift: drift.iter().map(|&text| text.to_owned()).collect(),
+            memlock: None,
+        };
+        let pulled = of(&["rail1: it has no carrier", "rail1: RDMA device rxe1 has no GID"]);
+        let down = status(&plan, Some(&record), &pulled, &wired, now);
+        assert_eq!(reason(&down, "Degraded"), "RailDown");
+        assert_eq!(down.conditions[1].message, "rail1: it has no carrier (and 1 more)");
+        assert!(is_wired(&down), "a job may run on without it");
+        assert_eq!(degraded_news(&wired, &down).unwrap().0, "RailDown");
+        assert_eq!(degraded_news(&down, &down), None, "said once");
+        let gone = status(&plan, Some(&record), &of(&["interface rail0 is gone"]), &down, now);
+        assert_eq!(reason(&gone, "Degraded"), "RailDown");
+        assert!(degraded_news(&down, &gone).unwrap().1.contains("rail0 is gone"));
+        let other = status(
+            &plan,
+            Some(&record),
+            &of(&["rail0: its MTU is 1500 and not 9000"]),
+            &gone,
+            now,
+        );
+        assert_eq!(reason(&other, "Degraded"), "Drifted");
+        let again = status(&plan, Some(&record), &Trouble::default(), &other, now);
+        assert_eq!(reason(&again, "Degraded"), "QosNotEnforced");
+        assert_eq!(degraded_news(&other, &again).unwrap().0, RECOVERED);
+        assert_eq!(degraded_news(&wired, &again), None);
+    }
+
+    #[test]
+    fn a_container_that_may_lock_little_memory_is_said() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let trouble = Trouble {
+            drift: Vec::new(),
+            memlock: Some("container c: it may lock 8388608 bytes".to_owned()),
+        };
+        let previous = NetworkAttachmentStatus::default();
+        let low = status(&plan, None, &trouble, &previous, Timestamp::now());
+        assert_eq!(reason(&low, "Degraded"), "MemlockLow");
+        let (reason, note) = degraded_news(&previous, &low).unwrap();
+        assert_eq!(reason, "MemlockLow");
+        assert!(note.contains("8388608"), "{note}");
     }
 
     #[test]

@@ -199,7 +199,10 @@ mod tests {
         }
         let test = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let (short, long) = (Duration::from_millis(500), Duration::from_secs(10));
                 let changed = Arc::new(Notify::new());

@@ -64,10 +64,7 @@ async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
         }
         Err(_) => return,
     };
-    let plans: Vec<AttachmentPlan> = plans
-        .into_iter()
-        .filter(|plan| plan.boot_id == agent.boot_id)
-        .collect();
+    let plans: Vec<AttachmentPlan> = plans.into_iter().filter(|plan| plan.boot_id == agent.boot_id).collect();
     interest.send_replace(Interest::of(&plans));
     let known = agent.drift.borrow().clone();
     let found: Drift = futures::stream::iter(plans)
@@ -87,7 +84,7 @@ async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
 
 /// What differs of one pod; `None` when nothing does, or when it is not wired.
 async fn differences(agent: &Agent, plan: &AttachmentPlan, known: Option<Vec<String>>) -> Option<Vec<String>> {
-    match check::sandbox(agent, plan).await? {
+    match check::sandbox(&agent.layout, &agent.cni_binary, plan).await? {
         Checked::AsWired => None,
         Checked::Drifted(differences) => {
             if known.as_ref() != Some(&differences) {
