@@ -27,12 +27,13 @@ use crate::{
 pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
     let layout = Layout::default();
     plans::make_folders(&layout)?;
-    chain::link_cdi(&layout, &args.cdi_dir).context("say where the CDI specs are")?;
+    chain::link_cdi(&layout.cdi(), &args.cdi_dir).context("say where the CDI specs are")?;
     let paths = ChainPaths {
         source: args.cni_source,
         bin_mount: args.cni_bin_mount.unwrap_or_else(|| args.cni_bin_dir.clone()),
         bin_dir: args.cni_bin_dir,
         cdi_dir: args.cdi_dir,
+        cdi_link: layout.cdi(),
         conf_dir: args.cni_conf_dir,
         cri_socket: args.cri_socket,
     };

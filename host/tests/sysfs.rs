@@ -155,6 +155,28 @@ fn a_driver_is_unbound_and_bound_through_its_own_files() {
     }
 }
 
+/// `sriov_drivers_autoprobe` is obeyed for every probe of a VF, so it is on meanwhile; the administrator's value comes back.
+#[test]
+fn a_vf_is_probed_also_where_the_port_leaves_its_vfs_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let sysfs = tree(root.path());
+    let (pf, vf): (PciAddress, PciAddress) = (PF.parse().unwrap(), VF.parse().unwrap());
+    let autoprobe = root
+        .path()
+        .join("bus/pci/devices")
+        .join(PF)
+        .join("sriov_drivers_autoprobe");
+    fs::write(&autoprobe, "0\n").unwrap();
+    sysfs.probe_vf(&pf, &vf).unwrap();
+    let probed = fs::read_to_string(root.path().join("bus/pci/drivers_probe")).unwrap();
+    assert_eq!(probed, VF);
+    assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+    // A kernel without that file probes every VF.
+    fs::remove_file(&autoprobe).unwrap();
+    sysfs.probe_vf(&pf, &vf).unwrap();
+    assert!(!autoprobe.exists());
+}
+
 #[test]
 fn the_gid_of_an_address_is_the_one_for_roce_v2() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,6 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use railhead_plan::Layout;
 use thiserror::Error;
 
 use super::runtime::{CdiSettings, RuntimeView};
@@ -223,10 +222,15 @@ pub(super) fn cdi_finding(agent: &Path, settings: Option<&CdiSettings>, moved: O
 
 /// Makes `/run/railhead/cdi` a link to the folder of CDI specs that the runtime reads: the CNI binary has no settings, and reads
 /// and writes the specs there as the agent does. A reboot takes the link away with everything that it led to.
-pub fn link_cdi(layout: &Layout, cdi_dir: &Path) -> io::Result<()> {
-    let link = layout.cdi();
-    if fs::read_link(&link).is_ok_and(|target| target == cdi_dir) {
+///
+/// Looked after at every pass: where it is gone, specs would be written to a folder that nobody reads.
+pub fn link_cdi(link: &Path, cdi_dir: &Path) -> io::Result<()> {
+    if fs::read_link(link).is_ok_and(|target| target == cdi_dir) {
         return Ok(());
+    }
+    // Made by somebody who wrote a spec while the link was gone; one with specs in it is not empty, and an error.
+    if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        fs::remove_dir(link)?;
     }
     let new = link.with_extension("new");
     match fs::remove_file(&new) {
@@ -234,7 +238,7 @@ pub fn link_cdi(layout: &Layout, cdi_dir: &Path) -> io::Result<()> {
         _ => {}
     }
     std::os::unix::fs::symlink(cdi_dir, &new)?;
-    fs::rename(&new, &link)
+    fs::rename(&new, link)
 }
 
 /// What lay under the agent's mounts when it was first looked at.
@@ -285,6 +289,8 @@ fn root_of(mount: &Path, mountinfo: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+
+    use railhead_plan::Layout;
 
     use super::*;
 
@@ -363,11 +369,18 @@ mod tests {
         for name in ["static", "dynamic"] {
             let folder = root.path().join(name);
             fs::create_dir(&folder).unwrap();
-            link_cdi(&layout, &folder).unwrap();
-            link_cdi(&layout, &folder).unwrap();
+            link_cdi(&layout.cdi(), &folder).unwrap();
+            link_cdi(&layout.cdi(), &folder).unwrap();
             fs::write(layout.cdi_spec("77aa"), name).unwrap();
             assert_eq!(fs::read_to_string(folder.join("railhead.dev-77aa.json")).unwrap(), name);
         }
+        fs::remove_file(layout.cdi()).unwrap();
+        fs::create_dir(layout.cdi()).unwrap();
+        link_cdi(&layout.cdi(), &root.path().join("static")).unwrap();
+        fs::remove_file(layout.cdi()).unwrap();
+        fs::create_dir(layout.cdi()).unwrap();
+        fs::write(layout.cdi_spec("88bb"), "lost").unwrap();
+        assert!(link_cdi(&layout.cdi(), &root.path().join("static")).is_err());
     }
 
     #[test]

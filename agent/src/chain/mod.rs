@@ -55,8 +55,10 @@ pub struct ChainPaths {
     pub bin_mount: PathBuf,
     /// The runtime's folder of CNI configurations.
     pub conf_dir: PathBuf,
-    /// The folder of CDI specs.
+    /// The folder of CDI specs that the runtime reads.
     pub cdi_dir: PathBuf,
+    /// The link to it by which agent and binary find it.
+    pub cdi_link: PathBuf,
     /// The runtime's socket.
     pub cri_socket: PathBuf,
 }
@@ -329,6 +331,14 @@ impl Chain {
 
     /// The condition on CDI specs, from what the runtime last said.
     async fn cdi(&mut self) -> Finding {
+        if let Err(error) = folders::link_cdi(&self.paths.cdi_link, &self.paths.cdi_dir) {
+            let message = format!(
+                "{} cannot be made a link to {}: {error}; remove what is there",
+                self.paths.cdi_link.display(),
+                self.paths.cdi_dir.display()
+            );
+            return Finding::no(folders::CDI_READY, "NoLink", message);
+        }
         let view = match &self.view {
             Some((view, _)) => Some(view.clone()),
             None => runtime::ask(&self.paths.cri_socket).await.ok(),

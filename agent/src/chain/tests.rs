@@ -69,6 +69,7 @@ impl Node {
             bin_mount: path("opt/cni"),
             conf_dir: path("net.d"),
             cdi_dir: path("cdi"),
+            cdi_link: path("run-cdi"),
             cri_socket: path("cri.sock"),
         };
         fs::write(

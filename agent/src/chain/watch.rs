@@ -113,6 +113,7 @@ mod tests {
             bin_mount: mount.clone(),
             conf_dir: root.path().join("net.d"),
             cdi_dir: root.path().join("cdi"),
+            cdi_link: root.path().join("run-cdi"),
             cri_socket: root.path().join("sock"),
         };
         for folder in ["cni/bin-1", "cni/bin-2", "net.d"] {

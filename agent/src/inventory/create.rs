@@ -1,12 +1,15 @@
 //! Makes functions where the fabric says that Railhead manages them and a port has none.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use railhead_host::{NetlinkError, PciAddress, SysfsError};
 use railhead_vf::{Host, HostError, Originals, OriginalsError, PortOriginal, PortSet};
 use thiserror::Error;
 
-use super::FoundPort;
+use super::{FoundFunction, FoundPort};
 
 /// How long a driver may take to bring up the interfaces of new functions.
 const APPEAR: Duration = Duration::from_secs(20);
@@ -129,6 +132,22 @@ pub fn create_functions(
     Ok(true)
 }
 
+/// Has the driver core find drivers for VFs that have none and that no plan names. A fabric that Railhead manages the VFs of
+/// wants them usable, whatever left them without: a port whose VFs are not probed, a driver that was loaded later.
+pub fn probe_driverless(host: &Host, port: &FoundPort, taken: &BTreeSet<PciAddress>) {
+    let driverless = |vf: &&FoundFunction| vf.driver.is_none() && !vf.home && !taken.contains(&vf.pci_address);
+    for vf in port.functions.iter().filter(driverless) {
+        match host.sysfs.probe_vf(&port.pci_address, &vf.pci_address) {
+            Ok(()) if host.sysfs.driver(&vf.pci_address).is_some() => {
+                tracing::info!(port = %port.pci_address, vf = %vf.pci_address, "a VF had no driver and got one");
+            }
+            // The port's state says that it has none.
+            Ok(()) => {}
+            Err(error) => tracing::debug!(vf = %vf.pci_address, %error, "no driver took a VF"),
+        }
+    }
+}
+
 /// Waits for every new function's interface and records its state.
 fn record_new(
     host: &mut Host,
@@ -157,4 +176,34 @@ fn record_new(
             })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::publish::slice::tests::port;
+
+    #[test]
+    fn only_vfs_without_driver_that_no_pod_has_are_probed() {
+        let root = tempfile::tempdir().unwrap();
+        let probed = root.path().join("bus/pci/drivers_probe");
+        fs::create_dir_all(probed.parent().unwrap()).unwrap();
+        let host = Host::open(railhead_host::Sysfs::new(root.path())).unwrap();
+        let mut port = port(true, Some(1000), 2);
+        let probe = |port: &FoundPort, taken: &BTreeSet<PciAddress>| {
+            fs::write(&probed, "").unwrap();
+            probe_driverless(&host, port, taken);
+            fs::read_to_string(&probed).unwrap()
+        };
+        assert_eq!(probe(&port, &BTreeSet::new()), "");
+        for function in &mut port.functions {
+            (function.home, function.driver) = (false, None);
+        }
+        let taken = BTreeSet::from([port.functions[1].pci_address.clone()]);
+        assert_eq!(probe(&port, &taken), "0000:02:10.0");
+        port.functions[0].driver = Some("vfio-pci".to_owned());
+        assert_eq!(probe(&port, &taken), "");
+    }
 }

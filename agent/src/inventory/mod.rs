@@ -10,7 +10,7 @@ use railhead_crds::{Bandwidth, NodeRail};
 use railhead_host::{PciAddress, RdmaName, VirtualFunction};
 
 pub use addressed::{is_given, mark_addressed};
-pub use create::{CreateError, create_functions};
+pub use create::{CreateError, create_functions, probe_driverless};
 pub use foreign::{ForeignVfs, mark_foreign};
 pub use observe::{ObserveError, observe};
 pub use unfit::{Census, Eswitch, Unfit};

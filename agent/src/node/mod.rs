@@ -195,6 +195,7 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
                 tracing::error!(%error, rail = port.rail.name, "a port's functions could not be made");
                 problems.push(error.to_string());
             }
+            inventory::probe_driverless(&host, port, &taken);
         }
     }
     let mut inventory = inventory::observe(&host.sysfs, spec, previous.as_deref())?;

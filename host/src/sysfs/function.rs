@@ -1,6 +1,6 @@
 //! Any PCI function: its links, its driver, its RDMA devices.
 
-use super::{Sysfs, SysfsError, link_target, names, write};
+use super::{Sysfs, SysfsError, link_target, names, read, write};
 use crate::{InterfaceName, PciAddress, RdmaName};
 
 impl Sysfs {
@@ -66,6 +66,22 @@ impl Sysfs {
                 write(&path, function.as_str())
             }
         }
+    }
+
+    /// Gives a VF without driver to whichever claims it, also where the port's new VFs are left alone: the kernel obeys
+    /// `sriov_drivers_autoprobe` for every probe of a VF (`pci_device_can_probe`, drivers/pci/pci-driver.c), so it is on for as
+    /// long as this takes.
+    pub fn probe_vf(&self, pf: &PciAddress, vf: &PciAddress) -> Result<(), SysfsError> {
+        let autoprobe = self.pci_device(pf).join("sriov_drivers_autoprobe");
+        let off = read(&autoprobe)?.as_deref() == Some("0");
+        if off {
+            write(&autoprobe, "1")?;
+        }
+        let probed = self.bind(vf, None);
+        if off {
+            write(&autoprobe, "0")?;
+        }
+        probed
     }
 
     /// Unbinds and binds to the same driver: some take a MAC address that the PF set only then (igbvf, mlx5).
