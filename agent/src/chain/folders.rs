@@ -172,9 +172,10 @@ fn same(one: &Path, other: &Path) -> bool {
     plain(one) == plain(other)
 }
 
-/// Whether the runtime looks for our binary where it is kept.
-pub(super) fn check_binaries(agent: &Path, view: &RuntimeView) -> Result<(), FolderError> {
-    if view.bin_dirs.is_empty() || view.bin_dirs.iter().any(|dir| same(dir, agent)) {
+/// Whether the runtime looks for our binary where it is kept: in `agent`, which leads to `real`.
+pub(super) fn check_binaries(agent: &Path, real: &Path, view: &RuntimeView) -> Result<(), FolderError> {
+    let is_ours = |dir: &PathBuf| same(dir, agent) || same(dir, real);
+    if view.bin_dirs.is_empty() || view.bin_dirs.iter().any(is_ours) {
         return Ok(());
     }
     Err(FolderError::OtherBinaries {
@@ -327,11 +328,16 @@ mod tests {
             conf_dir: Some("/etc/cni/net.d".into()),
             ..RuntimeView::default()
         };
-        assert_eq!(check_binaries(Path::new("/opt/cni/bin"), &view), Ok(()));
+        let binaries = |agent: &str, view: &RuntimeView| check_binaries(Path::new(agent), Path::new(agent), view);
+        assert_eq!(binaries("/opt/cni/bin", &view), Ok(()));
+        let link = Path::new("/opt/plugins");
+        assert_eq!(
+            check_binaries(link, Path::new("/usr/libexec/cni"), &view),
+            Ok(()),
+            "behind a link"
+        );
         assert_eq!(check_config(Path::new("/etc/cni/net.d/"), &view), Ok(()));
-        let text = check_binaries(Path::new("/home/kubernetes/bin"), &view)
-            .unwrap_err()
-            .to_string();
+        let text = binaries("/home/kubernetes/bin", &view).unwrap_err().to_string();
         assert!(
             text.contains("/usr/libexec/cni, /opt/cni/bin/") && text.contains("/home/kubernetes/bin"),
             "{text}"
@@ -340,7 +346,7 @@ mod tests {
         assert!(text.contains("/etc/cni/net.d") && text.contains("/etc/other"), "{text}");
         // One that does not say where it looks is believed to look where it should.
         let silent = RuntimeView::default();
-        assert_eq!(check_binaries(Path::new("/opt/cni/bin"), &silent), Ok(()));
+        assert_eq!(binaries("/opt/cni/bin", &silent), Ok(()));
         assert_eq!(check_config(Path::new("/etc/cni/net.d"), &silent), Ok(()));
     }
 

@@ -249,7 +249,7 @@ impl Chain {
         }
         let was_installed = std::mem::replace(&mut self.installed, true);
         let view = self.view(&conflist).await?;
-        folders::check_binaries(&self.paths.bin_dir, &view)?;
+        folders::check_binaries(&self.paths.bin_dir, &real, &view)?;
         folders::check_config(&self.paths.conf_dir, &view)?;
         if let Some(version) = conflist.unspoken(&self.spoken, view.version_of(&conflist.name)) {
             return Err(ChainError::Version {

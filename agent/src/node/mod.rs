@@ -54,11 +54,23 @@ struct Seen {
 }
 
 /// What is known from one pass to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     publisher: Publisher,
     /// What device plugins serve, as kubelet last said.
     foreign: ForeignVfs,
+    /// Whether kubelet said so the last time it was asked.
+    asked: bool,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            publisher: Publisher::default(),
+            foreign: ForeignVfs::default(),
+            asked: true,
+        }
+    }
 }
 
 /// Why the ports could not be looked at.
@@ -107,9 +119,12 @@ pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut cha
 /// One pass. Returns whether all is well.
 async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, known: &mut Known) -> bool {
     match crate::kubelet::plugin_devices(&agent.sockets.pod_resources).await {
-        Ok(foreign) => known.foreign = foreign,
-        // What it said before is likelier than nothing.
-        Err(error) => tracing::warn!(%error, "it is not known which ports device plugins serve"),
+        Ok(foreign) => (known.foreign, known.asked) = (foreign, true),
+        // What it said before is likelier than nothing. Said once: kubelet may be away for long.
+        Err(error) if std::mem::take(&mut known.asked) => {
+            tracing::warn!(%error, "it is not known which ports device plugins serve");
+        }
+        Err(_) => {}
     }
     let seen = match look(agent, network, known.foreign.clone()).await {
         Ok(seen) => seen,
