@@ -9,6 +9,7 @@
 
 mod announce;
 mod boot;
+mod devlink;
 mod durable;
 mod function_lock;
 mod memlock;
@@ -24,6 +25,7 @@ pub mod testing;
 
 pub use announce::{AnnounceError, announce};
 pub use boot::{BootIdError, boot_id};
+pub use devlink::{DevlinkSocket, EswitchMode};
 pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};
 pub use function_lock::{FunctionLock, LockError};
 pub use memlock::{MemlockError, MemlockLimit, memlock_limit, raise_memlock};

@@ -3,6 +3,7 @@
 mod addressed;
 mod create;
 mod foreign;
+mod modes;
 mod observe;
 mod unfit;
 
@@ -12,6 +13,7 @@ use railhead_host::{PciAddress, RdmaName, VirtualFunction};
 pub use addressed::{is_given, mark_addressed};
 pub use create::{CreateError, create_functions, probe_driverless};
 pub use foreign::{ForeignVfs, mark_foreign};
+pub use modes::mark_modes;
 pub use observe::{ObserveError, observe};
 pub use unfit::{Census, Eswitch, Unfit};
 

@@ -14,7 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
-use railhead_host::{FunctionLock, NetlinkError, NetnsMode, RdmaSocket};
+use railhead_host::{FunctionLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
 use railhead_vf::{self as vf, Host, HostError};
 use thiserror::Error;
@@ -216,7 +216,7 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
     let mut inventory = inventory::observe(&host.sysfs, spec, previous.as_deref())?;
     inventory::mark_addressed(&mut host.route, &mut inventory)?;
     inventory::mark_foreign(foreign, &mut inventory);
-    inventory.rdma.exclusive = is_exclusive();
+    inventory::mark_modes(&mut inventory);
     Ok(Seen {
         inventory,
         plans,
@@ -227,12 +227,6 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
 /// What events about the whole node name.
 fn reference(network: &NodeNetwork) -> ObjectReference {
     network.object_ref(&())
-}
-
-/// Whether each network namespace has RDMA devices of its own. A kernel without RDMA has none to give.
-fn is_exclusive() -> bool {
-    let mode = RdmaSocket::open().and_then(|mut socket| socket.netns_mode());
-    mode.is_ok_and(|mode| mode == NetnsMode::Exclusive)
 }
 
 /// Writes the status if it differs from the one that the API server has.
