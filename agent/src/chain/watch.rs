@@ -7,20 +7,26 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use super::{ChainPaths, binary::BINARY, entry::ENTRY, folders};
 use crate::agent::Agent;
 
-/// How long to wait before a watch that ended is set up again; the periodic look goes on meanwhile.
-const AGAIN: Duration = Duration::from_secs(2);
+/// How long to wait before a watch that failed is set up again; the periodic look goes on meanwhile.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long nothing is told after a change.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Starts a thread that rings `node_changed`. It ends with the process: a blocked read holds nothing.
 pub(crate) fn watch(agent: Arc<Agent>, paths: ChainPaths) {
     let started = thread::Builder::new().name("chain".to_owned()).spawn(move || {
         loop {
-            if let Err(error) = until_changed(&paths) {
-                tracing::debug!(%error, "the folders of the CNI chain cannot be watched");
-                thread::sleep(AGAIN);
+            match until_changed(&paths) {
+                Ok(()) => {
+                    agent.node_changed.notify_one();
+                    // Whoever changes the folder is rarely done with one file.
+                    thread::sleep(SETTLE);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the folders of the CNI chain cannot be watched");
+                    thread::sleep(AGAIN);
+                }
             }
-            agent.node_changed.notify_one();
-            // Whoever changes the folder is rarely done with one file.
-            thread::sleep(AGAIN);
         }
     });
     if let Err(error) = started {

@@ -44,6 +44,12 @@ pub enum Unfit {
 }
 
 impl Unfit {
+    /// Whether a pod that is placed on the port would not work. VFs that cannot be had are not counted as the port's, so that
+    /// pods get the others.
+    pub fn keeps_pods_away(&self) -> bool {
+        !matches!(self, Self::VfsUnusable { .. })
+    }
+
     /// How the port's state is called.
     pub fn state(&self) -> PortHealth {
         match self {
@@ -87,7 +93,7 @@ impl Unfit {
 }
 
 impl Inventory {
-    /// What keeps pods from working on a port: they are not placed there. `taken` are the VFs that plans name.
+    /// What is wrong with a port beside its link and its number of VFs. `taken` are the VFs that plans name.
     pub fn unfit(&self, port: &FoundPort, taken: &BTreeSet<PciAddress>) -> Option<Unfit> {
         if self.rdma.wanted && self.rdma.exclusive {
             return Some(Unfit::RdmaExclusive);
@@ -100,11 +106,6 @@ impl Inventory {
         if let Some(resource) = port.foreign_resource() {
             return Some(Unfit::ForeignOwner { resource });
         }
-        let census = Census::of(port, taken);
-        if !census.driverless.is_empty() || (census.free + census.taken == 0 && !port.functions.is_empty()) {
-            let message = census.message(port)?;
-            return Some(Unfit::VfsUnusable { message });
-        }
         if let Some(found) = port.mtu.filter(|found| *found < self.mtu) {
             return Some(Unfit::SmallMtu {
                 found,
@@ -113,7 +114,15 @@ impl Inventory {
         }
         let bare = |function: &&FoundFunction| function.usable() && function.rdma_device.is_none();
         let without = port.functions.iter().filter(bare).count();
-        (self.rdma_required && without > 0).then_some(Unfit::NoRdma { without })
+        if self.rdma_required && without > 0 {
+            return Some(Unfit::NoRdma { without });
+        }
+        let census = Census::of(port, taken);
+        let none = census.free + census.taken == 0 && !port.functions.is_empty();
+        if census.driverless.is_empty() && !none {
+            return None;
+        }
+        census.message(port).map(|message| Unfit::VfsUnusable { message })
     }
 }
 

@@ -130,11 +130,12 @@ fn device(offer: &Offer<'_>, port: &FoundPort, speed: Bandwidth, functions: usiz
             valid_values: None,
         }),
     };
+    let unfit = offer.inventory.unfit(port, offer.taken);
     let taints: Vec<DeviceTaint> = [
         (!port.carrier, PORT_DOWN_TAINT),
         (!offer.chained, CHAIN_NOT_READY_TAINT),
         (!offer.cdi, CDI_NOT_READY_TAINT),
-        (offer.inventory.unfit(port, offer.taken).is_some(), PORT_UNFIT_TAINT),
+        (unfit.is_some_and(|unfit| unfit.keeps_pods_away()), PORT_UNFIT_TAINT),
     ]
     .into_iter()
     .filter(|(holds, _)| *holds)
@@ -248,6 +249,26 @@ pub(crate) mod tests {
         assert_eq!(attributes["railhead.dev/fabric"].string.as_deref(), Some("backend"));
         assert!(!attributes.contains_key("resource.kubernetes.io/numaNode"));
         assert!(device.taints.is_none());
+    }
+
+    #[test]
+    fn a_vf_without_driver_is_not_offered_and_the_others_are_without_a_taint() {
+        let mut inventory = inventory(port(true, Some(1000), 4));
+        let lost = &mut inventory.ports[0].functions[2];
+        (lost.home, lost.driver) = (false, None);
+        let device = &devices(&inventory)[0];
+        assert_eq!(device.capacity.as_ref().unwrap()["vfs"].value.0, "3");
+        assert!(device.taints.is_none(), "{:?}", device.taints);
+    }
+
+    #[test]
+    fn a_port_of_a_device_plugin_is_offered_only_as_long_as_pods_with_rails_are_on_it() {
+        let mut inventory = inventory(port(true, Some(1000), 4));
+        inventory.ports[0].functions[3].foreign = Some("intel.com/sriov".to_owned());
+        assert!(devices(&inventory).is_empty());
+        let device = &offered(&inventory, &["0000:02:10.0"], true)[0];
+        let taints = device.taints.as_ref().unwrap();
+        assert_eq!(taints[0].key, PORT_UNFIT_TAINT);
     }
 
     #[test]
