@@ -42,6 +42,7 @@ pub struct Metrics {
     functions_used: Family<RailLabel, Gauge>,
     port_up: Family<RailLabel, Gauge>,
     wired: Gauge,
+    degraded: Gauge,
     collected: Counter,
     chain_loaded: Gauge,
 }
@@ -71,6 +72,12 @@ impl Default for Metrics {
         registry.register("port_up", "Whether a port has a signal", port_up.clone());
         let wired = Gauge::default();
         registry.register("attachments_wired", "Pods wired on this node", wired.clone());
+        let degraded = Gauge::default();
+        registry.register(
+            "attachments_degraded",
+            "Wired pods whose rails are not as they were wired",
+            degraded.clone(),
+        );
         let collected = Counter::default();
         registry.register(
             "collected",
@@ -92,6 +99,7 @@ impl Default for Metrics {
             functions_used,
             port_up,
             wired,
+            degraded,
             collected,
             chain_loaded,
         }
@@ -119,9 +127,11 @@ impl Metrics {
         self.functions_used.get_or_create(&label).set(number(used));
     }
 
-    /// How many pods are wired.
-    pub fn wired(&self, count: usize) {
-        self.wired.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// How many pods are wired, and of how many the rails are not as they were wired.
+    pub fn wired(&self, count: usize, degraded: usize) {
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.wired.set(number(count));
+        self.degraded.set(number(degraded));
     }
 
     /// The garbage collector gave something back.

@@ -143,7 +143,8 @@ async fn report_all(agent: &Agent, reported: &mut Reported) -> Result<(), Report
             Err(error) => failed = Some(error),
         }
     }
-    agent.metrics.wired(wired);
+    let degraded = agent.drift.borrow().len();
+    agent.metrics.wired(wired, degraded);
     failed.map_or(Ok(()), Err)
 }
 
