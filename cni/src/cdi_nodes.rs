@@ -1,4 +1,5 @@
-//! The one part of a claim's CDI spec that Prepare cannot know: character devices of soft-RoCE devices that ADD makes.
+//! The one part of a claim's CDI spec that Prepare cannot know for sure: the RDMA devices' character devices. Those of
+//! soft-RoCE appear in ADD, and numbers are dealt anew whenever a driver makes its device again.
 
 use std::path::PathBuf;
 
@@ -7,10 +8,13 @@ use railhead_plan::Layout;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::journal::CdiOriginal;
+use crate::{journal::CdiOriginal, protocol::Code};
 
 /// The connection manager's device, which every RDMA user needs beside its own.
 const RDMA_CM: &str = "/dev/infiniband/rdma_cm";
+
+/// What the paths of RDMA devices' own character devices begin with.
+const UVERBS: &str = "/dev/infiniband/uverbs";
 
 /// Why the spec was not read or rewritten.
 #[derive(Debug, Error)]
@@ -23,6 +27,18 @@ pub(crate) enum CdiError {
     Write(#[source] DurableError),
 }
 
+impl CdiError {
+    /// What the runtime is told.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Read(error) if error.is_absent() => Code::TryAgain,
+            Self::Read(error) if !error.is_foreign() => Code::Io,
+            Self::Read(_) | Self::Damaged { .. } => Code::Decode,
+            Self::Write(_) => Code::Io,
+        }
+    }
+}
+
 /// What the spec says now, for the journal.
 pub(crate) fn original(layout: &Layout, claim_uid: &str) -> Result<CdiOriginal, CdiError> {
     let mut spec = read(layout, claim_uid)?;
@@ -33,17 +49,28 @@ pub(crate) fn original(layout: &Layout, claim_uid: &str) -> Result<CdiOriginal, 
     })
 }
 
-/// Adds the character devices. containerd reads the spec when it makes the first container, after ADD.
-pub(crate) fn complete(layout: &Layout, original: &CdiOriginal, uverbs: &[String]) -> Result<(), CdiError> {
+/// Names the character devices of this pod and no others. containerd reads the spec when it makes the first container,
+/// after ADD. Without the module rdma_ucm there is no connection manager, and a runtime refuses devices that do not exist.
+pub(crate) fn complete(
+    layout: &Layout,
+    original: &CdiOriginal,
+    uverbs: &[String],
+    has_rdma_cm: bool,
+) -> Result<(), CdiError> {
     let mut nodes = match &original.device_nodes {
         Some(Value::Array(nodes)) => nodes.clone(),
         _ => Vec::new(),
     };
-    for path in uverbs.iter().map(String::as_str).chain([RDMA_CM]) {
-        if !nodes.iter().any(|node| node["path"] == path) {
-            nodes.push(json!({ "path": path }));
-        }
-    }
+    nodes.retain(|node| {
+        let path = node["path"].as_str().unwrap_or_default();
+        path != RDMA_CM && !path.starts_with(UVERBS)
+    });
+    let paths = uverbs.iter().map(String::as_str);
+    nodes.extend(
+        paths
+            .chain(has_rdma_cm.then_some(RDMA_CM))
+            .map(|path| json!({ "path": path })),
+    );
     rewrite(layout, &original.claim_uid, Some(nodes.into()))
 }
 
@@ -113,16 +140,34 @@ mod tests {
         });
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
         let original = original(&layout, "77aa").unwrap();
-        complete(&layout, &original, &["/dev/infiniband/uverbs3".to_owned()]).unwrap();
+        complete(&layout, &original, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap();
         let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"],
             json!({"env": ["A=b"], "deviceNodes": [{"path": "/dev/infiniband/uverbs3"}, {"path": RDMA_CM}]})
         );
+        complete(&layout, &original, &[], false).unwrap();
         restore(&layout, &original).unwrap();
         let restored: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(restored, spec);
         fs::remove_file(layout.cdi_spec("77aa")).unwrap();
         restore(&layout, &original).unwrap();
+    }
+
+    #[test]
+    fn devices_of_prepare_that_are_others_by_now_are_not_handed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::under(folder.path());
+        fs::create_dir_all(layout.cdi()).unwrap();
+        let nodes = json!([{"path": "/dev/infiniband/uverbs7"}, {"path": RDMA_CM}, {"path": "/dev/of-somebody"}]);
+        let spec = json!({"devices": [{"name": "77aa", "containerEdits": {"deviceNodes": nodes}}]});
+        fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
+        let original = original(&layout, "77aa").unwrap();
+        complete(&layout, &original, &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
+        let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
+        assert_eq!(
+            completed["devices"][0]["containerEdits"]["deviceNodes"],
+            json!([{"path": "/dev/of-somebody"}, {"path": "/dev/infiniband/uverbs3"}])
+        );
     }
 }

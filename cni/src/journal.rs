@@ -1,8 +1,10 @@
 //! The journal of one sandbox: what ADD is about to change and what it was before. Written once, before the first change.
 //!
-//! It says what to undo, not how far ADD came: the undo looks at the state it finds. So one durable write is enough.
+//! It says what to undo, not how far ADD came: the undo looks at the state it finds. So one write is enough, and none waits for
+//! a disk: a killed process does not lose it, and a reboot voids it together with what it describes.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +12,7 @@ use std::{
 
 use railhead_host::{
     DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError, read_state_file,
-    remove_durably, write_durably,
+    replace,
 };
 use railhead_plan::{Layout, PodRef};
 use railhead_vf::LinkState;
@@ -142,9 +144,18 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    /// The file cannot be written or removed.
+    /// The file cannot be written.
     #[error(transparent)]
     Write(DurableError),
+    /// The file cannot be removed.
+    #[error("remove the journal {path}: {source}")]
+    Remove {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl JournalError {
@@ -166,37 +177,38 @@ struct Header {
 impl Journal {
     /// Reads the journal of a sandbox; `None` when it has none.
     pub fn read(layout: &Layout, container_id: &str) -> Result<Option<Self>, JournalError> {
-        let path = layout.journal(container_id);
-        match read_state_file(&path) {
-            Ok(bytes) => Self::parse(&path, &bytes).map(Some),
-            Err(error) if error.is_absent() => Ok(None),
-            Err(error) => Err(JournalError::File(error)),
+        for path in [layout.journal(container_id), layout.former_journal(container_id)] {
+            match read_state_file(&path) {
+                Ok(bytes) => return Self::parse(&path, &bytes).map(Some),
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(JournalError::File(error)),
+            }
         }
+        Ok(None)
     }
 
     /// Reads all journals of the node. One that cannot be read does not hide the others.
     pub fn read_all(layout: &Layout) -> Result<Vec<Result<Self, JournalError>>, JournalError> {
-        let folder = layout.journals();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => {
-                return Err(JournalError::Read { path: folder, source });
-            }
-        };
-        let mut ids: Vec<String> = entries
-            .filter_map(|entry| {
+        let mut ids = BTreeSet::new();
+        for folder in [layout.journals(), layout.former_journals()] {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => {
+                    return Err(JournalError::Read { path: folder, source });
+                }
+            };
+            ids.extend(entries.filter_map(|entry| {
                 let name = entry.ok()?.file_name().into_string().ok()?;
                 // Temporary and set-aside files begin with a dot.
                 let id = name.strip_suffix(".json")?;
                 (!id.starts_with('.')).then(|| id.to_owned())
-            })
-            .collect();
-        ids.sort();
+            }));
+        }
         Ok(ids.iter().filter_map(|id| Self::read(layout, id).transpose()).collect())
     }
 
-    /// Writes it; on return it outlives a power cut.
+    /// Writes it, whole or not at all.
     pub fn write(&self, layout: &Layout) -> Result<(), JournalError> {
         let folder = layout.journals();
         fs::create_dir_all(&folder).map_err(|source| JournalError::Folder { path: folder, source })?;
@@ -204,19 +216,30 @@ impl Journal {
             container_id: self.container_id.clone(),
             source,
         })?;
-        write_durably(&layout.journal(&self.container_id), &bytes, 0o600).map_err(JournalError::Write)
+        replace(&layout.journal(&self.container_id), &bytes, 0o600).map_err(JournalError::Write)
     }
 
     /// Removes the journal of a sandbox: everything is given back.
     pub fn remove(layout: &Layout, container_id: &str) -> Result<(), JournalError> {
-        remove_durably(&layout.journal(container_id)).map_err(JournalError::Write)
+        for path in [layout.journal(container_id), layout.former_journal(container_id)] {
+            match fs::remove_file(&path) {
+                Err(source) if !is_absent(&source) => return Err(JournalError::Remove { path, source }),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
-    /// Puts a journal that nobody can read out of the way, so that it is still there to be looked at for a week.
+    /// Puts a journal that nobody can read out of the way, so that it is still there to be looked at: until the next boot, and
+    /// a week in the former folder.
     pub fn set_aside(layout: &Layout, container_id: &str) -> io::Result<()> {
-        let path = layout.journal(container_id);
-        fs::rename(&path, path.with_file_name(format!(".{container_id}{SET_ASIDE}")))?;
-        for entry in fs::read_dir(layout.journals())?.flatten() {
+        for path in [layout.journal(container_id), layout.former_journal(container_id)] {
+            match fs::rename(&path, path.with_file_name(format!(".{container_id}{SET_ASIDE}"))) {
+                Err(error) if !is_absent(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        for entry in fs::read_dir(layout.former_journals()).into_iter().flatten().flatten() {
             let old = entry
                 .metadata()
                 .and_then(|metadata| metadata.modified())
@@ -244,6 +267,10 @@ impl Journal {
         }
         serde_json::from_slice(bytes).map_err(damaged)
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -313,6 +340,27 @@ mod tests {
         assert_eq!(all.iter().filter(|journal| journal.is_ok()).count(), 1);
         Journal::remove(&layout, "c0ffee").unwrap();
         Journal::remove(&layout, "c0ffee").unwrap();
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), None);
+    }
+
+    #[test]
+    fn a_journal_of_the_release_before_is_found_in_its_folder_and_removed_from_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::under(folder.path());
+        fs::create_dir_all(layout.former_journals()).unwrap();
+        fs::write(layout.former_journal("c0ffee"), serde_json::to_vec(&journal()).unwrap()).unwrap();
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), Some(journal()));
+        assert_eq!(Journal::read_all(&layout).unwrap().len(), 1);
+        // In both folders it is one journal, and the new one counts.
+        let mut newer = journal();
+        newer.if_name = "eth1".to_owned();
+        newer.write(&layout).unwrap();
+        assert_eq!(Journal::read_all(&layout).unwrap().len(), 1);
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), Some(newer));
+        Journal::remove(&layout, "c0ffee").unwrap();
+        assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), None);
+        fs::write(layout.former_journal("c0ffee"), "x").unwrap();
+        Journal::set_aside(&layout, "c0ffee").unwrap();
         assert_eq!(Journal::read(&layout, "c0ffee").unwrap(), None);
     }
 

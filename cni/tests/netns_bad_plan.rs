@@ -54,7 +54,7 @@ fn plans_that_do_not_fit_are_refused_before_anything_is_touched() {
             plan["rails"][1]["name"] = json!("rail0");
         }),
         ("reserved", 6, |plan| plan["rails"][0]["table"] = json!(254)),
-        ("CDI spec", 6, |plan| {
+        ("CDI spec", 11, |plan| {
             plan["rails"][0]["rdma"] = json!({"kind": "soft", "device": "rxe6f1c0a52r0"});
         }),
     ];

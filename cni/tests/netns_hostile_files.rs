@@ -210,7 +210,6 @@ fn what_a_killed_call_left_of_the_folder_goes_with_the_sandbox() {
 fn a_full_disk_harms_no_pod_without_rails_and_keeps_no_pod_with_rails() {
     on_a_node(|node| {
         let function = node.add_function(0);
-        node.write_plan(&plan(&[0]));
         let layout = node.layout();
         let disk = layout.journals().parent().unwrap().to_owned();
         fs::create_dir_all(&disk).unwrap();
@@ -225,6 +224,8 @@ fn a_full_disk_harms_no_pod_without_rails_and_keeps_no_pod_with_rails() {
         .unwrap();
         mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).unwrap();
 
+        fs::create_dir_all(layout.plans()).unwrap();
+        node.write_plan(&plan(&[0]));
         let wired = Sandbox::new("c1");
         succeeded(&call(&node.context(), "ADD", &wired));
         assert!(

@@ -73,14 +73,24 @@ impl Layout {
         self.attachment(pod_uid).join("memlock-low")
     }
 
-    /// The CNI binary's journals, one per sandbox: `/var/lib/railhead/journal`.
+    /// The CNI binary's journals, one per sandbox: `/run/railhead/journal`. What they tell to undo does not outlive the boot.
     pub fn journals(&self) -> PathBuf {
-        self.root.join("var/lib/railhead/journal")
+        self.root.join("run/railhead/journal")
     }
 
     /// The journal of one sandbox.
     pub fn journal(&self, container_id: &str) -> PathBuf {
         self.journals().join(format!("{container_id}.json"))
+    }
+
+    /// Where release 0.1 kept journals: `/var/lib/railhead/journal`. Read, and written no more.
+    pub fn former_journals(&self) -> PathBuf {
+        self.root.join("var/lib/railhead/journal")
+    }
+
+    /// The journal of one sandbox that release 0.1 wired.
+    pub fn former_journal(&self, container_id: &str) -> PathBuf {
+        self.former_journals().join(format!("{container_id}.json"))
     }
 
     /// What functions and ports were like before Railhead touched them: `/var/lib/railhead/originals`.

@@ -88,6 +88,7 @@ fn abandoned(layout: &Layout) {
     let folders = [
         (layout.plans(), ""),
         (layout.journals(), ""),
+        (layout.former_journals(), ""),
         (layout.originals(), ""),
         (layout.cdi(), "railhead.dev-"),
     ];

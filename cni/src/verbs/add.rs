@@ -116,11 +116,11 @@ fn observe(
         .iter()
         .map(|rail| observe_rail(context, &mut host, rail))
         .collect::<Result<Vec<_>, _>>()?;
-    let completes_cdi = rails.iter().any(|rail| matches!(rail.rdma, RailRdma::Soft(_)));
+    let completes_cdi = rails.iter().any(|rail| rail.rdma != RailRdma::None);
     let cdi = completes_cdi
         .then(|| cdi_nodes::original(&context.layout, &plan.claim_uid))
         .transpose()
-        .map_err(|error| CniError::new(Code::Decode, error.to_string()))?;
+        .map_err(|error| CniError::new(error.code(), error.to_string()))?;
     Ok(Journal {
         version: JOURNAL_VERSION,
         boot_id,
@@ -173,13 +173,12 @@ fn carry_out(
     step(Step::Journaled)?;
     let records = wire(context, rails, journal, netns)?;
     if let Some(original) = &journal.cdi {
-        let uverbs: Vec<String> = rails
+        let uverbs: Vec<String> = records
             .iter()
-            .zip(&records)
-            .filter(|(rail, _)| matches!(rail.rdma, RailRdma::Soft(_)))
-            .filter_map(|(_, record)| record.rdma.as_ref().map(|rdma| rdma.uverbs.clone()))
+            .filter_map(|record| record.rdma.as_ref().map(|rdma| rdma.uverbs.clone()))
             .collect();
-        cdi_nodes::complete(&context.layout, original, &uverbs).map_err(|error| Failure::io(&error))?;
+        cdi_nodes::complete(&context.layout, original, &uverbs, context.sysfs().has_rdma_cm())
+            .map_err(|error| Failure::io(&error))?;
     }
     step(Step::CdiCompleted)?;
     let record = AttachmentRecord {

@@ -33,8 +33,8 @@ pub(crate) enum WireError {
         address: std::net::IpAddr,
         waited: Duration,
     },
-    #[error("RDMA device {device} does not exist; is the function's RDMA driver loaded?")]
-    NoRdmaDevice { device: RdmaName },
+    #[error("the VF {vf} has no RDMA device; is its RDMA driver loaded?")]
+    NoRdmaDevice { vf: PciAddress },
     #[error("RDMA device {device} has no character device; is the module ib_uverbs loaded?")]
     NoUverbs { device: RdmaName },
     #[error(

@@ -91,16 +91,8 @@ pub(crate) fn check_rail(
             .iter()
             .map(|knob| format!("PF {} reports another {knob:?}", rail.pf)),
     );
-    if let (Some(rdma), Some(address)) = (record.and_then(|record| record.rdma.as_ref()), rail.addresses.first()) {
-        let gid = rdma::current_gid(context, &rdma.device, address.addr())?;
-        if gid.is_none_or(|gid| gid.index != rdma.gid_index) {
-            drift.push(format!(
-                "RDMA device {} has no GID of {} at index {}",
-                rdma.device,
-                address.addr(),
-                rdma.gid_index
-            ));
-        }
+    if let Some(rdma) = record.and_then(|record| record.rdma.as_ref()) {
+        drift.extend(rdma::drift(context, rail, rdma)?);
     }
     Ok(drift.into_iter().map(|what| format!("{}: {what}", rail.name)).collect())
 }

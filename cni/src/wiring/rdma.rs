@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::PoisonError, thread, time::Instant};
 
-use railhead_host::{Gid, NetnsMode, RdmaName, RdmaSocket, Sysfs};
+use railhead_host::{Gid, NetnsMode, RdmaError, RdmaName, RdmaSocket, Sysfs};
 use railhead_plan::RdmaRecord;
 use railhead_vf::POLL;
 
@@ -12,13 +12,13 @@ use crate::context::Context;
 /// RoCE devices have one port per function.
 const PORT: u32 = 1;
 
-/// Makes the rail's soft device inside the pod, or makes sure that the function's own is there.
+/// Makes the rail's soft device inside the pod, or finds the VF's own; returns its name.
 ///
 /// A soft device dies with every move of its link, so it is made after the move. From kernel 7.1 its UDP socket belongs to
 /// the namespace of the link.
-pub(super) fn make(context: &Context, pod: &Pod<'_>, rail: &Rail) -> Result<(), WireError> {
+pub(super) fn make(context: &Context, pod: &Pod<'_>, rail: &Rail) -> Result<Option<RdmaName>, WireError> {
     match &rail.rdma {
-        RailRdma::None => Ok(()),
+        RailRdma::None => Ok(None),
         RailRdma::Soft(device) => {
             let _alone = pod.soft_roce.lock().unwrap_or_else(PoisonError::into_inner);
             let mut socket = RdmaSocket::open_in(pod.netns).map_err(WireError::Rdma)?;
@@ -28,29 +28,56 @@ pub(super) fn make(context: &Context, pod: &Pod<'_>, rail: &Rail) -> Result<(), 
             }
             socket
                 .add_soft_roce(device.as_str(), &rail.name)
-                .map_err(WireError::Rdma)
+                .map_err(WireError::Rdma)?;
+            Ok(Some(device.clone()))
         }
-        RailRdma::Function(device) => {
-            let mut socket = RdmaSocket::open().map_err(WireError::Rdma)?;
-            if socket.netns_mode().map_err(WireError::Rdma)? == NetnsMode::Exclusive {
-                return Err(WireError::ExclusiveMode { device: device.clone() });
-            }
-            match context.sysfs().rdma_device_exists(device.as_str()) {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(WireError::NoRdmaDevice { device: device.clone() }),
-                Err(error) => Err(WireError::Sysfs(error)),
-            }
-        }
+        RailRdma::Function(planned) => find(context, rail, planned).map(Some),
     }
+}
+
+/// The VF's own device, by the VF: its name may be another than Prepare saw. udev renames devices some time after they
+/// appear (rdma-core, kernel-boot/rdma-persistent-naming.rules), and a driver that was reset makes them anew.
+fn find(context: &Context, rail: &Rail, planned: &RdmaName) -> Result<RdmaName, WireError> {
+    match RdmaSocket::open().and_then(|mut socket| socket.netns_mode()) {
+        Ok(NetnsMode::Exclusive) => {
+            return Err(WireError::ExclusiveMode {
+                device: planned.clone(),
+            });
+        }
+        // Without the subsystem there is no device, which is said next.
+        Ok(NetnsMode::Shared) | Err(RdmaError::NoSubsystem) => {}
+        Err(error) => return Err(WireError::Rdma(error)),
+    }
+    let sysfs = context.sysfs();
+    let start = Instant::now();
+    let found = loop {
+        let mut devices = sysfs.rdma_devices(&rail.vf).map_err(WireError::Sysfs)?;
+        devices.sort_by_key(|device| device != planned);
+        if let Some(device) = devices.into_iter().next() {
+            break device;
+        }
+        if start.elapsed() >= context.return_patience {
+            return Err(WireError::NoRdmaDevice { vf: rail.vf.clone() });
+        }
+        thread::sleep(POLL);
+    };
+    if found != *planned {
+        context.log.note(format!(
+            "rail {}: the RDMA device of VF {} is called {found} by now, and was {planned} when the pod was prepared",
+            rail.id, rail.vf
+        ));
+    }
+    Ok(found)
 }
 
 /// Waits for the GID of the rail's first address. Its place in the table depends on the order of events, so it is looked
 /// up and reported, never assumed.
-pub(super) fn prove(context: &Context, rail: &Rail) -> Result<Option<RdmaRecord>, WireError> {
-    let (RailRdma::Function(device) | RailRdma::Soft(device)) = &rail.rdma else {
-        return Ok(None);
-    };
-    let Some(address) = rail.addresses.first().map(ipnet::IpNet::addr) else {
+pub(super) fn prove(
+    context: &Context,
+    rail: &Rail,
+    device: Option<&RdmaName>,
+) -> Result<Option<RdmaRecord>, WireError> {
+    let (Some(device), Some(address)) = (device, rail.addresses.first().map(ipnet::IpNet::addr)) else {
         return Ok(None);
     };
     let sysfs = context.sysfs();
@@ -91,7 +118,35 @@ fn look(sysfs: &Sysfs, device: &RdmaName, address: IpAddr) -> Result<Option<Gid>
     Ok(Gid::of_address(&table, address).cloned())
 }
 
-/// What CHECK compares with the record.
-pub(super) fn current_gid(context: &Context, device: &RdmaName, address: IpAddr) -> Result<Option<Gid>, WireError> {
-    look(&context.sysfs(), device, address)
+/// What differs from the record, in words.
+pub(super) fn drift(context: &Context, rail: &Rail, rdma: &RdmaRecord) -> Result<Vec<String>, WireError> {
+    let sysfs = context.sysfs();
+    let mut drift = Vec::new();
+    if let RailRdma::Function(_) = rail.rdma {
+        let devices = sysfs.rdma_devices(&rail.vf).map_err(WireError::Sysfs)?;
+        if !devices.contains(&rdma.device) {
+            // Whatever bears the name now may be another pod's.
+            drift.push(format!("RDMA device {} is none of VF {}", rdma.device, rail.vf));
+            return Ok(drift);
+        }
+    }
+    let uverbs = sysfs.uverbs(rdma.device.as_str()).map_err(WireError::Sysfs)?;
+    if uverbs.as_ref() != Some(&rdma.uverbs) {
+        drift.push(format!(
+            "RDMA device {} has the character device {} and not {}",
+            rdma.device,
+            uverbs.as_deref().unwrap_or("none"),
+            rdma.uverbs
+        ));
+    }
+    if let Some(address) = rail.addresses.first().map(ipnet::IpNet::addr) {
+        let gid = look(&sysfs, &rdma.device, address)?;
+        if gid.is_none_or(|gid| gid.index != rdma.gid_index) {
+            drift.push(format!(
+                "RDMA device {} has no GID of {address} at index {}",
+                rdma.device, rdma.gid_index
+            ));
+        }
+    }
+    Ok(drift)
 }

@@ -69,12 +69,12 @@ pub(crate) fn wire_rail(
         inside.add_address(link.index, *address).map_err(WireError::Netlink)?;
     }
     step(Step::Numbered)?;
-    rdma::make(context, pod, rail)?;
+    let device = rdma::make(context, pod, rail)?;
     step(Step::RdmaMade)?;
     route(rail, &link, &mut inside)?;
     step(Step::Routed)?;
     prove_carrier(context, pod, rail, link.index, &mut inside)?;
-    let rdma = rdma::prove(context, rail)?;
+    let rdma = rdma::prove(context, rail, device.as_ref())?;
     let link = read_back(rail, link.index, &mut inside)?;
     step(Step::Proven)?;
     Ok(record(rail, &link, &state, rdma))

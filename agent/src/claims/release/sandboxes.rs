@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::Stdio};
 
+use railhead_host::read_state_file;
 use railhead_plan::{AttachmentRecord, Layout, PodRef};
 use tokio::io::AsyncWriteExt;
 
@@ -20,7 +21,7 @@ pub(crate) async fn unwire(agent: &Agent, pod: &PodRef) -> Result<(), ReleaseErr
             "the runtime sent no DEL for this sandbox; taking its functions home"
         );
         del(agent, Some(pod), &container).await?;
-        if agent.layout.journal(&container).exists() {
+        if agent.layout.journal(&container).exists() || agent.layout.former_journal(&container).exists() {
             return Err(ReleaseError::StillWired {
                 pod: format!("{}/{}", pod.namespace, pod.name),
                 container,
@@ -56,21 +57,36 @@ fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
 
 /// Container id and text of every journal.
 pub(super) fn journals(layout: &Layout) -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(layout.journals());
+    journal_files(layout)
+        .into_iter()
+        .filter_map(|(container, path)| {
+            let text = String::from_utf8(read_state_file(&path).ok()?).ok()?;
+            Some((container, text))
+        })
+        .collect()
+}
+
+fn journal_files(layout: &Layout) -> Vec<(String, PathBuf)> {
     let of = |entry: std::fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();
         let container = name.strip_suffix(".json").filter(|name| !name.starts_with('.'))?;
-        Some((container.to_owned(), std::fs::read_to_string(entry.path()).ok()?))
+        Some((container.to_owned(), entry.path()))
     };
-    entries.into_iter().flatten().flatten().filter_map(of).collect()
+    [layout.journals(), layout.former_journals()]
+        .into_iter()
+        .flat_map(std::fs::read_dir)
+        .flatten()
+        .flatten()
+        .filter_map(of)
+        .collect()
 }
 
 /// A journal of this boot, if there is one: its sandbox is wired.
 pub(crate) fn journal_of_boot(layout: &Layout, boot_id: &str) -> Option<PathBuf> {
-    journals(layout)
-        .into_iter()
-        .find(|(_, journal)| journal.contains(&format!("\"{boot_id}\"")))
-        .map(|(container, _)| layout.journal(&container))
+    let of_boot = |path: &PathBuf| {
+        read_state_file(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&format!("\"{boot_id}\"")))
+    };
+    journal_files(layout).into_iter().map(|(_, path)| path).find(of_boot)
 }
 
 /// Runs DEL for the journals of earlier boots: there is nothing left to undo, and the binary removes the files.
