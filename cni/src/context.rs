@@ -30,27 +30,21 @@ pub struct Context {
     /// Whether CHECK sets again what is missing and can be set without harm. The agent asks for it; a runtime's CHECK changes
     /// nothing.
     pub repair: bool,
-    /// Called after every step of ADD; `false` ends it on the spot, without rollback, as a kill would.
+    /// Called after every step of ADD and DEL with the rail (0 where it is of the whole pod); `false` ends the call on the
+    /// spot, without rollback, as a kill would.
     pub after_step: Box<dyn Fn(u32, Step) -> bool + Send + Sync>,
 }
 
-/// The steps of ADD, in order. Each rail passes from [`Step::Quiet`] to [`Step::Proven`].
+/// The steps of ADD and of DEL, in order. Each rail passes from [`Step::Moved`] to [`Step::Proven`], and in DEL from
+/// [`Step::RulesRemoved`] to [`Step::Restored`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
-    /// The journal is on the disk.
+    /// ADD: the journal is written.
     Journaled,
-    /// The function is down on the host.
-    Quiet,
-    /// It has the plan's MAC address.
-    Addressed,
-    /// It has its temporary name.
-    TemporarilyNamed,
-    /// It is in the pod.
+    /// The VF is in the pod with its final name, MAC address and MTU.
     Moved,
-    /// It has its final name.
-    Named,
-    /// It has MTU and sysctls, and is up.
+    /// It has its sysctls and is up.
     Up,
     /// It has its addresses.
     Numbered,
@@ -64,6 +58,18 @@ pub enum Step {
     CdiCompleted,
     /// The pod's folder is there.
     Recorded,
+    /// DEL: the pod's folder is gone.
+    FolderRemoved,
+    /// The pod has no rules of the rail any more.
+    RulesRemoved,
+    /// The soft RDMA device is gone.
+    RdmaRemoved,
+    /// The VF left the pod.
+    Home,
+    /// It is what it was.
+    Restored,
+    /// The claim's CDI spec is what it was. Then the journal goes.
+    CdiRestored,
 }
 
 impl Context {

@@ -11,13 +11,9 @@ use railhead_cni::{Journal, Step};
 use railhead_plan::{AttachmentRecord, Vlan};
 use serde_json::{Value, json};
 
-const STEPS: [Step; 13] = [
+const ADD_STEPS: [Step; 9] = [
     Step::Journaled,
-    Step::Quiet,
-    Step::Addressed,
-    Step::TemporarilyNamed,
     Step::Moved,
-    Step::Named,
     Step::Up,
     Step::Numbered,
     Step::RdmaMade,
@@ -25,6 +21,15 @@ const STEPS: [Step; 13] = [
     Step::Proven,
     Step::CdiCompleted,
     Step::Recorded,
+];
+
+const DEL_STEPS: [Step; 6] = [
+    Step::FolderRemoved,
+    Step::RulesRemoved,
+    Step::RdmaRemoved,
+    Step::Home,
+    Step::Restored,
+    Step::CdiRestored,
 ];
 
 #[test]
@@ -136,7 +141,7 @@ fn an_add_killed_after_any_step_is_undone_by_del() {
     on_a_node(|node| {
         let functions = [node.add_function(0), node.add_function(1)];
         node.write_plan(&plan(&[0, 1]));
-        for step in STEPS {
+        for step in ADD_STEPS {
             let sandbox = Sandbox::new("c1");
             let killed = call(&node.context_killed_after(step), "ADD", &sandbox);
             assert!(!killed.success, "{step:?}");
@@ -155,7 +160,7 @@ fn a_new_sandbox_takes_over_from_one_that_was_killed_at_any_step() {
     on_a_node(|node| {
         let function = node.add_function(0);
         node.write_plan(&plan(&[0]));
-        for step in STEPS {
+        for step in ADD_STEPS {
             let old = Sandbox::new("old");
             call(&node.context_killed_after(step), "ADD", &old);
             let new = Sandbox::new("new");
@@ -172,7 +177,100 @@ fn a_new_sandbox_takes_over_from_one_that_was_killed_at_any_step() {
 }
 
 #[test]
-fn a_del_that_was_killed_is_finished_by_the_next_one() {
+fn a_del_killed_after_any_step_is_finished_by_the_next_one_or_by_the_next_add() {
+    on_a_node(|node| {
+        let functions = [node.add_function(0), node.add_function(1)];
+        node.write_plan(&plan(&[0, 1]));
+        for step in DEL_STEPS {
+            let sandbox = Sandbox::new("c1");
+            succeeded(&call(&node.context(), "ADD", &sandbox));
+            let killed = call(&node.context_killed_after(step), "DEL", &sandbox);
+            assert!(!killed.success, "{step:?}");
+            assert!(node.layout().journal("c1").exists(), "{step:?}");
+            succeeded(&call(&node.context(), "DEL", &sandbox));
+            for function in &functions {
+                function.assert_at_home(&format!("DEL killed after {step:?}"));
+            }
+            assert_eq!(node.leftovers(), Vec::<String>::new(), "{step:?}");
+
+            succeeded(&call(&node.context(), "ADD", &sandbox));
+            call(&node.context_killed_after(step), "DEL", &sandbox);
+            let next = Sandbox::new("c2");
+            succeeded(&call(&node.context(), "ADD", &next));
+            succeeded(&call(&node.context(), "CHECK", &next));
+            succeeded(&call(&node.context(), "DEL", &sandbox));
+            succeeded(&call(&node.context(), "CHECK", &next));
+            succeeded(&call(&node.context(), "DEL", &next));
+            for function in &functions {
+                function.assert_at_home(&format!("after a DEL killed after {step:?} and another sandbox"));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pod_cannot_keep_its_vf_by_taking_names() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        for trick in [
+            "link add rh000018003 type bridge",
+            // The names of other links of the host, on the rail itself: a move refuses those.
+            "link property add dev rail0 altname leaf0",
+            "link property add dev rail0 altname lo2",
+            "link set rail0 alias x",
+        ] {
+            let sandbox = Sandbox::new("c1");
+            succeeded(&call(&node.context(), "ADD", &sandbox));
+            sandbox.ip(trick);
+            if trick.ends_with("lo2") {
+                ip("link add lo2 type bridge");
+            }
+            succeeded(&call(&node.context(), "DEL", &sandbox));
+            function.assert_at_home(trick);
+            assert_eq!(node.leftovers(), Vec::<String>::new(), "{trick}");
+        }
+        // Both names that a VF is known by on the host are taken there.
+        let sandbox = Sandbox::new("c1");
+        succeeded(&call(&node.context(), "ADD", &sandbox));
+        ip("link add rh000018003 type bridge");
+        ip(&format!("link add {} type bridge", function.name));
+        let mut journal = Journal::read(&node.layout(), "c1").unwrap().unwrap();
+        assert!(!journal.rails[0].has_parent, "a veth is known by its names only");
+        journal.rails[0].final_name = "rail0".parse().unwrap();
+        call(&node.context(), "DEL", &sandbox);
+        assert!(
+            ip_json("link show")
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|link| link["address"] == function.mac.to_string() || link["address"] == "02:00:00:00:00:01"),
+            "it left the pod under whatever name"
+        );
+    });
+}
+
+#[test]
+fn a_signal_that_comes_late_is_waited_for() {
+    on_a_node(|node| {
+        node.add_function(0);
+        ip("link set leaf0 down");
+        node.write_plan(&plan(&[0]));
+        let mut context = node.context();
+        context.proof_patience = Duration::from_secs(20);
+        let host = railhead_host::Netns::current().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(150));
+                host.run(|| ip("link set leaf0 up")).unwrap();
+            });
+            succeeded(&call(&context, "ADD", &Sandbox::new("c1")));
+        });
+    });
+}
+
+#[test]
+fn a_del_that_was_killed_by_an_earlier_release_is_finished_by_the_next_one() {
     on_a_node(|node| {
         let function = node.add_function(0);
         node.write_plan(&plan(&[0]));

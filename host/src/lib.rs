@@ -22,6 +22,7 @@ mod sysctl;
 mod sysfs;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod wait;
 
 pub use announce::{AnnounceError, announce};
 pub use boot::{BootIdError, boot_id};
@@ -37,7 +38,10 @@ pub use railhead_nic::{
     MacAddress, PciAddress, RdmaName, Vlan,
 };
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
-pub use route_socket::{Address, Link, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState};
+pub use route_socket::{
+    Address, Link, LinkChange, LinkWatch, OffloadSizes, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState,
+};
 pub use state_file::{STATE_FILE_LIMIT, StateFileError, read_state_file};
 pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
 pub use sysfs::{FunctionLink, Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};
+pub use wait::{Poll, wait_until};

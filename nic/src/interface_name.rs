@@ -1,6 +1,10 @@
 //! The name of a network interface, safe to use in a path.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -25,6 +29,13 @@ impl InterfaceName {
     pub fn temporary(function: &PciAddress) -> Self {
         let digits = function.as_str().chars().filter(char::is_ascii_hexdigit);
         Self("rh".chars().chain(digits).collect())
+    }
+
+    /// A name that nobody can have taken on purpose: the standard library seeds its hashers from the kernel's random source.
+    pub fn random() -> Self {
+        let number = RandomState::new().build_hasher().finish();
+        // 15 bytes at the most.
+        Self(format!("rh{:012x}", number >> 16))
     }
 
     /// The name.

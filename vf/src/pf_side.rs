@@ -14,7 +14,12 @@ pub trait PfSide: Send + Sync {
 
     /// Sets what differs from `wanted`; returns what was set and what the PF reports afterwards.
     fn apply(&self, pf: &PciAddress, vf: u32, wanted: &VfSettings) -> Result<(Vec<VfKnob>, VfState), HostError> {
-        let set = self.read(pf, vf)?.differences(wanted);
+        let found = self.read(pf, vf)?;
+        let set = found.differences(wanted);
+        // Reading is a firmware command per VF of the port with some drivers (mlx5), under the lock of all links.
+        if set.is_empty() {
+            return Ok((set, found));
+        }
         for knob in &set {
             self.set(pf, vf, *knob, wanted)?;
         }

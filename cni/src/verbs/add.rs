@@ -2,9 +2,9 @@
 
 use std::{path::Path, thread, time::Instant};
 
-use railhead_host::{FunctionLock, InterfaceName, Netns, PciAddress, RouteSocket};
+use railhead_host::{FunctionLock, InterfaceName, Link, Netns, PciAddress, RouteSocket};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
-use railhead_vf::{LinkState, wait};
+use railhead_vf::{HostError, LinkState, wait};
 use serde_json::Value;
 
 use super::{
@@ -46,11 +46,11 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
     let functions: Vec<&PciAddress> = rails.iter().map(|rail| &rail.vf).collect();
     make_way(context, &plan.pod.uid, &request.container_id, &functions)?;
     let locks = lock(context, &rails)?;
-    let journal = observe(context, request, &plan, &rails, &netns, boot_id)?;
+    let (journal, links) = observe(context, request, &plan, &rails, &netns, boot_id)?;
     journal
         .write(&context.layout)
         .map_err(|error| CniError::new(Code::Io, error.to_string()))?;
-    match carry_out(context, &plan, &rails, &journal, &netns, start) {
+    match carry_out(context, &plan, &rails, &journal, &links, &netns, start) {
         Ok(records) => extend_result(
             &request.config,
             &request.netns,
@@ -102,7 +102,7 @@ pub(super) fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FunctionLock
         .collect()
 }
 
-/// What the functions are like now, and what they will be: the journal.
+/// What the functions are like now, and what they will be: the journal, and the links themselves.
 fn observe(
     context: &Context,
     request: &Request,
@@ -110,18 +110,23 @@ fn observe(
     rails: &[Rail],
     netns: &Netns,
     boot_id: String,
-) -> Result<Journal, CniError> {
+) -> Result<(Journal, Vec<Link>), CniError> {
     let mut host = RouteSocket::open().map_err(|error| CniError::new(Code::Io, error.to_string()))?;
-    let rail_journals = rails
-        .iter()
-        .map(|rail| observe_rail(context, &mut host, rail))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut links = Vec::with_capacity(rails.len());
+    let mut rail_journals = Vec::with_capacity(rails.len());
+    for rail in rails {
+        let error = |source| cni_error(rail, &WireError::Host(source));
+        // The VF may still be on its way back from a namespace that ended.
+        let link = wait(&context.sysfs(), &mut host, &rail.vf, context.return_patience).map_err(error)?;
+        rail_journals.push(rail_journal(rail, link.clone()).map_err(error)?);
+        links.push(link);
+    }
     let completes_cdi = rails.iter().any(|rail| rail.rdma != RailRdma::None);
     let cdi = completes_cdi
         .then(|| cdi_nodes::original(&context.layout, &plan.claim_uid))
         .transpose()
         .map_err(|error| CniError::new(error.code(), error.to_string()))?;
-    Ok(Journal {
+    let journal = Journal {
         version: JOURNAL_VERSION,
         boot_id,
         container_id: request.container_id.clone(),
@@ -132,18 +137,16 @@ fn observe(
         pod: plan.pod.clone(),
         cdi,
         rails: rail_journals,
-    })
+    };
+    Ok((journal, links))
 }
 
-/// The function may still be on its way back from a namespace that ended.
-fn observe_rail(context: &Context, host: &mut RouteSocket, rail: &Rail) -> Result<RailJournal, CniError> {
-    let error = |source| cni_error(rail, &WireError::Host(source));
-    let link = wait(&context.sysfs(), host, &rail.vf, context.return_patience).map_err(error)?;
+fn rail_journal(rail: &Rail, link: Link) -> Result<RailJournal, HostError> {
     Ok(RailJournal {
         rail: rail.id,
         vf: rail.vf.clone(),
         has_parent: link.parent.is_some(),
-        original: LinkState::of(&rail.vf, link).map_err(error)?,
+        original: LinkState::of(&rail.vf, link)?,
         mac: rail.mac,
         temporary_name: InterfaceName::temporary(&rail.vf),
         final_name: rail.name.clone(),
@@ -160,6 +163,7 @@ fn carry_out(
     plan: &AttachmentPlan,
     rails: &[Rail],
     journal: &Journal,
+    links: &[Link],
     netns: &Netns,
     start: Instant,
 ) -> Result<Vec<RailRecord>, Failure> {
@@ -171,7 +175,7 @@ fn carry_out(
         }
     };
     step(Step::Journaled)?;
-    let records = wire(context, rails, journal, netns)?;
+    let records = wire(context, rails, journal, links, netns)?;
     if let Some(original) = &journal.cdi {
         let uverbs: Vec<String> = records
             .iter()
@@ -199,13 +203,24 @@ fn carry_out(
 }
 
 /// All rails at once: most of the time is spent waiting for the kernel and the signal.
-fn wire(context: &Context, rails: &[Rail], journal: &Journal, netns: &Netns) -> Result<Vec<RailRecord>, Failure> {
-    let pod = Pod::new(netns);
+fn wire(
+    context: &Context,
+    rails: &[Rail],
+    journal: &Journal,
+    links: &[Link],
+    netns: &Netns,
+) -> Result<Vec<RailRecord>, Failure> {
+    let pod = &Pod::new(netns);
+    let sockets = pod.sockets(rails.len()).map_err(|error| Failure::io(&error))?;
     let results: Vec<Result<RailRecord, WireError>> = thread::scope(|scope| {
         let threads: Vec<_> = rails
             .iter()
             .zip(&journal.rails)
-            .map(|(rail, journal)| scope.spawn(|| wire_rail(context, &pod, rail, journal)))
+            .zip(links)
+            .zip(sockets)
+            .map(|(((rail, journal), link), sockets)| {
+                scope.spawn(move || wire_rail(context, pod, rail, journal, link, sockets))
+            })
             .collect();
         threads
             .into_iter()

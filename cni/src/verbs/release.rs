@@ -7,7 +7,7 @@ use railhead_host::{FunctionLock, Netns, PciAddress};
 use super::this_boot;
 use crate::{
     attachment_folder, cdi_nodes,
-    context::Context,
+    context::{Context, Step},
     journal::{Journal, JournalError},
     protocol::{CniError, Code},
     wiring::{Undone, undo_rail},
@@ -24,8 +24,16 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
         ));
         return close(context, journal);
     }
+    let step = |step| {
+        if (context.after_step)(0, step) {
+            Ok(())
+        } else {
+            Err(CniError::new(Code::Io, "stopped"))
+        }
+    };
     // First of all: a container that is made from now on finds no folder to mount.
     attachment_folder::remove(&context.layout, &journal.pod.uid, &journal.container_id).map_err(|error| io(&error))?;
+    step(Step::FolderRemoved)?;
     let _locks = lock(context, journal)?;
     // Another DEL, or the ADD of the pod's next sandbox, may have given it back while this one waited.
     let current = Journal::read(&context.layout, &journal.container_id).map_err(|error| io(&error))?;
@@ -71,6 +79,7 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
         .map(|(_, rail)| rail.vf.as_str())
         .collect();
     if elsewhere.is_empty() {
+        step(Step::CdiRestored)?;
         return close(context, journal);
     }
     context.log.note(format!(

@@ -92,4 +92,6 @@ pub(crate) enum UndoError {
         #[source]
         source: RdmaError,
     },
+    #[error("stopped")]
+    Stopped,
 }

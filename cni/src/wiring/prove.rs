@@ -1,13 +1,22 @@
 //! Wired means proven: waiting for the signal, telling the neighbours, comparing what is there with what was planned.
 
-use std::{net::IpAddr, thread, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use railhead_host::{Link, Netns, RouteSocket, announce, read_interface_sysctl};
 use railhead_plan::RailRecord;
-use railhead_vf::POLL;
 
-use super::{Pod, Rail, WireError, rdma, wire::SYSCTLS};
+use super::{
+    Pod, Rail, WireError, rdma,
+    wire::{SYSCTLS, Sockets},
+};
 use crate::context::Context;
+
+/// How long a word of a change is waited for before the link is looked at anyway: a busy kernel drops some, and holds others
+/// back for up to a second (`linkwatch_schedule_work`, net/core/link_watch.c).
+const UNASKED: Duration = Duration::from_millis(50);
 
 /// Waits for the signal, then announces the addresses: a frame sent earlier is lost.
 pub(super) fn prove_carrier(
@@ -15,21 +24,22 @@ pub(super) fn prove_carrier(
     pod: &Pod<'_>,
     rail: &Rail,
     link: u32,
-    inside: &mut RouteSocket,
+    sockets: &mut Sockets,
 ) -> Result<(), WireError> {
     let start = Instant::now();
-    while !inside
-        .link(link)
-        .map_err(WireError::Netlink)?
-        .is_some_and(|link| link.carrier)
-    {
-        if start.elapsed() >= context.proof_patience {
+    loop {
+        let now = sockets.inside.link(link).map_err(WireError::Netlink)?;
+        if now.is_some_and(|link| link.carrier) {
+            break;
+        }
+        let left = context.proof_patience.saturating_sub(start.elapsed());
+        if left.is_zero() {
             return Err(WireError::NoCarrier {
                 name: rail.name.clone(),
                 waited: context.proof_patience,
             });
         }
-        thread::sleep(POLL);
+        sockets.changes.wait(left.min(UNASKED)).map_err(WireError::Netlink)?;
     }
     for address in &rail.addresses {
         if let IpAddr::V4(address) = address.addr() {

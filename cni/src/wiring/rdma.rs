@@ -1,12 +1,11 @@
 //! The RDMA device of a rail: made (soft-RoCE) or found (the function's own), and its GID.
 
-use std::{net::IpAddr, sync::PoisonError, thread, time::Instant};
+use std::{net::IpAddr, sync::PoisonError};
 
-use railhead_host::{Gid, NetnsMode, RdmaError, RdmaName, RdmaSocket, Sysfs};
+use railhead_host::{Gid, NetnsMode, RdmaError, RdmaName, RdmaSocket, Sysfs, wait_until};
 use railhead_plan::RdmaRecord;
-use railhead_vf::POLL;
 
-use super::{Pod, Rail, RailRdma, WireError};
+use super::{POLL, Pod, Rail, RailRdma, WireError};
 use crate::context::Context;
 
 /// RoCE devices have one port per function.
@@ -49,18 +48,12 @@ fn find(context: &Context, rail: &Rail, planned: &RdmaName) -> Result<RdmaName, 
         Err(error) => return Err(WireError::Rdma(error)),
     }
     let sysfs = context.sysfs();
-    let start = Instant::now();
-    let found = loop {
+    let found = wait_until(context.return_patience, POLL, || {
         let mut devices = sysfs.rdma_devices(&rail.vf).map_err(WireError::Sysfs)?;
         devices.sort_by_key(|device| device != planned);
-        if let Some(device) = devices.into_iter().next() {
-            break device;
-        }
-        if start.elapsed() >= context.return_patience {
-            return Err(WireError::NoRdmaDevice { vf: rail.vf.clone() });
-        }
-        thread::sleep(POLL);
-    };
+        Ok(devices.into_iter().next())
+    })?
+    .ok_or_else(|| WireError::NoRdmaDevice { vf: rail.vf.clone() })?;
     if found != *planned {
         context.log.note(format!(
             "rail {}: the RDMA device of VF {} is called {found} by now, and was {planned} when the pod was prepared",
@@ -81,20 +74,13 @@ pub(super) fn prove(
         return Ok(None);
     };
     let sysfs = context.sysfs();
-    let start = Instant::now();
-    let gid = loop {
-        if let Some(gid) = look(&sysfs, device, address)? {
-            break gid;
+    let gid = wait_until(context.proof_patience, POLL, || look(&sysfs, device, address))?.ok_or_else(|| {
+        WireError::NoGid {
+            device: device.clone(),
+            address,
+            waited: context.proof_patience,
         }
-        if start.elapsed() >= context.proof_patience {
-            return Err(WireError::NoGid {
-                device: device.clone(),
-                address,
-                waited: context.proof_patience,
-            });
-        }
-        thread::sleep(POLL);
-    };
+    })?;
     let uverbs = sysfs
         .uverbs(device.as_str())
         .map_err(WireError::Sysfs)?

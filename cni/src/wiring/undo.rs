@@ -1,12 +1,17 @@
 //! The inverse of a wired rail. It looks at what is there and may be run any number of times, after any step of ADD.
 
-use std::{thread, time::Instant};
+use railhead_host::{
+    InterfaceName, Link, LinkChange, NetlinkError, Netns, RdmaError, RdmaSocket, RouteSocket, wait_until,
+};
 
-use railhead_host::{Link, NetlinkError, Netns, RdmaError, RdmaSocket, RouteSocket};
-use railhead_vf::POLL;
-
-use super::{UndoError, function::journaled};
-use crate::{context::Context, journal::RailJournal};
+use super::{
+    POLL, UndoError,
+    function::{journaled, journaled_on_host},
+};
+use crate::{
+    context::{Context, Step},
+    journal::RailJournal,
+};
 
 /// What became of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,31 +24,40 @@ pub(crate) enum Undone {
 
 /// Gives one function back. `pod` is the sandbox's namespace, if it still exists.
 pub(crate) fn undo_rail(context: &Context, pod: Option<&Netns>, rail: &RailJournal) -> Result<Undone, UndoError> {
+    let step = |step| {
+        if (context.after_step)(rail.rail, step) {
+            Ok(())
+        } else {
+            Err(UndoError::Stopped)
+        }
+    };
     if let Some(pod) = pod {
-        leave_pod(pod, rail)?;
+        leave_pod(context, pod, rail, &step)?;
     }
+    step(Step::Home)?;
     let netlink = |source| UndoError::Netlink {
         vf: rail.vf.clone(),
         source,
     };
     let mut host = RouteSocket::open().map_err(netlink)?;
-    let start = Instant::now();
-    let link = loop {
-        if let Some(link) = journaled(&mut host, rail).map_err(netlink)? {
-            break link;
+    let sysfs = context.sysfs();
+    let found = wait_until(context.return_patience, POLL, || {
+        match journaled_on_host(&sysfs, &mut host, rail)? {
+            Some(link) => Ok(Some(Some(link))),
+            None if may_come_back(context, rail) => Ok(None),
+            None => Ok(Some(None)),
         }
-        if !may_come_back(context, rail) {
-            context
-                .log
-                .note(format!("function {} is gone; nothing to restore", rail.vf));
+    });
+    let link = match found.map_err(netlink)? {
+        Some(Some(link)) => link,
+        Some(None) => {
+            context.log.note(format!("VF {} is gone; nothing to restore", rail.vf));
             return Ok(Undone::Complete);
         }
-        if start.elapsed() >= context.return_patience {
-            return Ok(Undone::Elsewhere);
-        }
-        thread::sleep(POLL);
+        None => return Ok(Undone::Elsewhere),
     };
     restore(context, &mut host, &link, rail).map_err(netlink)?;
+    step(Step::Restored)?;
     Ok(Undone::Complete)
 }
 
@@ -53,8 +67,13 @@ fn may_come_back(context: &Context, rail: &RailJournal) -> bool {
     rail.has_parent && sysfs.exists(&rail.vf) && sysfs.driver(&rail.vf).is_some()
 }
 
-/// Rules, RDMA before the link, then the link itself under its temporary name: the host may have one of the final name.
-fn leave_pod(pod: &Netns, rail: &RailJournal) -> Result<(), UndoError> {
+/// Rules, RDMA before the link, then the link itself.
+fn leave_pod(
+    context: &Context,
+    pod: &Netns,
+    rail: &RailJournal,
+    step: &impl Fn(Step) -> Result<(), UndoError>,
+) -> Result<(), UndoError> {
     let netlink = |source| UndoError::Netlink {
         vf: rail.vf.clone(),
         source,
@@ -63,12 +82,14 @@ fn leave_pod(pod: &Netns, rail: &RailJournal) -> Result<(), UndoError> {
     for rule in &rail.rules {
         ignore_gone(inside.remove_rule(rule)).map_err(netlink)?;
     }
+    step(Step::RulesRemoved)?;
     if let Some(device) = &rail.soft_rdma {
         remove_soft_rdma(pod, device.as_str()).map_err(|source| UndoError::Rdma {
             vf: rail.vf.clone(),
             source,
         })?;
     }
+    step(Step::RdmaRemoved)?;
     let Some(link) = journaled(&mut inside, rail).map_err(netlink)? else {
         return Ok(());
     };
@@ -76,14 +97,60 @@ fn leave_pod(pod: &Netns, rail: &RailJournal) -> Result<(), UndoError> {
         vf: rail.vf.clone(),
         source,
     })?;
-    let moved = (|| {
-        inside.set_up(link.index, false)?;
-        if link.name != rail.temporary_name.as_str() {
-            inside.rename(link.index, &rail.temporary_name)?;
+    ignore_gone(move_home(context, &mut inside, &host, &link, rail)).map_err(netlink)
+}
+
+/// One request takes the link home and makes it what it was.
+///
+/// A pod that may change its interfaces can make that fail, and must not keep its VF by it: names that it gave the link and
+/// that the host knows go first then, and any name will do.
+fn move_home(
+    context: &Context,
+    inside: &mut RouteSocket,
+    host: &Netns,
+    link: &Link,
+    rail: &RailJournal,
+) -> Result<(), NetlinkError> {
+    let original = &rail.original;
+    let alias = original.alias.as_deref().unwrap_or_default();
+    let whole = LinkChange {
+        netns: Some(host),
+        mac: original.mac.filter(|mac| link.mac != Some(*mac)),
+        mtu: (link.mtu != original.mtu).then_some(original.mtu),
+        name: (link.name != original.name.as_str()).then_some(&original.name),
+        alias: (link.alias.as_deref().unwrap_or_default() != alias).then_some(alias),
+        ..LinkChange::default()
+    };
+    let Err(error) = inside.change_link(link.index, &whole) else {
+        return Ok(());
+    };
+    if error.is_gone() {
+        return Err(error);
+    }
+    // It may have come home before something was refused; what is then still to do is done there.
+    let Some(link) = inside.link(link.index)?.filter(|now| now.parent == link.parent) else {
+        return Ok(());
+    };
+    context
+        .log
+        .note(format!("VF {}: {error}; trying again under another name", rail.vf));
+    for name in &link.altnames {
+        // What does not go may still not be in the way.
+        let _ = inside.remove_altname(link.index, name);
+    }
+    let mut last = error;
+    for name in [rail.temporary_name.clone(), InterfaceName::random()] {
+        let change = LinkChange {
+            netns: Some(host),
+            name: (link.name != name.as_str()).then_some(&name),
+            ..LinkChange::default()
+        };
+        match inside.change_link(link.index, &change) {
+            Err(error) if !error.is_gone() => last = error,
+            done => return done,
         }
-        inside.move_to(link.index, &host)
-    })();
-    ignore_gone(moved).map_err(netlink)
+    }
+    Err(last)
 }
 
 fn remove_soft_rdma(pod: &Netns, device: &str) -> Result<(), RdmaError> {

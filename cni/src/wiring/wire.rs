@@ -1,10 +1,15 @@
 //! One rail, from the host into the pod. The order is the kernel's: see the comments where it matters.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
 
-use railhead_host::{InterfaceName, Link, Netns, RouteSocket, VfState, write_interface_sysctl};
+use railhead_host::{
+    Errno, Link, LinkChange, LinkWatch, NetlinkError, Netns, RouteSocket, VfState, write_interface_sysctl,
+};
 use railhead_plan::RailRecord;
-use railhead_vf::wait;
 
 use super::{
     Rail, WireError,
@@ -17,12 +22,22 @@ use crate::{
     journal::RailJournal,
 };
 
+/// How soon a driver that is busy is asked again.
+const BUSY: Duration = Duration::from_millis(20);
+
 /// The pod's namespace, shared by its rails.
 pub(crate) struct Pod<'a> {
     pub(crate) netns: &'a Netns,
     /// Held while a soft-RoCE device is made. The first one of a namespace opens the UDP socket for all; two that are made
     /// at the same time both try, and one of them gets EPERM (seen with kernel 7.2).
     pub(super) soft_roce: Mutex<()>,
+}
+
+/// What one rail needs inside the pod.
+pub(crate) struct Sockets {
+    pub(super) inside: RouteSocket,
+    /// Told of every change of a link from before the rail is up.
+    pub(super) changes: LinkWatch,
 }
 
 impl<'a> Pod<'a> {
@@ -32,18 +47,33 @@ impl<'a> Pod<'a> {
             soft_roce: Mutex::new(()),
         }
     }
+
+    /// The sockets of so many rails, in one visit of the namespace.
+    pub(crate) fn sockets(&self, rails: usize) -> Result<Vec<Sockets>, NetlinkError> {
+        let open = || {
+            Ok(Sockets {
+                inside: RouteSocket::open()?,
+                changes: LinkWatch::open()?,
+            })
+        };
+        self.netns
+            .run(|| (0..rails).map(|_| open()).collect())
+            .map_err(NetlinkError::Netns)?
+    }
 }
 
 /// Sysctls of a rail's interface. Several rails may share a pool, so an interface answers only for its own addresses and
 /// asks with them; replies may come in by another rail than the main table says. They are reset when a link moves.
 pub(super) const SYSCTLS: [(&str, &str); 3] = [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "2")];
 
-/// Wires one rail; returns what was read back.
+/// Wires one rail whose link was just seen on the host; returns what was read back.
 pub(crate) fn wire_rail(
     context: &Context,
     pod: &Pod<'_>,
     rail: &Rail,
     journal: &RailJournal,
+    seen: &Link,
+    mut sockets: Sockets,
 ) -> Result<RailRecord, WireError> {
     let step = |step| {
         if (context.after_step)(rail.id, step) {
@@ -53,17 +83,13 @@ pub(crate) fn wire_rail(
         }
     };
     let state = repair_pf_side(context, rail)?;
-    let mut host = RouteSocket::open().map_err(WireError::Netlink)?;
-    let mut inside = RouteSocket::open_in(pod.netns).map_err(WireError::Netlink)?;
-    if inside.link_named(&rail.name).map_err(WireError::Netlink)?.is_some() {
-        return Err(WireError::NameTaken {
-            name: rail.name.clone(),
-        });
-    }
-    leave_host(context, pod, rail, journal, &mut host, &step)?;
-    let link = arrive(rail, journal, &mut inside)?;
-    step(Step::Named)?;
-    set_up(pod, rail, &link, &mut inside)?;
+    let inside = &mut sockets.inside;
+    let link = move_in(context, pod, rail, journal, seen, inside)?;
+    step(Step::Moved)?;
+    // Sysctls before up, so that no packet is sent under wrong ones; routes come after it, since taking a link down flushes
+    // them.
+    write_interface_sysctl(pod.netns, &rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
+    while_busy(context.return_patience, || inside.set_up(link.index, true)).map_err(WireError::Netlink)?;
     step(Step::Up)?;
     for address in &rail.addresses {
         inside.add_address(link.index, *address).map_err(WireError::Netlink)?;
@@ -71,11 +97,11 @@ pub(crate) fn wire_rail(
     step(Step::Numbered)?;
     let device = rdma::make(context, pod, rail)?;
     step(Step::RdmaMade)?;
-    route(rail, &link, &mut inside)?;
+    route(rail, &link, inside)?;
     step(Step::Routed)?;
-    prove_carrier(context, pod, rail, link.index, &mut inside)?;
+    prove_carrier(context, pod, rail, link.index, &mut sockets)?;
     let rdma = rdma::prove(context, rail, device.as_ref())?;
-    let link = read_back(rail, link.index, &mut inside)?;
+    let link = read_back(rail, link.index, &mut sockets.inside)?;
     step(Step::Proven)?;
     Ok(record(rail, &link, &state, rdma))
 }
@@ -96,51 +122,76 @@ pub(super) fn repair_pf_side(context: &Context, rail: &Rail) -> Result<VfState, 
     Ok(state)
 }
 
-/// A unique temporary name first: a move fails half-way when the target has a link of the same name.
-fn leave_host(
+/// One request moves the link and gives it name, MAC address and MTU: each request takes the kernel's lock of all links,
+/// which all pods that start want.
+///
+/// The kernel moves first and changes then (`do_setlink`, net/core/rtnetlink.c), so the changes meet a link that is down, and
+/// one that is refused leaves the link in the pod.
+fn move_in(
     context: &Context,
     pod: &Pod<'_>,
     rail: &Rail,
     journal: &RailJournal,
-    host: &mut RouteSocket,
-    step: &impl Fn(Step) -> Result<(), WireError>,
-) -> Result<(), WireError> {
-    let link = wait(&context.sysfs(), host, &rail.vf, Duration::ZERO).map_err(WireError::Host)?;
-    if link.up {
-        host.set_up(link.index, false).map_err(WireError::Netlink)?;
+    seen: &Link,
+    inside: &mut RouteSocket,
+) -> Result<Link, WireError> {
+    let named = inside.link_named(&rail.name).map_err(WireError::Netlink)?;
+    if named.is_some() {
+        return Err(WireError::NameTaken {
+            name: rail.name.clone(),
+        });
     }
-    step(Step::Quiet)?;
+    let change = LinkChange {
+        netns: Some(pod.netns),
+        mac: (seen.mac != Some(rail.mac)).then_some(rail.mac),
+        mtu: (seen.mtu != rail.mtu).then_some(rail.mtu),
+        name: (seen.name != rail.name.as_str()).then_some(&rail.name),
+        ..LinkChange::default()
+    };
+    let mut host = RouteSocket::open().map_err(WireError::Netlink)?;
+    let moved = host.change_link(seen.index, &change);
+    // A link that moved may have another number.
+    let link = journaled(inside, journal).map_err(WireError::Netlink)?;
+    match (moved, link) {
+        (Ok(()), Some(link)) => Ok(link),
+        (Ok(()), None) => Err(WireError::LostOnTheWay { vf: rail.vf.clone() }),
+        (Err(_), Some(link)) => finish(context, rail, link, inside),
+        (Err(source), None) => Err(WireError::Netlink(source)),
+    }
+}
+
+/// What the kernel did not come to, one by one, so that the error is of the one that was refused.
+fn finish(context: &Context, rail: &Rail, link: Link, inside: &mut RouteSocket) -> Result<Link, WireError> {
+    let index = link.index;
+    let patience = context.return_patience;
     if link.mac != Some(rail.mac) {
-        host.set_mac(link.index, rail.mac).map_err(|source| WireError::Mac {
+        while_busy(patience, || inside.set_mac(index, rail.mac)).map_err(|source| WireError::Mac {
             vf: rail.vf.clone(),
             mac: rail.mac,
             source,
         })?;
     }
-    step(Step::Addressed)?;
-    rename(host, &link, &journal.temporary_name)?;
-    step(Step::TemporarilyNamed)?;
-    host.move_to(link.index, pod.netns).map_err(WireError::Netlink)?;
-    step(Step::Moved)
-}
-
-/// A link that moved may have another number.
-fn arrive(rail: &Rail, journal: &RailJournal, inside: &mut RouteSocket) -> Result<Link, WireError> {
-    let link = journaled(inside, journal)
-        .map_err(WireError::Netlink)?
-        .ok_or_else(|| WireError::LostOnTheWay { vf: rail.vf.clone() })?;
-    rename(inside, &link, &rail.name)?;
+    if link.mtu != rail.mtu {
+        while_busy(patience, || inside.set_mtu(index, rail.mtu)).map_err(WireError::Netlink)?;
+    }
+    if link.name != rail.name.as_str() {
+        inside.rename(index, &rail.name).map_err(WireError::Netlink)?;
+    }
     Ok(link)
 }
 
-/// MTU and sysctls before up, so that no packet is sent under wrong settings; routes come after it, since taking a link
-/// down flushes them.
-fn set_up(pod: &Pod<'_>, rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
-    if link.mtu != rail.mtu {
-        inside.set_mtu(link.index, rail.mtu).map_err(WireError::Netlink)?;
+/// Some drivers reset a VF in the background after its PF changed something, and refuse everything until they are done
+/// (`iavf_open`, drivers/net/ethernet/intel/iavf/iavf_main.c: EBUSY; others: EAGAIN).
+fn while_busy(patience: Duration, mut change: impl FnMut() -> Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+    let start = Instant::now();
+    loop {
+        match change() {
+            Err(error) if matches!(error.errno(), Some(Errno::EBUSY | Errno::EAGAIN)) && start.elapsed() < patience => {
+                thread::sleep(BUSY);
+            }
+            result => return result,
+        }
     }
-    write_interface_sysctl(pod.netns, &rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
-    inside.set_up(link.index, true).map_err(WireError::Netlink)
 }
 
 pub(super) fn route(rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
@@ -154,13 +205,6 @@ pub(super) fn route(rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Resul
         }
     }
     Ok(())
-}
-
-fn rename(socket: &mut RouteSocket, link: &Link, name: &InterfaceName) -> Result<(), WireError> {
-    if link.name == name.as_str() {
-        return Ok(());
-    }
-    socket.rename(link.index, name).map_err(WireError::Netlink)
 }
 
 fn record(rail: &Rail, link: &Link, state: &VfState, rdma: Option<railhead_plan::RdmaRecord>) -> RailRecord {

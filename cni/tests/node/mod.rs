@@ -61,9 +61,9 @@ impl Node {
     pub(crate) fn context(&self) -> Context {
         let mut context = Context::new(self.layout());
         context.pf_side = Box::new(self.pf.clone());
-        context.proof_patience = Duration::from_millis(300);
-        context.return_patience = Duration::from_millis(300);
-        context.lock_patience = Duration::from_millis(300);
+        context.proof_patience = Duration::from_secs(1);
+        context.return_patience = Duration::from_secs(1);
+        context.lock_patience = Duration::from_secs(1);
         context
     }
 

@@ -1,8 +1,10 @@
 //! Links, addresses, routes and rules of one network namespace.
 
 mod address;
+mod change;
 mod function_link;
 mod link;
+mod link_watch;
 mod route;
 mod rule;
 mod vf;
@@ -11,7 +13,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 pub use address::Address;
+pub use change::{LinkChange, OffloadSizes};
 pub use link::Link;
+pub use link_watch::LinkWatch;
 pub use route::Route;
 pub use rule::Rule;
 pub use vf::{VfError, VfKnob, VfSettings, VfState};
