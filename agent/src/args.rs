@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long, env = "RAILHEAD_CNI_CONF_DIR", default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
 
+    /// The folder of the node that is mounted and holds the former; that folder itself when nothing is said.
+    #[arg(long, env = "RAILHEAD_CNI_CONF_MOUNT")]
+    pub cni_conf_mount: Option<PathBuf>,
+
     /// Socket of the container runtime (CRI v1), asked whether it has loaded the chain entry.
     #[arg(long, env = "RAILHEAD_CRI_SOCKET", default_value = "/run/containerd/containerd.sock")]
     pub cri_socket: PathBuf,

@@ -34,6 +34,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         bin_dir: args.cni_bin_dir,
         cdi_dir: args.cdi_dir,
         cdi_link: layout.cdi(),
+        conf_mount: args.cni_conf_mount.unwrap_or_else(|| args.cni_conf_dir.clone()),
         conf_dir: args.cni_conf_dir,
         cri_socket: args.cri_socket,
     };

@@ -22,9 +22,11 @@ const LINKS: usize = 40;
 pub enum FolderError {
     /// A symlink leads out of what is mounted into the agent.
     #[error(
-        "the runtime's folder {folder} of CNI binaries leads over the symlink {link} to {target}, which is outside of {mount}, the folder that is mounted into the agent: the CNI binary cannot be kept there; set agent.paths.cniBinariesMount to a folder that holds both"
+        "the runtime's folder {folder} leads over the symlink {link} to {target}, which is outside of {mount}, the folder that is mounted into the agent: nothing can be kept there; set agent.paths.{value} to a folder that holds both"
     )]
     Leaves {
+        /// The chart's value.
+        value: &'static str,
         /// The folder as the runtime names it.
         folder: PathBuf,
         /// The symlink.
@@ -93,8 +95,13 @@ impl fmt::Display for Paths {
     }
 }
 
-/// The real folder behind `folder`, which is `mount` or lies below it. It need not exist yet.
-pub(super) fn resolve(folder: &Path, mount: &Path) -> Result<PathBuf, FolderError> {
+/// The chart's value for what is mounted to reach the CNI binaries, and the same for the configurations.
+pub(super) const BINARIES_MOUNT: &str = "cniBinariesMount";
+pub(super) const CONFIG_MOUNT: &str = "cniConfigMount";
+
+/// The real folder behind `folder`, which is `mount` or lies below it; `value` is how the chart calls the mount. The folder need
+/// not exist yet.
+pub(super) fn resolve(folder: &Path, mount: &Path, value: &'static str) -> Result<PathBuf, FolderError> {
     let mut left = LINKS;
     let mut real = PathBuf::new();
     let mut ahead: Vec<PathBuf> = components(folder);
@@ -117,6 +124,7 @@ pub(super) fn resolve(folder: &Path, mount: &Path) -> Result<PathBuf, FolderErro
                 let mut whole = components(&real.join(&target));
                 if !lexical(&real.join(&target)).starts_with(mount) {
                     return Err(FolderError::Leaves {
+                        value,
                         folder: folder.to_owned(),
                         link: path,
                         target,
@@ -184,10 +192,10 @@ pub(super) fn check_binaries(agent: &Path, real: &Path, view: &RuntimeView) -> R
     })
 }
 
-/// Whether the runtime reads the folder that the entry is put into.
-pub(super) fn check_config(agent: &Path, view: &RuntimeView) -> Result<(), FolderError> {
+/// Whether the runtime reads the folder that the entry is put into: `agent`, which leads to `real`.
+pub(super) fn check_config(agent: &Path, real: &Path, view: &RuntimeView) -> Result<(), FolderError> {
     match &view.conf_dir {
-        Some(runtime) if !same(runtime, agent) => Err(FolderError::OtherConfig {
+        Some(runtime) if !same(runtime, agent) && !same(runtime, real) => Err(FolderError::OtherConfig {
             agent: agent.to_owned(),
             runtime: runtime.clone(),
         }),
@@ -301,18 +309,18 @@ mod tests {
         let mount = root.path().join("opt/cni");
         fs::create_dir_all(mount.join("bin-1")).unwrap();
         let bin = mount.join("bin");
-        assert_eq!(resolve(&bin, &mount).unwrap(), bin, "it need not exist");
+        assert_eq!(resolve(&bin, &mount, BINARIES_MOUNT).unwrap(), bin, "it need not exist");
         symlink("bin-1", &bin).unwrap();
-        assert_eq!(resolve(&bin, &mount).unwrap(), mount.join("bin-1"));
+        assert_eq!(resolve(&bin, &mount, BINARIES_MOUNT).unwrap(), mount.join("bin-1"));
         fs::remove_file(&bin).unwrap();
         symlink(mount.join("current/bin"), &bin).unwrap();
         symlink("bin-1/..", mount.join("current")).unwrap();
-        let circle = resolve(&bin, &mount).unwrap_err();
+        let circle = resolve(&bin, &mount, BINARIES_MOUNT).unwrap_err();
         assert!(matches!(circle, FolderError::Circle { .. }), "{circle}");
         for target in ["/var/lib/rancher/k3s/data/1a2b/bin", "../../elsewhere"] {
             fs::remove_file(&bin).unwrap();
             symlink(target, &bin).unwrap();
-            let text = resolve(&bin, &mount).unwrap_err().to_string();
+            let text = resolve(&bin, &mount, BINARIES_MOUNT).unwrap_err().to_string();
             assert!(
                 text.contains(target) && text.contains(&mount.display().to_string()),
                 "{text}"
@@ -336,18 +344,26 @@ mod tests {
             Ok(()),
             "behind a link"
         );
-        assert_eq!(check_config(Path::new("/etc/cni/net.d/"), &view), Ok(()));
+        assert_eq!(
+            check_config(Path::new("/etc/cni/net.d/"), Path::new("/etc/cni/net.d/"), &view),
+            Ok(())
+        );
         let text = binaries("/home/kubernetes/bin", &view).unwrap_err().to_string();
         assert!(
             text.contains("/usr/libexec/cni, /opt/cni/bin/") && text.contains("/home/kubernetes/bin"),
             "{text}"
         );
-        let text = check_config(Path::new("/etc/other"), &view).unwrap_err().to_string();
+        let text = check_config(Path::new("/etc/other"), Path::new("/etc/other"), &view)
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("/etc/cni/net.d") && text.contains("/etc/other"), "{text}");
         // One that does not say where it looks is believed to look where it should.
         let silent = RuntimeView::default();
         assert_eq!(binaries("/opt/cni/bin", &silent), Ok(()));
-        assert_eq!(check_config(Path::new("/etc/cni/net.d"), &silent), Ok(()));
+        assert_eq!(
+            check_config(Path::new("/etc/cni/net.d"), Path::new("/etc/cni/net.d"), &silent),
+            Ok(())
+        );
     }
 
     #[test]

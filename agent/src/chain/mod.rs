@@ -55,6 +55,8 @@ pub struct ChainPaths {
     pub bin_mount: PathBuf,
     /// The runtime's folder of CNI configurations.
     pub conf_dir: PathBuf,
+    /// The folder of the node that is mounted and holds `conf_dir`.
+    pub conf_mount: PathBuf,
     /// The folder of CDI specs that the runtime reads.
     pub cdi_dir: PathBuf,
     /// The link to it by which agent and binary find it.
@@ -100,7 +102,7 @@ pub enum ChainError {
     },
     /// The runtime has not taken the entry up.
     #[error(
-        "the container runtime has not loaded {entry}: it needs libcni 1.3 (containerd 2) and a conflist without loadOnlyInlinedPlugins"
+        "the container runtime has not loaded {entry}: it needs libcni 1.3 (containerd 2) and a conflist without loadOnlyInlinedPlugins; if the node's folder of CNI configurations is a symlink that has moved, set agent.paths.cniConfigMount to the folder above it"
     )]
     NotLoaded {
         /// The drop-in.
@@ -161,6 +163,12 @@ pub struct Chain {
     mounts: Mounts,
     /// What was last put back, and when.
     put_back: Option<(String, Instant)>,
+}
+
+/// Where the runtime's folders really are, behind symlinks.
+struct Real {
+    bin_dir: PathBuf,
+    conf_dir: PathBuf,
 }
 
 /// What was done to the files.
@@ -237,20 +245,20 @@ impl Chain {
     async fn try_ensure(&mut self, alone: bool) -> Result<Option<String>, ChainError> {
         let real = self.check_folders()?;
         let (paths, replace) = (self.paths.clone(), alone || !self.installed);
-        let bin_dir = real.clone();
+        let bin_dir = real.bin_dir.clone();
         let files = tokio::task::spawn_blocking(move || {
             let binary = binary::install(&paths.source, &bin_dir, replace)?;
             Ok::<_, EntryError>((conflist::find(&paths.conf_dir)?, binary))
         });
         let (conflist, binary) = files.await.map_err(|_| ChainError::Panicked)??;
         if binary != Installed::Present || self.spoken.is_empty() {
-            self.spoken = binary::versions(&real.join(BINARY)).await?;
+            self.spoken = binary::versions(&real.bin_dir.join(BINARY)).await?;
             tracing::info!(binary = %self.paths.binary().display(), speaks = self.spoken.join(" "), "the CNI binary");
         }
         let was_installed = std::mem::replace(&mut self.installed, true);
         let view = self.view(&conflist).await?;
-        folders::check_binaries(&self.paths.bin_dir, &real, &view)?;
-        folders::check_config(&self.paths.conf_dir, &view)?;
+        folders::check_binaries(&self.paths.bin_dir, &real.bin_dir, &view)?;
+        folders::check_config(&self.paths.conf_dir, &real.conf_dir, &view)?;
         if let Some(version) = conflist.unspoken(&self.spoken, view.version_of(&conflist.name)) {
             return Err(ChainError::Version {
                 path: conflist.path.clone(),
@@ -263,22 +271,27 @@ impl Chain {
         Ok(match files.binary {
             Installed::WasMissing if was_installed => Some(format!(
                 "the CNI binary was gone from {} and was put back",
-                real.display()
+                real.bin_dir.display()
             )),
-            Installed::Differed if was_installed => {
-                Some(format!("another CNI binary lay in {} and was replaced", real.display()))
-            }
+            Installed::Differed if was_installed => Some(format!(
+                "another CNI binary lay in {} and was replaced",
+                real.bin_dir.display()
+            )),
             _ => None,
         })
     }
 
-    /// Whether the runtime's folders can be reached, and where the binaries' really is.
-    fn check_folders(&mut self) -> Result<PathBuf, ChainError> {
+    /// Whether the runtime's folders can be reached, and where they really are.
+    fn check_folders(&mut self) -> Result<Real, ChainError> {
         let mountinfo = mountinfo();
-        for mount in [&self.paths.bin_mount, &self.paths.conf_dir] {
+        let paths = &self.paths;
+        for mount in [&paths.bin_mount, &paths.conf_mount] {
             self.mounts.check(mount, &mountinfo)?;
         }
-        Ok(folders::resolve(&self.paths.bin_dir, &self.paths.bin_mount)?)
+        Ok(Real {
+            bin_dir: folders::resolve(&paths.bin_dir, &paths.bin_mount, folders::BINARIES_MOUNT)?,
+            conf_dir: folders::resolve(&paths.conf_dir, &paths.conf_mount, folders::CONFIG_MOUNT)?,
+        })
     }
 
     /// What the runtime says: asked again after a while, and when the chain is not known to be as it should be.

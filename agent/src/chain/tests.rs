@@ -68,6 +68,7 @@ impl Node {
             bin_dir: path("opt/cni/bin"),
             bin_mount: path("opt/cni"),
             conf_dir: path("net.d"),
+            conf_mount: path("net.d"),
             cdi_dir: path("cdi"),
             cdi_link: path("run-cdi"),
             cri_socket: path("cri.sock"),
@@ -201,4 +202,32 @@ async fn cdi_specs_that_the_runtime_does_not_read_are_a_condition_of_their_own()
     assert!(look.chain.holds);
     assert_eq!((look.cdi.holds, look.cdi.reason), (false, "OtherFolder"));
     assert!(look.cdi.message.contains("/var/cdi/dynamic"), "{}", look.cdi.message);
+}
+
+#[tokio::test]
+async fn a_folder_of_configurations_behind_a_symlink_that_moves_gets_the_entry_again() {
+    let mut node = Node::new();
+    // As MicroK8s has it: `current` is a link.
+    fs::create_dir_all(node.path("snap/1")).unwrap();
+    fs::rename(node.path("net.d"), node.path("snap/1/net.d")).unwrap();
+    symlink("1", node.path("snap/current")).unwrap();
+    symlink("snap/current/net.d", node.path("net.d")).unwrap();
+    node.chain.paths.conf_mount = node.root.path().to_owned();
+    assert!(node.chain.ensure(true).await.chain.holds);
+    fs::create_dir_all(node.path("snap/2/net.d")).unwrap();
+    fs::copy(
+        node.path("snap/1/net.d/10-pod.conflist"),
+        node.path("snap/2/net.d/10-pod.conflist"),
+    )
+    .unwrap();
+    fs::remove_file(node.path("snap/current")).unwrap();
+    symlink("2", node.path("snap/current")).unwrap();
+    assert!(!node.has_entry());
+    assert!(node.chain.ensure(true).await.chain.holds);
+    assert!(node.path("snap/2/net.d/pod/99-railhead.conf").is_file());
+    fs::remove_file(node.path("snap/current")).unwrap();
+    symlink("/var/snap/microk8s/7", node.path("snap/current")).unwrap();
+    let refused = node.chain.ensure(true).await.chain;
+    assert_eq!((refused.holds, refused.reason), (false, "OtherFolder"));
+    assert!(refused.message.contains("cniConfigMount"), "{}", refused.message);
 }

@@ -51,11 +51,14 @@ fn until_changed(paths: &ChainPaths) -> nix::Result<()> {
         watched.push((inotify.add_watch(path, flags)?, folder));
         Ok(())
     };
-    if let Ok(real) = folders::resolve(&paths.bin_dir, &paths.bin_mount) {
+    if let Ok(real) = folders::resolve(&paths.bin_dir, &paths.bin_mount, folders::BINARIES_MOUNT) {
         add(&real, Folder::Binaries)?;
     }
     if paths.bin_mount != paths.bin_dir {
         add(&paths.bin_mount, Folder::AboveBinaries)?;
+    }
+    if paths.conf_mount != paths.conf_dir && paths.conf_mount != paths.bin_mount {
+        add(&paths.conf_mount, Folder::AboveConfig)?;
     }
     add(&paths.conf_dir, Folder::Config)?;
     for entry in std::fs::read_dir(&paths.conf_dir).into_iter().flatten().flatten() {
@@ -82,6 +85,7 @@ fn until_changed(paths: &ChainPaths) -> nix::Result<()> {
 enum Folder {
     Binaries,
     AboveBinaries,
+    AboveConfig,
     Config,
     DropIns,
 }
@@ -94,7 +98,7 @@ impl Folder {
         };
         match self {
             Self::Binaries => name == Path::new(BINARY),
-            Self::AboveBinaries => true,
+            Self::AboveBinaries | Self::AboveConfig => true,
             Self::Config => name
                 .extension()
                 .is_some_and(|kind| kind == "conf" || kind == "conflist" || kind == "json"),
@@ -118,6 +122,7 @@ mod tests {
             bin_dir: mount.join("bin"),
             bin_mount: mount.clone(),
             conf_dir: root.path().join("net.d"),
+            conf_mount: root.path().join("net.d"),
             cdi_dir: root.path().join("cdi"),
             cdi_link: root.path().join("run-cdi"),
             cri_socket: root.path().join("sock"),

@@ -33,8 +33,21 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- $above := dir $paths.cniBinaries -}}
 {{- $mount = ternary $above $paths.cniBinaries (gt (len (splitList "/" $above)) 2) -}}
 {{- end -}}
-{{- if not (hasPrefix (printf "%s/" $mount) (printf "%s/" $paths.cniBinaries)) -}}
-{{- fail (printf "agent.paths.cniBinariesMount %s does not hold agent.paths.cniBinaries %s" $mount $paths.cniBinaries) -}}
-{{- end -}}
+{{- include "railhead.holds" (list "cniBinariesMount" $mount "cniBinaries" $paths.cniBinaries) -}}
 {{- $mount -}}
+{{- end }}
+
+{{/* The folder of the node that is mounted for the CNI configurations. */}}
+{{- define "railhead.cniConfigMount" -}}
+{{- $paths := .Values.agent.paths -}}
+{{- $mount := $paths.cniConfigMount | default $paths.cniConfig -}}
+{{- include "railhead.holds" (list "cniConfigMount" $mount "cniConfig" $paths.cniConfig) -}}
+{{- $mount -}}
+{{- end }}
+
+{{/* Fails unless the first path holds the second. */}}
+{{- define "railhead.holds" -}}
+{{- if not (hasPrefix (printf "%s/" (index . 1)) (printf "%s/" (index . 3))) -}}
+{{- fail (printf "agent.paths.%s %s does not hold agent.paths.%s %s" (index . 0) (index . 1) (index . 2) (index . 3)) -}}
+{{- end -}}
 {{- end }}
