@@ -280,4 +280,55 @@ mod tests {
         let steps = decide(&before, &now());
         assert_eq!((steps.down, steps.mtu), (true, Some(1500)));
     }
+
+    fn ip(arguments: &str) -> String {
+        let output = std::process::Command::new("ip")
+            .args(arguments.split(' '))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {arguments}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The kernel's links, in a namespace of their own; a veth stands for the port.
+    #[test]
+    fn the_management_address_of_a_port_keeps_its_link() {
+        if !nix::unistd::Uid::effective().is_root() {
+            println!("SKIP network namespaces need root");
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "CI must run the tests that need root"
+            );
+            return;
+        }
+        let test = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            ip("link add eth1 type veth peer name leaf1");
+            ip("link set eth1 mtu 9216 up");
+            ip("addr add 192.0.2.1/24 dev eth1");
+            let root = tempfile::tempdir().unwrap();
+            let device = root.path().join("sys/bus/pci/devices/0000:01:00.0");
+            std::fs::create_dir_all(device.join("net/eth1")).unwrap();
+            std::fs::write(device.join("sriov_numvfs"), "0").unwrap();
+            let layout = railhead_plan::Layout::under(root.path());
+            let originals = Originals::new(&layout, "boot-1");
+            let mut host = Host::open(railhead_host::Sysfs::new(layout.sysfs())).unwrap();
+            let mut give_back = || port(&originals, &mut host, &original()).unwrap().join("; ");
+
+            let left = give_back();
+            assert!(left.contains("MTU is 9216") && left.contains("192.0.2.1/24"), "{left}");
+            let link = ip("link show dev eth1");
+            assert!(link.contains("mtu 9216") && link.contains(",UP"), "{link}");
+
+            ip("addr del 192.0.2.1/24 dev eth1");
+            ip("link set eth1 mtu 9000");
+            assert_eq!(give_back(), "");
+            let link = ip("link show dev eth1");
+            assert!(link.contains("mtu 1500") && !link.contains(",UP"), "{link}");
+        });
+        if let Err(panic) = test.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
