@@ -479,6 +479,28 @@ fn check_names_whatever_was_changed() {
     });
 }
 
+/// The agent tells a rail that is down by these words from other differences.
+#[test]
+fn a_pulled_cable_and_a_vf_that_is_gone_are_the_first_thing_that_check_tells() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&call(&node.context(), "ADD", &sandbox));
+        let first = || {
+            let error = answer(&call(&node.context(), "CHECK", &sandbox));
+            let details = error["details"].as_str().unwrap().to_owned();
+            details.lines().next().unwrap().to_owned()
+        };
+        ip("link set leaf0 down");
+        assert_eq!(first(), "rail0: it has no carrier");
+        ip("link set leaf0 up");
+        succeeded(&call(&node.context(), "CHECK", &sandbox));
+        sandbox.ip("link del rail0");
+        assert_eq!(first(), "interface rail0 is gone");
+    });
+}
+
 /// The agent's CHECK: what is lost and harms nobody when it is set again comes back, the rest is told line by line.
 #[test]
 fn a_check_that_may_repair_sets_routes_rules_and_the_pf_side_again() {

@@ -212,6 +212,35 @@ mod tests {
         }
     }
 
+    /// Representors and sub-functions hang on the port's PCI address too, and may sort before its own interface.
+    #[test]
+    fn the_port_is_its_uplink_whatever_sorts_before_it() {
+        let root = tempfile::tempdir().unwrap();
+        let sysfs = tree(root.path(), "1000");
+        let net = root.path().join("bus/pci/devices/0000:01:00.0/net");
+        for (link, port, mtu) in [
+            ("eth_r0", "p0", "9000"),
+            ("aa0", "pf0vf0", "1500"),
+            ("en7sf0", "pf0sf0", "1500"),
+        ] {
+            fs::create_dir_all(net.join(link)).unwrap();
+            fs::write(net.join(link).join("phys_port_name"), port).unwrap();
+            fs::write(net.join(link).join("phys_switch_id"), "aa").unwrap();
+            fs::write(net.join(link).join("mtu"), mtu).unwrap();
+        }
+        for spec in [spec(Some("0000:01:00.0"), None), spec(None, Some("eth_r0"))] {
+            let inventory = observe(&sysfs, &spec, None).unwrap();
+            let port = inventory.port(0).unwrap();
+            assert_eq!((port.netdev.as_str(), port.mtu), ("eth_r0", Some(9000)));
+        }
+        let representor = observe(&sysfs, &spec(None, Some("aa0")), None).unwrap();
+        assert!(
+            representor.missing[0]
+                .message
+                .contains("the node has 0000:01:00.0 (eth_r0)")
+        );
+    }
+
     #[test]
     fn a_link_that_went_down_keeps_the_speed_that_was_seen() {
         let root = tempfile::tempdir().unwrap();

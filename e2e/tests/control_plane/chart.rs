@@ -54,8 +54,22 @@ pub(crate) fn the_runtimes_folders_are_values(world: &World) -> Result<()> {
             "{name: cdi, mountPath: /var/run/cdi}",
             "hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}",
             "{name: cni-binaries, mountPath: /opt/cni}",
+            "{name: cni-config, mountPath: /etc/cni/net.d}",
         ],
     )?;
+    // Both behind one link that moves: one mount, since a path may be mounted once.
+    let snap = [
+        "image.repository=railhead",
+        "agent.paths.cniBinaries=/var/snap/microk8s/current/opt/cni/bin",
+        "agent.paths.cniBinariesMount=/var/snap/microk8s",
+        "agent.paths.cniConfig=/var/snap/microk8s/current/args/cni-network",
+        "agent.paths.cniConfigMount=/var/snap/microk8s",
+    ];
+    let rendered = template(world, &snap)?.ok()?.stdout;
+    contains(&rendered, &["{name: cni-binaries, mountPath: /var/snap/microk8s}"])?;
+    if rendered.contains("name: cni-config,") {
+        bail!("one path is mounted twice");
+    }
     let values = [
         "image.repository=railhead",
         "agent.paths.cdi=/var/cdi/dynamic",
