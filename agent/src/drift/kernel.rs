@@ -3,7 +3,13 @@
 //! One socket hears all of them (`NETLINK_LISTEN_ALL_NSID`, netlink(7)): the kernel gives a namespace an id in the node's own
 //! when a VF moves from here to there, and tells of namespaces with an id to listeners with CAP_NET_BROADCAST.
 
-use std::{collections::BTreeSet, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use railhead_plan::AttachmentPlan;
@@ -13,7 +19,7 @@ use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
-        link::{LinkAttribute, LinkMessage},
+        link::{LinkAttribute, LinkFlags, LinkMessage},
         route::{RouteAttribute, RouteMessage},
     },
     sys::AsyncSocket,
@@ -41,11 +47,19 @@ pub(super) struct Interest {
     names: BTreeSet<String>,
     addresses: BTreeSet<IpAddr>,
     tables: BTreeSet<u32>,
+    /// PCI addresses of the node's ports.
+    ports: BTreeSet<String>,
 }
 
+/// Whether each of the node's ports had a signal when the kernel last told, by number of its link.
+type Signals = BTreeMap<u32, bool>;
+
 impl Interest {
-    pub(super) fn of(plans: &[AttachmentPlan]) -> Self {
-        let mut interest = Self::default();
+    pub(super) fn of(plans: &[AttachmentPlan], ports: impl Iterator<Item = String>) -> Self {
+        let mut interest = Self {
+            ports: ports.collect(),
+            ..Self::default()
+        };
         for rail in plans.iter().flat_map(|plan| &plan.rails) {
             interest.functions.insert(rail.vf.pci_address.to_string());
             interest.functions.insert(rail.vf.pf_pci_address.to_string());
@@ -64,6 +78,27 @@ impl Interest {
                 self.has_address(address)
             }
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => self.has_route(route),
+            _ => false,
+        }
+    }
+
+    /// Whether a port came, went, lost its signal or got it. The kernel tells of every setting of a VF as well, which is no news
+    /// of the port.
+    fn port_changed(&self, message: &RouteNetlinkMessage, signals: &mut Signals) -> bool {
+        let is_port = |link: &LinkMessage| {
+            link.attributes
+                .iter()
+                .any(|attribute| matches!(attribute, LinkAttribute::ParentDevName(name) if self.ports.contains(name)))
+        };
+        match message {
+            RouteNetlinkMessage::NewLink(link) if is_port(link) => {
+                let signal = link.header.flags.contains(LinkFlags::LowerUp);
+                signals.insert(link.header.index, signal) != Some(signal)
+            }
+            RouteNetlinkMessage::DelLink(link) if is_port(link) => {
+                signals.remove(&link.header.index);
+                true
+            }
             _ => false,
         }
     }
@@ -91,12 +126,20 @@ impl Interest {
     }
 }
 
-/// Rings `changed` whenever something happened that concerns a wired pod, until `stop`.
-pub(super) async fn listen(changed: Arc<Notify>, interest: watch::Receiver<Interest>, stop: CancellationToken) {
+/// Who is rung.
+pub(super) struct Bells {
+    /// Something happened that concerns a wired pod.
+    pub(super) pods: Arc<Notify>,
+    /// Something happened to a port.
+    pub(super) ports: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Rings whenever something happened, until `stop`.
+pub(super) async fn listen(bells: Bells, interest: watch::Receiver<Interest>, stop: CancellationToken) {
     loop {
         let error = tokio::select! {
             () = stop.cancelled() => return,
-            ended = hear(&changed, &interest) => ended.err(),
+            ended = hear(&bells, &interest) => ended.err(),
         };
         tracing::warn!(?error, "the kernel's news of links is not heard");
         tokio::select! {
@@ -104,16 +147,17 @@ pub(super) async fn listen(changed: Arc<Notify>, interest: watch::Receiver<Inter
             () = tokio::time::sleep(AGAIN) => {}
         }
         // What was told meanwhile is not known.
-        changed.notify_one();
+        bells.pods.notify_one();
     }
 }
 
-async fn hear(changed: &Notify, interest: &watch::Receiver<Interest>) -> io::Result<()> {
+async fn hear(bells: &Bells, interest: &watch::Receiver<Interest>) -> io::Result<()> {
     let (mut connection, _handle, mut messages) = new_multicast_connection(&GROUPS)?;
     if let Err(error) = connection.socket_mut().socket_mut().set_listen_all_namespaces(true) {
         tracing::warn!(%error, "only the node's own network namespace is listened to; pods are looked at once a minute");
     }
     let mut connection = tokio::spawn(connection);
+    let mut signals = Signals::new();
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
@@ -130,7 +174,12 @@ async fn hear(changed: &Notify, interest: &watch::Receiver<Interest>) -> io::Res
             _ => false,
         };
         if worth {
-            changed.notify_one();
+            bells.pods.notify_one();
+        }
+        if let NetlinkPayload::InnerMessage(message) = &message.payload
+            && interest.borrow().port_changed(message, &mut signals)
+        {
+            (bells.ports)();
         }
     }
 }
@@ -188,6 +237,36 @@ mod tests {
     }
 
     #[test]
+    fn a_port_is_news_when_its_signal_changes_and_not_when_a_vf_is_set() {
+        let interest = Interest::of(&[], std::iter::once("0000:01:00.0".to_owned()));
+        let link = |parent: &str, signal| {
+            let mut link = LinkMessage::default();
+            link.header.index = 7;
+            if signal {
+                link.header.flags = LinkFlags::Up | LinkFlags::LowerUp;
+            }
+            link.attributes.push(LinkAttribute::ParentDevName(parent.to_owned()));
+            link
+        };
+        let mut signals = Signals::new();
+        let mut told = |message| interest.port_changed(&message, &mut signals);
+        assert!(told(RouteNetlinkMessage::NewLink(link("0000:01:00.0", true))));
+        assert!(
+            !told(RouteNetlinkMessage::NewLink(link("0000:01:00.0", true))),
+            "a VF was set"
+        );
+        assert!(
+            told(RouteNetlinkMessage::NewLink(link("0000:01:00.0", false))),
+            "the cable was pulled"
+        );
+        assert!(
+            !told(RouteNetlinkMessage::NewLink(link("0000:09:00.0", true))),
+            "another NIC"
+        );
+        assert!(told(RouteNetlinkMessage::DelLink(link("0000:01:00.0", false))));
+    }
+
+    #[test]
     fn a_route_that_is_lost_inside_a_pod_is_told_and_a_foreign_link_is_not() {
         if !nix::unistd::Uid::effective().is_root() {
             println!("SKIP network namespaces need root");
@@ -206,10 +285,15 @@ mod tests {
             runtime.block_on(async {
                 let (short, long) = (Duration::from_millis(500), Duration::from_secs(10));
                 let changed = Arc::new(Notify::new());
-                let interest = Interest::of(&[plan("u", "b", ["0000:01:10.0", "0000:02:10.0"])]);
+                let plans = [plan("u", "b", ["0000:01:10.0", "0000:02:10.0"])];
+                let interest = Interest::of(&plans, std::iter::empty());
                 let (_interest, interest) = watch::channel(interest);
                 let stop = CancellationToken::new();
-                tokio::spawn(listen(changed.clone(), interest, stop.clone()));
+                let bells = Bells {
+                    pods: changed.clone(),
+                    ports: Box::new(|| {}),
+                };
+                tokio::spawn(listen(bells, interest, stop.clone()));
                 let pod = Pod::start();
                 tokio::task::yield_now().await;
                 run("ip", "link add rail0 type veth peer name leaf0");

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{agent::Agent, claims::plans};
 use check::Checked;
-use kernel::Interest;
+use kernel::{Bells, Interest};
 
 /// What differs of wired pods, by pod UID; a pod whose rails are as they were wired has no entry.
 pub type Drift = BTreeMap<String, Vec<String>>;
@@ -37,7 +37,12 @@ const AT_ONCE: usize = 4;
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let changed = Arc::new(Notify::new());
     let interest = watch::Sender::new(Interest::default());
-    let listening = tokio::spawn(kernel::listen(changed.clone(), interest.subscribe(), stop.clone()));
+    let node = agent.clone();
+    let bells = Bells {
+        pods: changed.clone(),
+        ports: Box::new(move || node.node_changed.notify_one()),
+    };
+    let listening = tokio::spawn(kernel::listen(bells, interest.subscribe(), stop.clone()));
     loop {
         let started = Instant::now();
         round(&agent, &interest).await;
@@ -65,7 +70,9 @@ async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
         Err(_) => return,
     };
     let plans: Vec<AttachmentPlan> = plans.into_iter().filter(|plan| plan.boot_id == agent.boot_id).collect();
-    interest.send_replace(Interest::of(&plans));
+    let inventory = agent.inventory.borrow().clone();
+    let ports = inventory.iter().flat_map(|inventory| &inventory.ports);
+    interest.send_replace(Interest::of(&plans, ports.map(|port| port.pci_address.to_string())));
     let known = agent.drift.borrow().clone();
     let found: Drift = futures::stream::iter(plans)
         .map(|plan| {

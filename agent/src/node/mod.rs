@@ -118,6 +118,17 @@ pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut cha
 
 /// One pass. Returns whether all is well.
 async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, known: &mut Known) -> bool {
+    // First, whatever the ports are like: an entry that the runtime cannot carry out harms every pod of the node.
+    let alone = !crate::kubelet::others_serve(&agent.sockets);
+    let Look {
+        chain: chained,
+        cdi,
+        put_back,
+    } = chain.ensure(alone).await;
+    if let Some(what) = put_back {
+        agent.events.on(&reference(network), "ChainPutBack", what).await;
+    }
+    agent.metrics.chain(chain.status().loaded);
     match crate::kubelet::plugin_devices(&agent.sockets.pod_resources).await {
         Ok(foreign) => (known.foreign, known.asked) = (foreign, true),
         // What it said before is likelier than nothing. Said once: kubelet may be away for long.
@@ -131,8 +142,11 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
         Err(message) => {
             tracing::error!(error = message, "the node's ports could not be looked at");
             let finding = Finding::no("Ready", "NotReadable", message);
-            let status = NodeNetworkStatus::default();
-            report(agent, network, status, vec![finding]).await;
+            let status = NodeNetworkStatus {
+                chain: Some(chain.status().clone()),
+                ..NodeNetworkStatus::default()
+            };
+            report(agent, network, status, vec![finding, chained, cdi]).await;
             return false;
         }
     };
@@ -148,16 +162,6 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
             .port(port.rail.id, port.carrier, port.functions.len(), used);
     }
     agent.inventory.send_replace(Some(Arc::new(seen.inventory.clone())));
-    let alone = !crate::kubelet::others_serve(&agent.sockets);
-    let Look {
-        chain: chained,
-        cdi,
-        put_back,
-    } = chain.ensure(alone).await;
-    if let Some(what) = put_back {
-        agent.events.on(&reference(network), "ChainPutBack", what).await;
-    }
-    agent.metrics.chain(chain.status().loaded);
     // Only now: kubelet may send claims as soon as it knows the plugin.
     agent.phase.send_replace(Phase::Serving);
     let registered = agent.registered.borrow().accepted;
