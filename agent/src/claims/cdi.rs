@@ -61,7 +61,7 @@ pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cn
         let nodes: Vec<Value> = uverbs
             .iter()
             .map(String::as_str)
-            .chain([RDMA_CM])
+            .chain(rdma_cm(layout))
             .map(|path| json!({ "path": path }))
             .collect();
         edits["deviceNodes"] = Value::Array(nodes);
@@ -81,6 +81,13 @@ fn memlock_hook(cni_binary: &Path, pod_uid: &str) -> Value {
         "path": cni_binary,
         "args": ["railhead", "memlock-hook", pod_uid],
     })
+}
+
+/// The connection manager's device where the node has one: a spec that names a device which is not there keeps every container of
+/// the pod from being created.
+fn rdma_cm(layout: &Layout) -> Option<&'static str> {
+    let there = railhead_host::Sysfs::new(layout.sysfs()).has_rdma_cm();
+    there.then_some(RDMA_CM)
 }
 
 fn mount(source: &Path, target: &str) -> Value {
@@ -143,16 +150,25 @@ mod tests {
     fn hardware_rdma_is_in_the_spec_from_the_start_and_nccl_conf_only_on_request() {
         let mut plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
         plan.nccl_file = false;
-        let spec = spec(
-            &Layout::default(),
-            &plan,
-            &["/dev/infiniband/uverbs3".to_owned()],
-            Path::new("/opt/cni/bin/railhead"),
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        let uverbs = ["/dev/infiniband/uverbs3".to_owned()];
+        let nodes = || {
+            let spec = spec(&layout, &plan, &uverbs, Path::new("/opt/cni/bin/railhead"));
+            let edits = &spec["devices"][0]["containerEdits"];
+            assert_eq!(edits["mounts"].as_array().unwrap().len(), 1);
+            edits["deviceNodes"].clone()
+        };
+        assert_eq!(
+            nodes(),
+            json!([{"path": "/dev/infiniband/uverbs3"}]),
+            "rdma_ucm is not loaded"
         );
-        let edits = &spec["devices"][0]["containerEdits"];
-        assert_eq!(edits["deviceNodes"][0]["path"], "/dev/infiniband/uverbs3");
-        assert_eq!(edits["deviceNodes"][1]["path"], "/dev/infiniband/rdma_cm");
-        assert_eq!(edits["mounts"].as_array().unwrap().len(), 1);
+        fs::create_dir_all(layout.sysfs().join("class/misc/rdma_cm")).unwrap();
+        assert_eq!(
+            nodes(),
+            json!([{"path": "/dev/infiniband/uverbs3"}, {"path": "/dev/infiniband/rdma_cm"}])
+        );
     }
 
     #[test]
