@@ -251,6 +251,26 @@ fn a_pod_cannot_keep_its_vf_by_taking_names() {
 }
 
 #[test]
+fn links_of_the_pod_and_of_the_host_may_have_the_names_that_a_vf_has_on_the_other_side() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        sandbox.ip(&format!("link add {} type bridge", function.name));
+        succeeded(&call(&node.context(), "ADD", &sandbox));
+        succeeded(&call(&node.context(), "CHECK", &sandbox));
+        ip("link add rail0 type bridge");
+        succeeded(&call(&node.context(), "DEL", &sandbox));
+        function.assert_at_home("after DEL");
+        assert_eq!(
+            sandbox.ip_json(&format!("-d link show dev {}", function.name))[0]["linkinfo"]["info_kind"],
+            "bridge"
+        );
+        assert_eq!(ip_json("-d link show dev rail0")[0]["linkinfo"]["info_kind"], "bridge");
+    });
+}
+
+#[test]
 fn a_signal_that_comes_late_is_waited_for() {
     on_a_node(|node| {
         node.add_function(0);

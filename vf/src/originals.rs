@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::{DurableError, PciAddress, VfSettings, remove_durably, write_durably};
+use railhead_host::{
+    DurableError, PciAddress, StateFileError, VfSettings, read_state_file, remove_durably, write_durably,
+};
 use railhead_plan::Layout;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -125,6 +127,9 @@ pub enum OriginalsError {
         #[source]
         source: io::Error,
     },
+    /// A record could not be read.
+    #[error("the original state: {0}")]
+    File(#[source] StateFileError),
     /// A record could not be written.
     #[error(transparent)]
     Write(#[from] DurableError),
@@ -362,13 +367,14 @@ impl Originals {
         Ok(names)
     }
 
-    /// A record that cannot be decoded counts as absent: it was written whole, so it is of a release too far away.
+    /// A record that cannot be decoded counts as absent: it was written whole, so it is of a release too far away, or somebody
+    /// put something else in its place.
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, OriginalsError> {
         let path = self.folder.join(name);
-        match fs::read(&path) {
+        match read_state_file(&path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(OriginalsError::Read { path, source }),
+            Err(error) if error.is_absent() || error.is_foreign() => Ok(None),
+            Err(error) => Err(OriginalsError::File(error)),
         }
     }
 

@@ -7,8 +7,6 @@ mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +17,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NetworkAttachment, names};
+use railhead_host::{StateFileError, read_state_file};
 use railhead_plan::{AttachmentPlan, AttachmentRecord};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -45,12 +44,8 @@ const AGAIN: Duration = Duration::from_secs(3);
 enum ReportError {
     #[error(transparent)]
     Plans(#[from] PlansError),
-    #[error("read {path}: {source}")]
-    Record {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error("the attachment record: {0}")]
+    Record(#[source] StateFileError),
     #[error("read NetworkAttachment {namespace}/{name}: {source}")]
     Read {
         namespace: String,
@@ -151,7 +146,7 @@ async fn report_all(agent: &Agent, reported: &mut Reported) -> Result<(), Report
 /// What ADD left in the pod's folder, if the pod is wired.
 fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecord>, ReportError> {
     let path = agent.layout.record(&plan.pod.uid);
-    match fs::read(&path) {
+    match read_state_file(&path) {
         Ok(bytes) => match AttachmentRecord::parse(&bytes) {
             Ok(record) => Ok(Some(record)),
             Err(error) => {
@@ -159,15 +154,16 @@ fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecor
                 Ok(None)
             }
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(ReportError::Record { path, source }),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(ReportError::Record(error)),
     }
 }
 
 /// What has happened to a pod since it was wired, as the comparison of attachments and the memlock hook have left it.
 fn trouble(agent: &Agent, plan: &AttachmentPlan) -> Trouble {
     let uid = &plan.pod.uid;
-    let memlock = fs::read_to_string(agent.layout.memlock_note(uid)).ok();
+    let memlock = read_state_file(&agent.layout.memlock_note(uid)).ok();
+    let memlock = memlock.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Trouble {
         drift: agent.drift.borrow().get(uid).cloned().unwrap_or_default(),
         memlock: memlock.map(|text| text.trim().chars().take(MAX_TEXT).collect()),

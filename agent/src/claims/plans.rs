@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use railhead_host::{DurableError, PciAddress, remove_durably, write_durably};
+use railhead_host::{DurableError, PciAddress, StateFileError, read_state_file, remove_durably, write_durably};
 use railhead_plan::{AttachmentPlan, Layout};
 use thiserror::Error;
 
@@ -24,6 +24,9 @@ pub enum PlansError {
         #[source]
         source: io::Error,
     },
+    /// A plan could not be read.
+    #[error("the plan: {0}")]
+    File(#[source] StateFileError),
     /// A plan could not be written or removed.
     #[error(transparent)]
     Write(#[from] DurableError),
@@ -66,15 +69,14 @@ fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
     if !is_plan(path) {
         return Ok(None);
     }
-    let bytes = match fs::read(path) {
+    let bytes = match read_state_file(path) {
         Ok(bytes) => bytes,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(PlansError::Read {
-                path: path.to_owned(),
-                source,
-            });
+        Err(error) if error.is_absent() => return Ok(None),
+        Err(error) if error.is_foreign() => {
+            tracing::error!(%error, "a plan cannot be read");
+            return Ok(None);
         }
+        Err(error) => return Err(PlansError::File(error)),
     };
     match AttachmentPlan::parse(&bytes) {
         Ok(plan) => Ok(Some(plan)),
@@ -214,6 +216,24 @@ pub(crate) mod tests {
             nccl_file: true,
             nccl: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_somebody_put_in_the_place_of_a_plan_is_damaged_and_keeps_nobody_waiting() {
+        use nix::{sys::stat::Mode, unistd::mkfifo};
+
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        make_folders(&layout).unwrap();
+        write(&layout, &plan("uid-1", "b", ["0000:18:00.3", "0000:19:00.3"])).unwrap();
+        mkfifo(&layout.plan("uid-2"), Mode::S_IRUSR).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", layout.plan("uid-3")).unwrap();
+        fs::File::create(layout.plan("uid-4"))
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        assert_eq!(all(&layout).unwrap().len(), 1);
+        assert!(any_damaged(&layout).unwrap());
     }
 
     #[test]

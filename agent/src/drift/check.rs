@@ -1,12 +1,12 @@
 //! Runs the CNI binary's CHECK for a sandbox: one code says what is as wired, for the runtime and for the agent.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use railhead_host::read_state_file;
 use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
@@ -32,8 +32,10 @@ pub(super) enum Checked {
 
 /// Compares the sandbox that a pod's record names; `None` when the pod is not wired.
 pub(super) async fn sandbox(layout: &Layout, binary: &Path, plan: &AttachmentPlan) -> Option<Checked> {
-    let record = AttachmentRecord::parse(&fs::read(layout.record(&plan.pod.uid)).ok()?).ok()?;
-    let journal = Sandbox::parse(&fs::read(layout.journal(&record.container_id)).ok()?)?;
+    let record = AttachmentRecord::parse(&read_state_file(&layout.record(&plan.pod.uid)).ok()?).ok()?;
+    let journal = read_state_file(&layout.journal(&record.container_id))
+        .or_else(|_| read_state_file(&layout.former_journal(&record.container_id)));
+    let journal = Sandbox::parse(&journal.ok()?)?;
     let pod = &plan.pod;
     let started = tokio::process::Command::new(binary)
         .env_clear()
@@ -123,7 +125,7 @@ fn answer(success: bool, stdout: &[u8]) -> Checked {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use railhead_plan::RECORD_VERSION;
 

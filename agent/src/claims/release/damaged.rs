@@ -50,7 +50,10 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
 
 /// Whether there is a plan that this release cannot read. A readable one is another claim's of the same pod, and stays.
 fn unreadable(path: &Path) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| AttachmentPlan::parse(&bytes).is_err())
+    match railhead_host::read_state_file(path) {
+        Ok(bytes) => AttachmentPlan::parse(&bytes).is_err(),
+        Err(error) => error.is_foreign(),
+    }
 }
 
 /// Restores every recorded function that is at home and in no plan. Under the node's lock, so that none is chosen meanwhile.

@@ -40,7 +40,7 @@ pub(crate) async fn unwire(agent: &Agent, pod: &PodRef) -> Result<(), ReleaseErr
 
 /// Container ids of the pod's sandboxes that have a record or a journal.
 fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
-    let mut sandboxes: Vec<String> = std::fs::read(layout.record(pod_uid))
+    let mut sandboxes: Vec<String> = read_state_file(&layout.record(pod_uid))
         .ok()
         .and_then(|bytes| AttachmentRecord::parse(&bytes).ok())
         .map(|record| record.container_id)
