@@ -144,8 +144,8 @@ pub struct Look {
     pub chain: Finding,
     /// The CDI specs.
     pub cdi: Finding,
-    /// What had to be put right just now, in words.
-    pub put_back: Option<String>,
+    /// What was done to the node just now, for an event: its reason and what happened.
+    pub news: Option<(&'static str, String)>,
 }
 
 /// What is known of the chain between two looks at it.
@@ -203,19 +203,28 @@ impl Chain {
     /// An agent installs its own binary when it starts. Later it does so only while it is `alone`: in a rolling update the
     /// older agent would put its binary back, and the newer one again, until one of them ends.
     pub async fn ensure(&mut self, alone: bool) -> Look {
-        let (mut put_back, mut result) = (None, self.try_ensure(alone).await);
-        if let Ok(restored) = &mut result {
-            put_back = restored.take();
-        } else if let Err(error) = &result
-            && error.is_harmful()
-            && let Err(error) = self.withdraw().await
-        {
-            tracing::error!(%error, "the chain entry could not be taken out");
-        }
-        if let Some(what) = &put_back {
-            tracing::warn!(what, "the CNI chain was put right");
-            self.put_back = Some((what.clone(), Instant::now()));
-        }
+        let result = self.try_ensure(alone).await;
+        let news = match &result {
+            Ok(Some(what)) => {
+                tracing::warn!(what, "the CNI chain was put right");
+                self.put_back = Some((what.clone(), Instant::now()));
+                Some(("ChainPutBack", what.clone()))
+            }
+            Err(error) if error.is_harmful() => match self.withdraw().await {
+                Ok(true) => Some((
+                    "ChainWithdrawn",
+                    format!(
+                        "the entry was taken out of the CNI chain, since every pod of the node would fail with it: {error}"
+                    ),
+                )),
+                Ok(false) => None,
+                Err(failed) => {
+                    tracing::error!(error = %failed, "the chain entry could not be taken out");
+                    None
+                }
+            },
+            Ok(None) | Err(_) => None,
+        };
         let chain = match result {
             Ok(_) => {
                 self.overwritten = false;
@@ -238,7 +247,7 @@ impl Chain {
             }
         };
         let cdi = self.cdi().await;
-        Look { chain, cdi, put_back }
+        Look { chain, cdi, news }
     }
 
     /// Returns what had to be put back, in words.
@@ -382,16 +391,16 @@ impl Chain {
         }
     }
 
-    /// Takes the entry out of a chain in which the runtime could not carry it out.
-    async fn withdraw(&mut self) -> Result<(), ChainError> {
+    /// Takes the entry out of a chain in which the runtime could not carry it out. Returns whether it was there.
+    async fn withdraw(&mut self) -> Result<bool, ChainError> {
         let conf_dir = self.paths.conf_dir.clone();
         let removed = tokio::task::spawn_blocking(move || entry::remove(&conf_dir));
         if !removed.await.map_err(|_| ChainError::Panicked)?? {
-            return Ok(());
+            return Ok(false);
         }
         tracing::warn!("took the entry out of the CNI chain: every pod of the node would fail with it");
         if self.reload_until(false).await? {
-            Ok(())
+            Ok(true)
         } else {
             Err(ChainError::StillLoaded)
         }

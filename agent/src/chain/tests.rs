@@ -148,9 +148,9 @@ async fn a_binary_folder_that_is_a_symlink_that_moves_gets_the_binary_again_and_
     symlink("bin-2", node.path("opt/cni/bin")).unwrap();
     let look = node.chain.ensure(true).await;
     assert!(node.path("opt/cni/bin-2/railhead").is_file());
-    assert!(look.put_back.unwrap().contains("bin-2"));
+    assert!(look.news.unwrap().1.contains("bin-2"));
     assert_eq!((look.chain.holds, look.chain.reason), (true, "PutBack"));
-    assert_eq!(node.chain.ensure(true).await.put_back, None, "said once");
+    assert_eq!(node.chain.ensure(true).await.news, None, "said once");
 }
 
 #[tokio::test]
@@ -167,6 +167,8 @@ async fn a_binary_folder_out_of_reach_takes_the_entry_out_of_the_chain() {
         look.chain.message
     );
     assert!(!node.has_entry());
+    assert_eq!(look.news.unwrap().0, "ChainWithdrawn");
+    assert_eq!(node.chain.ensure(true).await.news, None, "said once");
     fs::remove_file(node.path("opt/cni/bin")).unwrap();
     symlink("bin-1", node.path("opt/cni/bin")).unwrap();
     assert!(node.chain.ensure(true).await.chain.holds);

@@ -123,10 +123,10 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
     let Look {
         chain: chained,
         cdi,
-        put_back,
+        news,
     } = chain.ensure(alone).await;
-    if let Some(what) = put_back {
-        agent.events.on(&reference(network), "ChainPutBack", what).await;
+    if let Some((reason, what)) = news {
+        agent.events.on(&reference(network), reason, what).await;
     }
     agent.metrics.chain(chain.status().loaded);
     match crate::kubelet::plugin_devices(&agent.sockets.pod_resources).await {
