@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Lab;
 use super::namespace::{Daemon, HOST_ADDRESS, wait_while_alive};
@@ -66,6 +68,34 @@ pub(super) fn credentials(lab: &Lab) -> Result<Authority> {
         fs::write(lab.state().join(file), kubeconfig(&server(), &lab.pki(), identity))?;
     }
     Ok(authority)
+}
+
+/// An API server that does not answer, until this value goes: its process is stopped, and the kernel keeps its connections open.
+#[derive(Debug)]
+pub struct SilentApiServer {
+    process: Pid,
+}
+
+impl Drop for SilentApiServer {
+    fn drop(&mut self) {
+        // Where it has ended meanwhile, that is found out by whoever asks it next.
+        kill(self.process, Signal::SIGCONT).ok();
+    }
+}
+
+impl Lab {
+    /// Makes the API server fall silent without a word, as behind a cut line.
+    pub fn silence_api_server(&self) -> Result<SilentApiServer> {
+        let is_server = |pid: &Pid| {
+            // The kernel keeps 15 characters of a program's name.
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-apiserver")
+        };
+        let process = self.namespace().processes()?.into_iter().find(is_server);
+        let process = process.context("no kube-apiserver runs in the lab")?;
+        kill(process, Signal::SIGSTOP).context("cannot stop the API server")?;
+        say("the API server is silent");
+        Ok(SilentApiServer { process })
+    }
 }
 
 /// Starts the four programs and waits until the API server answers and the controllers work.

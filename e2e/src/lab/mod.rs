@@ -28,6 +28,7 @@ use anyhow::{Result, anyhow, bail};
 
 use cache::Cache;
 pub use capture::{Capture, Frame};
+pub use control_plane::SilentApiServer;
 use namespace::Namespace;
 pub use node::Node;
 use pins::Pins;

@@ -43,6 +43,13 @@ pub(crate) fn job(name: &str, completions: u32) -> Value {
     })
 }
 
+/// The same job without the label: its pods have the cluster's own network only.
+pub(crate) fn plain_job(name: &str, completions: u32) -> Value {
+    let mut job = job(name, completions);
+    job["spec"]["template"]["metadata"]["labels"] = json!({});
+    job
+}
+
 /// A pod without the label that brings a claim template of its own.
 pub(crate) fn pod_with_template(name: &str, template: &str) -> Value {
     let mut container = container();
@@ -56,6 +63,22 @@ pub(crate) fn pod_with_template(name: &str, template: &str) -> Value {
             "terminationGracePeriodSeconds": 1,
             "resourceClaims": [{"name": "railhead", "resourceClaimTemplateName": template}],
             "containers": [container],
+        },
+    })
+}
+
+/// A pod on a node; with a network, it joins that. It starts again when its sandbox is lost.
+pub(crate) fn pod(name: &str, network: Option<&str>, node: &str) -> Value {
+    let labels = network.map_or_else(|| json!({}), |network| json!({"railhead.dev/network": network}));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container()],
         },
     })
 }

@@ -4,13 +4,19 @@
 //! or at the API server. `RAILHEAD_KEEP=1` leaves the lab running, and the next run uses it as it is: for work on a test.
 
 mod agents;
+mod api_cut;
 mod bandwidth;
+mod cni_folder;
+mod drift;
 mod ends;
 mod fabrics;
 mod indices;
 mod jobs;
+mod memlock;
 mod offers;
+mod old_conflist;
 mod pods;
+mod power;
 mod quickstart;
 mod sandboxes;
 mod tenants;
@@ -47,6 +53,8 @@ fn tests() -> Vec<Test> {
         quickstart::the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back,
         agents::operator_and_agents_stay_small,
         offers::a_function_with_an_address_is_left_out,
+        memlock::a_pod_without_rights_registers_half_a_gigabyte_and_one_without_rails_keeps_the_nodes_limit,
+        drift::a_pulled_cable_under_a_running_pod_is_said_within_a_minute,
         sandboxes::a_sandbox_made_again_is_wired_as_before,
         indices::an_index_keeps_its_addresses_on_another_pod_and_another_node,
         tenants::two_networks_on_the_same_nodes_cannot_reach_each_other,
@@ -55,10 +63,16 @@ fn tests() -> Vec<Test> {
         sandboxes::a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted,
         agents::pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back_when_they_return,
         sandboxes::a_sandbox_that_nobody_wired_runs_no_container,
+        old_conflist::pods_start_and_end_under_a_conflist_of_version_0_3_0,
+        cni_folder::a_cni_folder_that_is_a_symlink_may_move,
         uninstall::helm_uninstall_is_refused_while_pods_are_attached,
         bandwidth::a_pod_that_would_oversell_a_port_waits_until_there_is_room,
         ends::a_network_deleted_under_its_pods_waits_for_them,
+        api_cut::pods_that_start_while_the_api_server_is_silent_run_when_it_speaks_again,
         fabrics::nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were,
+        // From here on the nodes have other functions than those that were recorded.
+        drift::functions_that_are_removed_under_a_running_pod_are_said_within_a_minute,
+        power::a_node_that_lost_its_power_brings_the_same_pod_back_with_the_same_addresses,
         uninstall::helm_uninstall_leaves_the_nodes_as_they_were,
     ]
 }

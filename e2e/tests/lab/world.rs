@@ -124,6 +124,24 @@ impl World {
         })
     }
 
+    /// Waits until a pod runs.
+    pub(crate) fn wait_running(&self, namespace: &str, pod: &str) -> Result<()> {
+        eventually(&format!("{pod} in {namespace} runs"), || {
+            let found = self.lab.get(&["pod", "-n", namespace, pod])?;
+            let running = &found["status"]["containerStatuses"][0]["state"]["running"];
+            ensure!(!running.is_null(), "its status: {}", found["status"]);
+            Ok(())
+        })
+    }
+
+    /// Deletes a pod and waits until it is gone.
+    pub(crate) fn delete_pod(&self, namespace: &str, pod: &str) -> Result<()> {
+        let deleted = self
+            .lab
+            .kubectl(&["delete", "-n", namespace, "pod", pod, PATIENCE_FLAG])?;
+        deleted.ok().map(drop)
+    }
+
     /// Deletes everything that tests make, and waits until it has all come back.
     pub(crate) fn clear_all(&self) -> Result<()> {
         self.clear(TEAM_A)?;
