@@ -12,6 +12,8 @@ pub const AGENT_RESIDENT: u64 = 20_000_000;
 pub const UNLABELLED_US: f64 = 1000.0;
 /// Microseconds that are too many for the CNI binary to start and end, with a pod that has no plan.
 pub const START_US: f64 = 2000.0;
+/// How many times the time of the same kernel work alone ADD and DEL may take.
+pub const FLOOR_RATIO: f64 = 1.3;
 /// Bytes that are too many for the CNI binary.
 const CNI_BYTES: usize = 5_000_000;
 /// Type of the ELF program header that names a dynamic loader.

@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write,
+    net::IpAddr,
     path::Path,
     process::{Command, Stdio},
     sync::Barrier,
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use railhead_host::RdmaSocket;
 
@@ -279,14 +280,18 @@ fn floor_rails(node: &Node, pod: &str, vfs: &[Vf]) -> Result<Vec<FloorRail>> {
         .zip(&plan.rails)
         .map(|(vf, rail)| {
             let address = rail.addresses.first().context("a rail without address")?;
-            let (std::net::IpAddr::V4(ip), Some(std::net::IpAddr::V4(gateway))) = (address.addr(), rail.gateway) else {
-                anyhow::bail!("the floor knows IPv4 only");
+            let IpAddr::V4(ip) = address.addr() else {
+                bail!("the floor knows IPv4 only");
             };
+            let gateway = rail.gateway.and_then(|gateway| match gateway {
+                IpAddr::V4(gateway) => Some(gateway),
+                IpAddr::V6(_) => None,
+            });
             Ok(FloorRail {
                 host_name: vf.name.clone(),
                 pod_name: rail.name.to_string(),
-                host_mac: mac_bytes(&vf.mac)?,
-                pod_mac: mac_bytes(&pod_mac(vf.rail, vf.index))?,
+                host_mac: vf.mac.parse()?,
+                pod_mac: pod_mac(vf.rail, vf.index).parse()?,
                 host_mtu: HOST_MTU,
                 pod_mtu: POD_MTU,
                 address: ip,
@@ -297,10 +302,4 @@ fn floor_rails(node: &Node, pod: &str, vfs: &[Vf]) -> Result<Vec<FloorRail>> {
             })
         })
         .collect()
-}
-
-fn mac_bytes(mac: &str) -> Result<[u8; 6]> {
-    let bytes = mac.split(':').map(|byte| u8::from_str_radix(byte, 16));
-    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
-    bytes.try_into().map_err(|_| anyhow!("{mac} is no MAC address"))
 }

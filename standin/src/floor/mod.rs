@@ -19,7 +19,7 @@ use nix::{
     sched::{CloneFlags, setns},
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket},
 };
-use railhead_host::RdmaSocket;
+use railhead_host::{MacAddress, RdmaSocket};
 use serde::{Deserialize, Serialize};
 
 use netlink::{Request, Socket};
@@ -63,15 +63,16 @@ const SYSCTLS: [(&str, &str, &str); 3] = [
 
 /// One rail of one pod, as both directions need it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FloorRail {
     /// Name on the host.
     pub host_name: String,
     /// Name in the pod.
     pub pod_name: String,
     /// MAC on the host.
-    pub host_mac: [u8; 6],
+    pub host_mac: MacAddress,
     /// MAC in the pod.
-    pub pod_mac: [u8; 6],
+    pub pod_mac: MacAddress,
     /// MTU on the host.
     pub host_mtu: u32,
     /// MTU in the pod.
@@ -80,9 +81,9 @@ pub struct FloorRail {
     pub address: Ipv4Addr,
     /// Its prefix length.
     pub prefix: u8,
-    /// Next hop of the rail's own table.
-    pub gateway: Ipv4Addr,
-    /// That table; the rule's priority too.
+    /// Next hop of the rail's own table, if the rail has a router.
+    pub gateway: Option<Ipv4Addr>,
+    /// The rail's own table; the rule's priority too.
     pub table: u32,
     /// The soft-RoCE device to make, if rails have one.
     pub soft: Option<String>,
@@ -119,7 +120,7 @@ fn add_rail(pod: &File, rail: &FloorRail) -> Result<()> {
     let request = set_link(index_of(&rail.host_name)?, 0, 0)
         .with(IFLA_NET_NS_FD, &pod.as_raw_fd().to_ne_bytes())?
         .with(IFLA_IFNAME, &name(&rail.pod_name))?
-        .with(IFLA_ADDRESS, &rail.pod_mac)?
+        .with(IFLA_ADDRESS, &rail.pod_mac.bytes())?
         .with(IFLA_MTU, &rail.pod_mtu.to_ne_bytes())?;
     Socket::open()?.send("move into the pod", request)?;
     setns(pod, CloneFlags::CLONE_NEWNET).context("enter the pod's namespace")?;
@@ -142,7 +143,7 @@ fn del_rail(home: &File, pod: &File, rail: &FloorRail) -> Result<()> {
     let request = set_link(index, 0, 0)
         .with(IFLA_NET_NS_FD, &home.as_raw_fd().to_ne_bytes())?
         .with(IFLA_IFNAME, &name(&rail.host_name))?
-        .with(IFLA_ADDRESS, &rail.host_mac)?
+        .with(IFLA_ADDRESS, &rail.host_mac.bytes())?
         .with(IFLA_MTU, &rail.host_mtu.to_ne_bytes())?;
     inside.send("move home", request)
 }
@@ -178,8 +179,10 @@ fn arrive(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
     };
     let prefix = route(rail.prefix, SCOPE_LINK)?.with(RTA_DST, &network.to_be_bytes())?;
     inside.send("add the route of the prefix", prefix)?;
-    let default = route(0, 0)?.with(RTA_GATEWAY, &rail.gateway.octets())?;
-    inside.send("add the default route", default)?;
+    if let Some(gateway) = rail.gateway {
+        let default = route(0, 0)?.with(RTA_GATEWAY, &gateway.octets())?;
+        inside.send("add the default route", default)?;
+    }
     inside.send("add the rule", rule(RTM_NEWRULE, CREATE, rail)?)
 }
 
@@ -214,17 +217,9 @@ fn announce(rail: &FloorRail) -> Result<()> {
         .filter(|entry| entry.interface_name == rail.pod_name)
         .find_map(|entry| entry.address?.as_link_addr().copied())
         .context("no link address")?;
-    let address = rail.address.octets();
-    let parts: [&[u8]; 8] = [
-        &[0xff; 6],
-        &rail.pod_mac,
-        &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
-        &rail.pod_mac,
-        &address,
-        &[0; 6],
-        &address,
-        &[],
-    ];
+    let (address, mac) = (rail.address.octets(), rail.pod_mac.bytes());
+    let arp_request = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+    let parts: [&[u8]; 7] = [&[0xff; 6], &mac, &arp_request, &mac, &address, &[0; 6], &address];
     let raw: OwnedFd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     sendto(raw.as_raw_fd(), &parts.concat(), &link, MsgFlags::empty())?;
     Ok(())

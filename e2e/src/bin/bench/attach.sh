@@ -1,10 +1,11 @@
-# ADD and DEL of the cluster's plugin and of railhead in turn, and the same moves by `ip -batch`. On a node, as root.
-# Arguments: how often, and the UID of a wired pod, whose plan is used and whose rails are taken away.
+# ADD and DEL of the cluster's plugin, of railhead, and of a program that does the same kernel work and nothing else, in turn; with one
+# rail and with all. On a node, as root. Arguments: how often, the UID of a wired pod, whose plan is used and whose rails are taken
+# away, and that program.
 set -eu
-runs=$1 pod=$2
+runs=$1 pod=$2 standin=$3
 plan=/run/railhead/plans/$pod.json
 work=$(mktemp -d)
-trap 'ip netns del bench 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'ip netns del bench 2>/dev/null || true; cp "$work/plan" "$plan" || true; rm -rf "$work"' EXIT
 
 # command, plugin, container, pod UID; configuration on standard input, result in $work/out
 plugin() {
@@ -27,8 +28,17 @@ echo "$ours" >"$work/ours"
 old=$(jq -r .containerId "/run/railhead/attachments/$pod/attachment.json")
 plugin DEL railhead "$old" "$pod" <"$work/ours"
 
-# One line per rail: PCI address, name in the pod, MTU, address.
-jq -r '.rails[] | [.vf.pciAddress, .name, .mtu, .addresses[0]] | @tsv' "$plan" >"$work/rails"
+cp "$plan" "$work/plan"
+# What the program is to do for the rails of the plan: the same.
+floor_rails() {
+  jq -c '.rails[]' "$plan" | while read -r rail; do
+    device=$(ls "/sys/bus/pci/devices/$(jq -r .vf.pciAddress <<<"$rail")/net")
+    jq -c --arg device "$device" --arg mac "$(cat "/sys/class/net/$device/address")" --arg mtu "$(cat "/sys/class/net/$device/mtu")" \
+      '{hostName: $device, podName: .name, hostMac: $mac, podMac: .mac, hostMtu: ($mtu | tonumber), podMtu: .mtu,
+        address: (.addresses[0] | split("/")[0]), prefix: (.addresses[0] | split("/")[1] | tonumber), gateway: .gateway, table: .table,
+        soft: (if .rdma.kind == "soft" then .rdma.device else null end)}' <<<"$rail"
+  done | jq -sc .
+}
 
 # Run 0 finds caches cold, and is not counted.
 for run in $(seq 0 "$runs"); do
@@ -48,44 +58,29 @@ for run in $(seq 0 "$runs"); do
   took unlabelled "$a" "$b" >&3
   took true "$b" "$c" >&3
 
-  a=$EPOCHREALTIME
-  plugin ADD railhead "bench-$run" "$pod" <"$work/chained"
-  b=$EPOCHREALTIME
-  plugin DEL railhead "bench-$run" "$pod" <"$work/chained"
-  c=$EPOCHREALTIME
-  took add "$a" "$b" >&3
-  took del "$b" "$c" >&3
+  for rails in 1 all; do
+    if [ $rails = 1 ]; then jq -c '.rails |= .[:1]' "$work/plan" >"$plan"; else cp "$work/plan" "$plan"; fi
+    a=$EPOCHREALTIME
+    plugin ADD railhead "bench-$run-$rails" "$pod" <"$work/chained"
+    b=$EPOCHREALTIME
+    plugin DEL railhead "bench-$run-$rails" "$pod" <"$work/chained"
+    c=$EPOCHREALTIME
+    took "add-$rails" "$a" "$b" >&3
+    took "del-$rails" "$b" "$c" >&3
+
+    floor=$(floor_rails)
+    a=$EPOCHREALTIME
+    "$standin" floor add /var/run/netns/bench "$floor"
+    b=$EPOCHREALTIME
+    "$standin" floor del /var/run/netns/bench "$floor"
+    c=$EPOCHREALTIME
+    took "floor-add-$rails" "$a" "$b" >&3
+    took "floor-del-$rails" "$b" "$c" >&3
+  done
 
   a=$EPOCHREALTIME
   plugin DEL "$cluster" "bench-$run" none <"$work/cluster"
   b=$EPOCHREALTIME
   took cluster-del "$a" "$b" >&3
-  ip netns del bench
-
-  ip netns add bench
-  : >"$work/move" >"$work/set" >"$work/back"
-  names=
-  while read -r pci name mtu address; do
-    device=$(ls "/sys/bus/pci/devices/$pci/net")
-    was=$(cat "/sys/class/net/$device/mtu")
-    names="$names $name"
-    echo "link set $device netns bench name $name" >>"$work/move"
-    printf 'link set %s mtu %s up\naddr add %s dev %s\n' "$name" "$mtu" "$address" "$name" >>"$work/set"
-    printf 'link set %s down mtu %s\nlink set %s netns 1 name %s\n' "$name" "$was" "$name" "$device" >>"$work/back"
-  done <"$work/rails"
-  a=$EPOCHREALTIME
-  ip -batch "$work/move"
-  ip -n bench -batch "$work/set"
-  b=$EPOCHREALTIME
-  # Its sysfs shows the namespace's own interfaces.
-  ip netns exec bench timeout 30 bash -c 'for name; do
-      until read -r up <"/sys/class/net/$name/carrier" && [ "$up" = 1 ]; do sleep 0.01; done
-    done' - $names
-  c=$EPOCHREALTIME
-  ip -n bench -batch "$work/back"
-  d=$EPOCHREALTIME
-  took floor-add "$a" "$b" >&3
-  took floor-signal "$a" "$c" >&3
-  took floor-del "$c" "$d" >&3
   ip netns del bench
 done

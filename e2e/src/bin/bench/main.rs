@@ -117,7 +117,7 @@ fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Res
     let mut report = format!("\nThe lab (emulated processors: only ratios mean anything)\n{started}");
     for (node, pod) in lab.nodes().iter().zip(wired) {
         let attached = step(&format!("the plugins by themselves on {}", node.name()), || {
-            attach::measure(node, &pod, runs)
+            attach::measure(node, &pod, runs, exceeded)
         })?;
         report.push_str(&attached);
     }

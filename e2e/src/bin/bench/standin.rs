@@ -1,9 +1,16 @@
 //! ADD and DEL on this machine, by the benchmark on stand-in ports, linked as the CNI binary is shipped.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
-use railhead_e2e::lab::run::cargo;
+use railhead_e2e::lab::{images::target_folder, run::cargo};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Where its program is, once [`measure`] has built it; it does the floor's work in the lab too.
+pub(crate) fn program() -> PathBuf {
+    target_folder().join(TARGET).join("release/standin")
+}
 
 /// What that benchmark prints, indented; what it found above its limits goes to `exceeded`.
 pub(crate) fn measure(exceeded: &mut Vec<String>) -> Result<String> {
