@@ -14,6 +14,11 @@ pub const UNLABELLED_US: f64 = 1000.0;
 pub const START_US: f64 = 2000.0;
 /// How many times the time of the same kernel work alone ADD and DEL may take.
 pub const FLOOR_RATIO: f64 = 1.3;
+/// Milliseconds that Prepare and ADD of two rails may take in the lab: half of what Multus with sriov-cni and whereabouts adds to an
+/// empty pod there (1.7 s, seen on 2026-11-26).
+pub const WIRE_MS: f64 = 850.0;
+/// The same for DEL and Unprepare (1.1 s).
+pub const UNWIRE_MS: f64 = 550.0;
 /// Bytes that are too many for the CNI binary.
 const CNI_BYTES: usize = 5_000_000;
 /// Type of the ELF program header that names a dynamic loader.

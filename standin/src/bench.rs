@@ -234,7 +234,7 @@ fn at_once(program: &Path, rounds: u32, soft_roce: bool) -> Result<[Pair; 2]> {
         del.ours.extend(each);
         assert_as_before(&node, &before)?;
         let path = |pod: &Pod| pod.namespace.path();
-        let (_, whole) = all_at_once(&pods, |pod| floor::add(Path::new(&path(pod)), &pod.floor))?;
+        let (_, whole) = all_at_once(&pods, |pod| floor::add(Path::new(&path(pod)), &pod.floor).map(drop))?;
         add.floor.add(whole);
         let (_, whole) = all_at_once(&pods, |pod| floor::del(Path::new(&path(pod)), &pod.floor))?;
         del.floor.add(whole);

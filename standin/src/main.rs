@@ -76,7 +76,11 @@ fn told(error: &anyhow::Error) -> ExitCode {
 fn run_floor(verb: &str, netns: &Path, rails: &str) -> Result<()> {
     let rails: Vec<floor::FloorRail> = serde_json::from_str(rails).context("the rails are no JSON")?;
     match verb {
-        "add" => floor::add(netns, &rails),
+        "add" => {
+            // For whoever wants to tell work from waiting.
+            println!("{:.3}", floor::add(netns, &rails)?.as_secs_f64() * 1e3);
+            Ok(())
+        }
         "del" => floor::del(netns, &rails),
         _ => bail!("the floor knows add and del"),
     }

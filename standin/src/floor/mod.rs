@@ -89,21 +89,22 @@ pub struct FloorRail {
     pub soft: Option<String>,
 }
 
-/// Wires the rails into the pod's namespace, all at once: the kernel's waits overlap.
-pub fn add(netns: &Path, rails: &[FloorRail]) -> Result<()> {
+/// Wires the rails into the pod's namespace, all at once: the kernel's waits overlap. Answers with the longest wait for a signal.
+pub fn add(netns: &Path, rails: &[FloorRail]) -> Result<Duration> {
     let pod = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
-    at_once(rails, |rail| add_rail(&pod, rail))
+    let waits = at_once(rails, |rail| add_rail(&pod, rail))?;
+    Ok(waits.into_iter().max().unwrap_or_default())
 }
 
 /// Takes the rails back.
 pub fn del(netns: &Path, rails: &[FloorRail]) -> Result<()> {
     let home = File::open("/proc/thread-self/ns/net")?;
     let pod = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
-    at_once(rails, |rail| del_rail(&home, &pod, rail))
+    at_once(rails, |rail| del_rail(&home, &pod, rail)).map(drop)
 }
 
 /// A thread for each rail, since each ends in the pod's namespace.
-fn at_once(rails: &[FloorRail], work: impl Fn(&FloorRail) -> Result<()> + Sync) -> Result<()> {
+fn at_once<T: Send>(rails: &[FloorRail], work: impl Fn(&FloorRail) -> Result<T> + Sync) -> Result<Vec<T>> {
     thread::scope(|scope| {
         let threads: Vec<_> = rails
             .iter()
@@ -111,11 +112,12 @@ fn at_once(rails: &[FloorRail], work: impl Fn(&FloorRail) -> Result<()> + Sync) 
             .collect();
         threads
             .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a rail's thread panicked"))?)
+            .map(|thread| thread.join().map_err(|_| anyhow!("a rail's thread panicked"))?)
+            .collect()
     })
 }
 
-fn add_rail(pod: &File, rail: &FloorRail) -> Result<()> {
+fn add_rail(pod: &File, rail: &FloorRail) -> Result<Duration> {
     // Move, name, MAC and MTU in one request.
     let request = set_link(index_of(&rail.host_name)?, 0, 0)
         .with(IFLA_NET_NS_FD, &pod.as_raw_fd().to_ne_bytes())?
@@ -186,8 +188,8 @@ fn arrive(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
     inside.send("add the rule", rule(RTM_NEWRULE, CREATE, rail)?)
 }
 
-/// Waits for the signal, tells the neighbours, waits for the GID.
-fn prove(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
+/// Waits for the signal, tells the neighbours, waits for the GID. Answers with how long the signal took.
+fn prove(inside: &mut Socket, rail: &FloorRail) -> Result<Duration> {
     let index = index_of(&rail.pod_name)?;
     let start = Instant::now();
     loop {
@@ -199,8 +201,9 @@ fn prove(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
         ensure!(start.elapsed() < PATIENCE, "no carrier");
         thread::sleep(Duration::from_millis(1));
     }
+    let waited = start.elapsed();
     announce(rail)?;
-    let Some(device) = &rail.soft else { return Ok(()) };
+    let Some(device) = &rail.soft else { return Ok(waited) };
     let [a, b, c, d] = rail.address.octets();
     let gid = format!("0000:0000:0000:0000:0000:ffff:{a:02x}{b:02x}:{c:02x}{d:02x}");
     let table = format!("/sys/class/infiniband/{device}/ports/1/gids");
@@ -208,7 +211,7 @@ fn prove(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
         ensure!(start.elapsed() < PATIENCE, "{device} has no GID {gid}");
         thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
+    Ok(waited)
 }
 
 /// A gratuitous ARP request (RFC 5227, section 3).

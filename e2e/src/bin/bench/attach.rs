@@ -29,6 +29,7 @@ const TABLES: [(&str, &[(&str, &str)]); 5] = [
         "ADD, all rails",
         &[
             ("floor-add-all", "the same kernel work alone, signals and GIDs seen"),
+            ("wait-all", "of that, the wait for the signals"),
             ("add-all", "railhead, proven"),
             ("cluster-add", "cluster network alone (ptp + host-local)"),
         ],
@@ -61,8 +62,18 @@ const LIMITED: [(&str, &str); 4] = [
     ("del-all", "floor-del-all"),
 ];
 
+/// What was measured on one node.
+pub(crate) struct Attached {
+    /// For people to read.
+    pub(crate) report: String,
+    /// Milliseconds of ADD with all rails, without the wait for their signals.
+    pub(crate) add_work: f64,
+    /// Milliseconds of DEL with all rails.
+    pub(crate) del: f64,
+}
+
 /// Runs ADD and DEL in turn; what is above a limit goes to `exceeded`. The pod loses its rails for it; nothing else may use it afterwards.
-pub(crate) fn measure(node: &Node, pod_uid: &str, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
+pub(crate) fn measure(node: &Node, pod_uid: &str, runs: u32, exceeded: &mut Vec<String>) -> Result<Attached> {
     let program = standin::program();
     let program = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let put = format!("cat > {STANDIN} && chmod +x {STANDIN}");
@@ -87,11 +98,11 @@ pub(crate) fn measure(node: &Node, pod_uid: &str, runs: u32, exceeded: &mut Vec<
             .collect();
         report += &table(&format!("{}, {runs} runs in turn: {title}", node.name()), &rows);
     }
+    let median = |name: &str| {
+        let times = measured.get(name).and_then(Times::median);
+        times.with_context(|| format!("{name} was not measured"))
+    };
     for (name, floor) in LIMITED {
-        let median = |name: &str| {
-            let times = measured.get(name).and_then(Times::median);
-            times.with_context(|| format!("{name} was not measured"))
-        };
         let (ours, floor) = (median(name)?, median(floor)?);
         let ratio = ours / floor;
         if ratio > FLOOR_RATIO {
@@ -101,5 +112,9 @@ pub(crate) fn measure(node: &Node, pod_uid: &str, runs: u32, exceeded: &mut Vec<
             ));
         }
     }
-    Ok(report)
+    Ok(Attached {
+        report,
+        add_work: median("add-all")? - median("wait-all")?,
+        del: median("del-all")?,
+    })
 }

@@ -70,12 +70,13 @@ for run in $(seq 0 "$runs"); do
 
     floor=$(floor_rails)
     a=$EPOCHREALTIME
-    "$standin" floor add /var/run/netns/bench "$floor"
+    waited=$("$standin" floor add /var/run/netns/bench "$floor")
     b=$EPOCHREALTIME
     "$standin" floor del /var/run/netns/bench "$floor"
     c=$EPOCHREALTIME
     took "floor-add-$rails" "$a" "$b" >&3
     took "floor-del-$rails" "$b" "$c" >&3
+    echo "wait-$rails $waited" >&3
   done
 
   a=$EPOCHREALTIME

@@ -9,7 +9,7 @@ mod standin;
 mod times;
 mod unlabelled;
 
-use std::process::ExitCode;
+use std::{fmt::Write, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, value_parser};
@@ -23,6 +23,7 @@ use railhead_e2e::{
         prepare::prepare,
         progress::{say, step},
     },
+    limits::{UNWIRE_MS, WIRE_MS},
 };
 
 /// Namespace of everything that the benchmark applies.
@@ -114,12 +115,29 @@ fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Res
     let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
     let wired = pods::one_per_node(lab)?;
     let memory = sizes::resident_memory(lab, exceeded)?;
-    let mut report = format!("\nThe lab (emulated processors: only ratios mean anything)\n{started}");
+    let mut report = format!(
+        "\nThe lab (emulated processors: only ratios mean anything)\n{}",
+        started.report
+    );
     for (node, pod) in lab.nodes().iter().zip(wired) {
         let attached = step(&format!("the plugins by themselves on {}", node.name()), || {
             attach::measure(node, &pod, runs, exceeded)
         })?;
-        report.push_str(&attached);
+        report.push_str(&attached.report);
+        // The pods were made on the first node.
+        if node.number() == 1 {
+            let (wired, unwired) = (started.prepare + attached.add_work, started.unprepare + attached.del);
+            for (what, ms, limit) in [
+                ("Prepare and ADD, without the wait for signals", wired, WIRE_MS),
+                ("DEL and Unprepare", unwired, UNWIRE_MS),
+            ] {
+                // Writing to a String cannot fail.
+                let _ = writeln!(report, "\n  {what}: {ms:.0} ms; the limit is {limit:.0} ms");
+                if ms > limit {
+                    exceeded.push(format!("{what}: {ms:.0} ms; {limit:.0} ms is the limit"));
+                }
+            }
+        }
     }
     report.push_str("\nResident memory with a pod attached on each node\n");
     report.push_str(&memory);

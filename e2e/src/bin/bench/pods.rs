@@ -1,8 +1,8 @@
 //! Pods with and without the label, made one after the other: what their users wait for.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use railhead_e2e::{
     cluster::{NODE_LIMIT, PATIENCE_FLAG, text},
     lab::{Lab, Node},
@@ -20,16 +20,27 @@ struct Started {
     sandbox: Times,
 }
 
+/// What pods with the label cost on a node.
+pub(crate) struct Claims {
+    /// For people to read.
+    pub(crate) report: String,
+    /// Milliseconds of NodePrepareResources, as kubelet measures it.
+    pub(crate) prepare: f64,
+    /// Milliseconds of NodeUnprepareResources.
+    pub(crate) unprepare: f64,
+}
+
 /// `runs` pods of each kind on the first node, in turn. Each is gone before the next one is made.
-pub(crate) fn measure(lab: &Lab, runs: u32) -> Result<String> {
+pub(crate) fn measure(lab: &Lab, runs: u32) -> Result<Claims> {
     let node = lab.node(1)?;
     let (mut plain, mut labelled) = (Started::default(), Started::default());
-    let mut add = Times::default();
+    let (mut add, mut prepare, mut unprepare) = (Times::default(), Times::default(), Times::default());
     // The first of each kind finds caches cold, and is not counted.
     for run in 0..=runs {
         for (kind, started) in [("plain", &mut plain), ("labelled", &mut labelled)] {
             let name = format!("{kind}-{run}");
             let is_labelled = kind == "labelled";
+            let before = is_labelled.then(|| dra_calls(lab, &node)).transpose()?;
             let start = Instant::now();
             lab.apply(NAMESPACE, &manifest(&name, &node, is_labelled))?;
             wait_running(lab, &name)?;
@@ -44,8 +55,15 @@ pub(crate) fn measure(lab: &Lab, runs: u32) -> Result<String> {
             }
             lab.kubectl(&["delete", "-n", NAMESPACE, "pod", &name, PATIENCE_FLAG])?
                 .ok()?;
+            if let Some(before) = before.filter(|_| run > 0) {
+                let after = dra_calls(lab, &node)?;
+                prepare.add_ms(between(&before, &after, "NodePrepareResources")?);
+                unprepare.add_ms(between(&before, &after, "NodeUnprepareResources")?);
+            }
         }
     }
+    let missing = "kubelet measured no call of the driver";
+    let (prepare_ms, unprepare_ms) = (prepare.median().context(missing)?, unprepare.median().context(missing)?);
     let mut report = table(
         &format!("{runs} pods of each kind on {}, from apply to Running", node.name()),
         &[
@@ -61,7 +79,57 @@ pub(crate) fn measure(lab: &Lab, runs: u32) -> Result<String> {
         ],
     ));
     report.push_str(&table("ADD of the same pods, by its own record", &[("railhead", add)]));
-    Ok(report)
+    report.push_str(&table(
+        "the driver's calls for the same pods, by kubelet's metrics",
+        &[("Prepare", prepare), ("Unprepare", unprepare)],
+    ));
+    Ok(Claims {
+        report,
+        prepare: prepare_ms,
+        unprepare: unprepare_ms,
+    })
+}
+
+/// How often kubelet called the driver so far, and how many seconds that took, by method.
+fn dra_calls(lab: &Lab, node: &Node) -> Result<BTreeMap<String, (f64, f64)>> {
+    let path = format!("/api/v1/nodes/{}/proxy/metrics", node.name());
+    Ok(calls_of(&lab.kubectl(&["get", "--raw", &path])?.ok()?.stdout))
+}
+
+/// Reads them from kubelet's metrics.
+fn calls_of(metrics: &str) -> BTreeMap<String, (f64, f64)> {
+    let mut calls: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for line in metrics.lines() {
+        let Some(rest) = line.strip_prefix("dra_grpc_operations_duration_seconds_") else {
+            continue;
+        };
+        let method = rest
+            .split("method_name=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let value = rest.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        let (Some(method), Some(value)) = (method, value) else {
+            continue;
+        };
+        let entry = calls
+            .entry(method.rsplit('/').next().unwrap_or(method).to_owned())
+            .or_default();
+        // One line per status of the answer.
+        if rest.starts_with("count{") {
+            entry.0 += value;
+        } else if rest.starts_with("sum{") {
+            entry.1 += value;
+        }
+    }
+    calls
+}
+
+/// Milliseconds of a call between two readings.
+fn between(before: &BTreeMap<String, (f64, f64)>, after: &BTreeMap<String, (f64, f64)>, method: &str) -> Result<f64> {
+    let (count, seconds) = before.get(method).copied().unwrap_or_default();
+    let (count_after, seconds_after) = after.get(method).copied().unwrap_or_default();
+    ensure!(count_after > count, "kubelet did not call {method}");
+    Ok((seconds_after - seconds) * 1e3)
 }
 
 /// One running labelled pod on each node, by UID, in the order of the nodes.
@@ -157,4 +225,33 @@ fn seconds_of_day(line: &str) -> Option<f64> {
     let mut parts = clock.trim_end_matches('Z').split(':').map(str::parse::<f64>);
     let mut next = || parts.next()?.ok();
     Some(next()? * 3600.0 + next()? * 60.0 + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubelets_measurements_are_told_apart_by_method_and_added_over_answers() {
+        let line = |what: &str, method: &str, code: &str, value: &str| {
+            format!(
+                "dra_grpc_operations_duration_seconds_{what}{{driver_name=\"railhead.dev\",grpc_status_code=\"{code}\",\
+                 method_name=\"/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/{method}\"}} {value}\n"
+            )
+        };
+        let metrics = [
+            line("bucket", "NodePrepareResources", "OK", "9"),
+            line("sum", "NodePrepareResources", "OK", "1.5"),
+            line("sum", "NodePrepareResources", "Internal", "0.25"),
+            line("count", "NodePrepareResources", "OK", "3"),
+            line("count", "NodePrepareResources", "Internal", "1"),
+            line("count", "NodeUnprepareResources", "OK", "2"),
+        ]
+        .concat();
+        let calls = calls_of(&metrics);
+        assert_eq!(calls["NodePrepareResources"], (4.0, 1.75));
+        let ms = between(&BTreeMap::new(), &calls, "NodePrepareResources").unwrap();
+        assert!((ms - 1750.0).abs() < 1e-6, "{ms}");
+        assert!(between(&calls, &calls, "NodePrepareResources").is_err());
+    }
 }
