@@ -73,7 +73,9 @@ fn until_changed(paths: &ChainPaths) -> nix::Result<()> {
                 .find(|(watch, _)| *watch == event.wd)
                 .map(|(_, folder)| *folder);
             let gone = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_IGNORED;
-            if event.mask.intersects(gone) || folder.is_some_and(|folder| folder.matters(event.name.as_deref())) {
+            if event.mask.intersects(gone)
+                || folder.is_some_and(|folder| folder.matters(event.name.as_deref(), event.mask))
+            {
                 return Ok(());
             }
         }
@@ -92,13 +94,14 @@ enum Folder {
 
 impl Folder {
     /// Whether a change of this name is of any interest. Other files change all the time, for example tokens of CNI plugins.
-    fn matters(self, name: Option<&OsStr>) -> bool {
+    fn matters(self, name: Option<&OsStr>, mask: AddWatchFlags) -> bool {
         let Some(name) = name.map(Path::new) else {
             return false;
         };
         match self {
             Self::Binaries => name == Path::new(BINARY),
-            Self::AboveBinaries | Self::AboveConfig => true,
+            // A link or a folder that is another one now; what is written to files there is nobody's chain.
+            Self::AboveBinaries | Self::AboveConfig => !mask.intersects(AddWatchFlags::IN_CLOSE_WRITE),
             Self::Config => name
                 .extension()
                 .is_some_and(|kind| kind == "conf" || kind == "conflist" || kind == "json"),
@@ -132,6 +135,7 @@ mod tests {
         }
         symlink("bin-1", &paths.bin_dir).unwrap();
         fs::write(paths.bin_dir.join(BINARY), "").unwrap();
+        fs::write(mount.join("log"), "").unwrap();
         let (rang, heard) = mpsc::channel();
         let watched = paths.clone();
         thread::spawn(move || while until_changed(&watched).is_ok() && rang.send(()).is_ok() {});
@@ -141,6 +145,7 @@ mod tests {
         thread::sleep(short);
         fs::write(paths.conf_dir.join("calico-kubeconfig"), "token").unwrap();
         fs::write(paths.bin_dir.join("bridge"), "").unwrap();
+        fs::write(mount.join("log"), "a line").unwrap();
         assert!(wait(short).is_err(), "nothing of the chain has changed");
         fs::remove_file(paths.bin_dir.join(BINARY)).unwrap();
         wait(long).unwrap();
