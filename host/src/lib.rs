@@ -7,7 +7,6 @@
 //! What a kernel or a driver answers is data here, never a panic: names are validated before they become paths, replies
 //! are checked for their sequence number, dumps that the kernel interrupted are read again.
 
-mod announce;
 mod boot;
 mod devlink;
 mod durable;
@@ -24,7 +23,6 @@ mod sysfs;
 pub mod testing;
 mod wait;
 
-pub use announce::{AnnounceError, announce};
 pub use boot::{BootIdError, boot_id};
 pub use devlink::{DevlinkSocket, EswitchMode};
 pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};

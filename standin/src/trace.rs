@@ -166,6 +166,7 @@ fn sent(pid: Pid, address: u64) -> Option<String> {
             21 => "DELADDR",
             24 => "NEWROUTE",
             25 => "DELROUTE",
+            28 => "NEWNEIGH",
             32 => "NEWRULE",
             33 => "DELRULE",
             108 => "NEWLINKPROP",

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use railhead_host::{
-    AnnounceError, InterfaceName, MacAddress, NetlinkError, NetnsError, PciAddress, RdmaError, RdmaName, SysctlError,
-    SysfsError,
+    InterfaceName, MacAddress, NetlinkError, NetnsError, PciAddress, RdmaError, RdmaName, SysctlError, SysfsError,
 };
 use railhead_vf::HostError;
 use thiserror::Error;
@@ -53,8 +52,6 @@ pub(crate) enum WireError {
     Sysctl(SysctlError),
     #[error(transparent)]
     Rdma(RdmaError),
-    #[error(transparent)]
-    Announce(AnnounceError),
     #[error("a thread of the rail panicked")]
     Panicked,
     #[error("stopped")]

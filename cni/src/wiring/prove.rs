@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use railhead_host::{Link, Netns, RouteSocket, announce, read_interface_sysctl};
+use railhead_host::{Link, Netns, RouteSocket, read_interface_sysctl};
 use railhead_plan::RailRecord;
 
 use super::{
-    Pod, Rail, WireError, rdma,
+    Rail, WireError, rdma,
     wire::{SYSCTLS, Sockets},
 };
 use crate::context::Context;
@@ -19,13 +19,7 @@ use crate::context::Context;
 const UNASKED: Duration = Duration::from_millis(50);
 
 /// Waits for the signal, then announces the addresses: a frame sent earlier is lost.
-pub(super) fn prove_carrier(
-    context: &Context,
-    pod: &Pod<'_>,
-    rail: &Rail,
-    link: u32,
-    sockets: &mut Sockets,
-) -> Result<(), WireError> {
+pub(super) fn prove_carrier(context: &Context, rail: &Rail, link: u32, sockets: &mut Sockets) -> Result<(), WireError> {
     let start = Instant::now();
     loop {
         let now = sockets.inside.link(link).map_err(WireError::Netlink)?;
@@ -43,7 +37,7 @@ pub(super) fn prove_carrier(
     }
     for address in &rail.addresses {
         if let IpAddr::V4(address) = address.addr() {
-            announce(pod.netns, &rail.name, rail.mac, address).map_err(WireError::Announce)?;
+            sockets.inside.announce(link, address).map_err(WireError::Netlink)?;
         }
     }
     Ok(())

@@ -99,7 +99,7 @@ pub(crate) fn wire_rail(
     step(Step::RdmaMade)?;
     route(rail, &link, inside)?;
     step(Step::Routed)?;
-    prove_carrier(context, pod, rail, link.index, &mut sockets)?;
+    prove_carrier(context, rail, link.index, &mut sockets)?;
     let rdma = rdma::prove(context, rail, device.as_ref())?;
     let link = read_back(rail, link.index, &mut sockets.inside)?;
     step(Step::Proven)?;

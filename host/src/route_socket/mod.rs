@@ -5,6 +5,7 @@ mod change;
 mod function_link;
 mod link;
 mod link_watch;
+mod neighbour;
 mod route;
 mod rule;
 mod vf;
