@@ -5,6 +5,7 @@ mod create;
 mod foreign;
 mod modes;
 mod observe;
+mod programs;
 mod unfit;
 
 use railhead_crds::{Bandwidth, NodeRail};
@@ -15,6 +16,7 @@ pub use create::{CreateError, create_functions, probe_driverless};
 pub use foreign::{ForeignVfs, mark_foreign};
 pub use modes::mark_modes;
 pub use observe::{ObserveError, observe};
+pub use programs::mark_programs;
 pub use unfit::{Census, Eswitch, Unfit};
 
 /// What was found for the rails that the node should have.
@@ -89,13 +91,19 @@ impl FoundPort {
         format!("{} ({})", self.pci_address, self.netdev)
     }
 
-    /// A function as sysfs shows it now, with what only kubelet tells of it.
-    pub(crate) fn as_known(&self, now: FoundFunction) -> FoundFunction {
-        let known = self.functions.iter().find(|known| known.pci_address == now.pci_address);
-        FoundFunction {
-            foreign: known.and_then(|known| known.foreign.clone()),
-            ..now
-        }
+    /// Functions as sysfs shows them now, with what it does not tell of them; first those that no program has open.
+    pub(crate) fn as_known(&self, now: Vec<VirtualFunction>) -> Vec<FoundFunction> {
+        let with_known = |now: VirtualFunction| {
+            let known = self.functions.iter().find(|known| known.pci_address == now.address);
+            FoundFunction {
+                foreign: known.and_then(|known| known.foreign.clone()),
+                programs: known.map_or(0, |known| known.programs),
+                ..FoundFunction::from(now)
+            }
+        };
+        let mut functions: Vec<FoundFunction> = now.into_iter().map(with_known).collect();
+        functions.sort_by_key(|function| function.programs);
+        functions
     }
 
     /// The resource under which a device plugin gives VFs of this port to pods.
@@ -123,6 +131,9 @@ pub struct FoundFunction {
     pub addresses: Vec<String>,
     /// The resource under which a device plugin gives it to pods; kubelet tells, see [`mark_foreign`].
     pub foreign: Option<String>,
+    /// How many programs on the host have its RDMA device open; a service that opens every device is among them, so that this
+    /// only tells which function is the better choice. See [`mark_programs`].
+    pub programs: u64,
 }
 
 impl FoundFunction {
@@ -147,6 +158,7 @@ impl From<VirtualFunction> for FoundFunction {
             uppers: function.uppers,
             addresses: Vec::new(),
             foreign: None,
+            programs: 0,
             driver: function.driver,
             index: function.index,
             pci_address: function.address,

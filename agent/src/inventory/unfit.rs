@@ -153,6 +153,8 @@ pub struct Census<'a> {
     host: Vec<&'a FoundFunction>,
     /// Given to pods by a device plugin.
     foreign: Vec<&'a FoundFunction>,
+    /// Those of the free ones that programs on the host have open.
+    open: Vec<&'a FoundFunction>,
 }
 
 impl<'a> Census<'a> {
@@ -170,6 +172,9 @@ impl<'a> Census<'a> {
                 census.away.push(function);
             } else if function.usable() {
                 census.free += 1;
+                if function.programs > 0 {
+                    census.open.push(function);
+                }
             } else {
                 census.host.push(function);
             }
@@ -216,6 +221,13 @@ impl<'a> Census<'a> {
                     function.pci_address,
                     function.foreign.as_deref().unwrap_or_default()
                 ))
+            ));
+        }
+        if !self.open.is_empty() {
+            parts.push(format!(
+                "{} of {total} VFs are open by RDMA programs on the host ({}): pods get the others first",
+                self.open.len(),
+                listed(&self.open, |function| function.pci_address.to_string())
             ));
         }
         (!parts.is_empty()).then(|| format!("port {}: {}", port.title(), parts.join("; ")))
@@ -319,6 +331,34 @@ mod tests {
         node.rdma.wanted = true;
         assert!(text(&node, &[]).contains("rdma system set netns shared"));
         assert_eq!(unfit(&node, &[]).unwrap().state(), PortHealth::RdmaExclusive);
+    }
+
+    #[test]
+    fn vfs_that_programs_on_the_host_have_open_are_said_and_given_last() {
+        let mut busy = inventory(port(true, Some(1000), 3));
+        busy.ports[0].functions[0].programs = 2;
+        assert_eq!(unfit(&busy, &[]), None);
+        let said = Census::of(&busy.ports[0], &BTreeSet::new())
+            .message(&busy.ports[0])
+            .unwrap();
+        assert!(
+            said.contains("1 of 3 VFs are open by RDMA programs on the host (0000:02:10.0)"),
+            "{said}"
+        );
+        let now = |index: u32| railhead_host::VirtualFunction {
+            index,
+            address: format!("0000:02:10.{index}").parse().unwrap(),
+            driver: Some("mlx5_core".to_owned()),
+            link: None,
+            uppers: Vec::new(),
+            rdma_devices: Vec::new(),
+        };
+        let order: Vec<u32> = busy.ports[0]
+            .as_known(vec![now(0), now(1), now(2)])
+            .iter()
+            .map(|function| function.index)
+            .collect();
+        assert_eq!(order, [1, 2, 0]);
     }
 
     #[test]

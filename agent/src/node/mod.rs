@@ -221,6 +221,7 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
     inventory::mark_addressed(&mut host.route, &mut inventory)?;
     inventory::mark_foreign(foreign, &mut inventory);
     inventory::mark_modes(&mut inventory);
+    inventory::mark_programs(&mut inventory, &taken);
     Ok(Seen {
         inventory,
         plans,

@@ -202,6 +202,7 @@ pub(crate) mod tests {
                 .map(|index| FoundFunction {
                     addresses: Vec::new(),
                     foreign: None,
+                    programs: 0,
                     driver: Some("igbvf".to_owned()),
                     pci_address: format!("0000:02:10.{index}").parse().unwrap(),
                     index,

@@ -78,7 +78,7 @@ impl RdmaMessage {
         parse_string(&self.value(kind)?).ok()
     }
 
-    fn value(&self, kind: u16) -> Option<Vec<u8>> {
+    pub(super) fn value(&self, kind: u16) -> Option<Vec<u8>> {
         let attribute = self.attributes.iter().find(|attribute| attribute.kind() == kind)?;
         let mut value = vec![0; attribute.value_len()];
         attribute.emit_value(&mut value);

@@ -71,7 +71,7 @@ impl RdmaError {
 /// A socket for RDMA requests; it stays in the namespace in which it was opened.
 #[derive(Debug)]
 pub struct RdmaSocket {
-    socket: Socket<RdmaMessage>,
+    pub(super) socket: Socket<RdmaMessage>,
 }
 
 impl RdmaSocket {

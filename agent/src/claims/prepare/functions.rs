@@ -130,10 +130,7 @@ fn free(
         .sysfs
         .virtual_functions(&port.pci_address)
         .map_err(PrepareError::Sysfs)?;
-    let functions: Vec<FoundFunction> = functions
-        .into_iter()
-        .map(|function| port.as_known(function.into()))
-        .collect();
+    let functions = port.as_known(functions);
     let damaged = plans::any_damaged(&agent.layout)?;
     for function in candidates(&functions, taken) {
         if has_addresses(host, function)? || (damaged && is_changed(agent, host, port, function)?) {
@@ -291,6 +288,7 @@ mod tests {
         FoundFunction {
             addresses: Vec::new(),
             foreign: None,
+            programs: 0,
             driver: None,
             pci_address: address.parse().unwrap(),
             index: 0,

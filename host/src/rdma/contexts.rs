@@ -1,0 +1,74 @@
+//! How many programs have an RDMA device open.
+
+use netlink_packet_core::{NlasIterator, parse_string, parse_u64};
+
+use super::{
+    RdmaDevice, RdmaError, RdmaSocket,
+    message::{Command, RdmaMessage, attribute},
+};
+
+/// `RDMA_NLDEV_CMD_RES_GET` (rdma/rdma_netlink.h): how many objects of each kind a device has.
+const RES_GET: Command = Command(9);
+/// `RDMA_NLDEV_ATTR_RES_SUMMARY`, a table of `_ENTRY`, each with `_ENTRY_NAME` and `_ENTRY_CURR`.
+const SUMMARY: u16 = 15;
+const ENTRY_NAME: u16 = 17;
+const ENTRY_CURRENT: u16 = 18;
+/// What the kernel calls the contexts of programs (`fill_res_info`, drivers/infiniband/core/nldev.c).
+const CONTEXTS: &str = "ctx";
+impl RdmaSocket {
+    /// How many contexts programs have open on a device, in whatever process (`rdma_restrack_count`,
+    /// drivers/infiniband/core/restrack.c). Older kernels count only those that the caller's PID namespace sees, which in a
+    /// container are none.
+    pub fn open_contexts(&mut self, device: &RdmaDevice) -> Result<u64, RdmaError> {
+        let question = RdmaMessage::new(RES_GET).with_u32(attribute::DEV_INDEX, device.index);
+        let request = format!("count what uses RDMA device {}", device.name);
+        let answer = self.socket.get(&request, question).map_err(RdmaError::Netlink)?;
+        Ok(answer.value(SUMMARY).map_or(0, |table| contexts(&table)))
+    }
+}
+
+fn contexts(table: &[u8]) -> u64 {
+    let entries = NlasIterator::new(table).map_while(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let (mut name, mut current) = (None, None);
+            for attribute in NlasIterator::new(entry.value()).map_while(Result::ok) {
+                match attribute.kind() {
+                    ENTRY_NAME => name = parse_string(attribute.value()).ok(),
+                    ENTRY_CURRENT => current = parse_u64(attribute.value()).ok(),
+                    _ => {}
+                }
+            }
+            (name.as_deref() == Some(CONTEXTS)).then_some(current?)
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn entry(name: &str, current: u64) -> Vec<u8> {
+        let name = attribute(ENTRY_NAME, &[name.as_bytes(), b"\0"].concat());
+        let current = attribute(ENTRY_CURRENT, &current.to_ne_bytes());
+        attribute(16, &[name, current].concat())
+    }
+
+    /// The layout of `fill_res_info_entry`.
+    #[test]
+    fn the_contexts_of_programs_are_told_from_what_the_kernel_itself_uses() {
+        let table = [entry("pd", 3), entry("qp", 1), entry("ctx", 2), entry("srq", 0)].concat();
+        assert_eq!(contexts(&table), 2);
+        assert_eq!(contexts(&[entry("pd", 3), entry("qp", 1)].concat()), 0);
+        assert_eq!(contexts(&table[..table.len() - 7]), 2, "what is cut off is missing");
+        assert_eq!(contexts(&[]), 0);
+    }
+}
