@@ -27,7 +27,10 @@ use crate::{
 pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
     let layout = Layout::default();
     plans::make_folders(&layout)?;
-    chain::link_cdi(&layout.cdi(), &args.cdi_dir).context("say where the CDI specs are")?;
+    if let Err(error) = chain::link_cdi(&layout.cdi(), &args.cdi_dir) {
+        // Tried at every pass, and a condition until it holds; the rest of the agent is needed whatever it is.
+        tracing::warn!(%error, "it cannot be said where the CDI specs are");
+    }
     let paths = ChainPaths {
         source: args.cni_source,
         bin_mount: args.cni_bin_mount.unwrap_or_else(|| args.cni_bin_dir.clone()),

@@ -237,8 +237,13 @@ pub fn link_cdi(link: &Path, cdi_dir: &Path) -> io::Result<()> {
     if fs::read_link(link).is_ok_and(|target| target == cdi_dir) {
         return Ok(());
     }
-    // Made by somebody who wrote a spec while the link was gone; one with specs in it is not empty, and an error.
+    // Made by somebody who wrote a spec while the link was gone: the runtime gets what is in it.
     if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        for entry in fs::read_dir(link)? {
+            let entry = entry?;
+            fs::copy(entry.path(), cdi_dir.join(entry.file_name()))?;
+            fs::remove_file(entry.path())?;
+        }
         fs::remove_dir(link)?;
     }
     let new = link.with_extension("new");
@@ -402,7 +407,11 @@ mod tests {
         fs::remove_file(layout.cdi()).unwrap();
         fs::create_dir(layout.cdi()).unwrap();
         fs::write(layout.cdi_spec("88bb"), "lost").unwrap();
-        assert!(link_cdi(&layout.cdi(), &root.path().join("static")).is_err());
+        link_cdi(&layout.cdi(), &root.path().join("static")).unwrap();
+        assert_eq!(
+            fs::read_to_string(root.path().join("static/railhead.dev-88bb.json")).unwrap(),
+            "lost"
+        );
     }
 
     #[test]
