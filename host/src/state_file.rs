@@ -98,7 +98,9 @@ pub fn read_state_file(path: &Path) -> Result<Vec<u8>, StateFileError> {
             mode: metadata.mode() & 0o7777,
         });
     }
-    let mut content = Vec::new();
+    // One byte more than there is, so that the end is seen without asking for more room.
+    let room = usize::try_from(metadata.len().min(STATE_FILE_LIMIT)).unwrap_or_default();
+    let mut content = Vec::with_capacity(room + 1);
     if metadata.len() <= STATE_FILE_LIMIT {
         // It may grow meanwhile.
         file.take(STATE_FILE_LIMIT + 1)

@@ -131,6 +131,8 @@ fn not_a_list(path: PathBuf, bytes: &[u8]) -> EntryError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn spoken(versions: &[&str]) -> Vec<String> {
@@ -203,5 +205,36 @@ mod tests {
         )
         .unwrap();
         assert_eq!(find(folder.path()).unwrap().name, "multus-cni-network");
+    }
+
+    proptest! {
+        /// The folder is written by whoever installs networks; whatever it holds is read or named, and never more than that.
+        #[test]
+        fn whatever_a_list_holds_it_is_taken_or_named(
+            seed in prop::sample::select(vec![
+                r#"{"cniVersion":"0.3.0","name":"azure","plugins":[{"type":"azure-vnet"},{"type":"portmap"}]}"#,
+                r#"{"cniVersions":["0.3.1","1.0.0","99999999999.1"],"name":"pod","plugins":[],"loadOnlyInlinedPlugins":false}"#,
+                r#"{"name":"..","plugins":null,"cniVersion":""}"#,
+            ]),
+            at in any::<prop::sample::Index>(),
+            cut in any::<bool>(),
+            word in prop::sample::select(vec!["", "\0", "\"", "[[", "null", "-1", "../", "\u{7f}", "1e999"]),
+        ) {
+            let at = at.index(seed.len());
+            let rest = if cut { "" } else { &seed[at..] };
+            let text = format!("{}{word}{rest}", &seed[..at]);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("10-pod.conflist");
+            fs::write(&path, text).unwrap();
+            match find(folder.path()) {
+                Ok(list) => {
+                    let entry = list.entry(folder.path());
+                    prop_assert_eq!(entry.parent().and_then(Path::parent), Some(folder.path()), "{:?}", entry);
+                    let chosen = list.unspoken(&spoken(&["1.0.0"]), Some("1.0.0"));
+                    prop_assert!(chosen.is_none_or(|version| version != "1.0.0"));
+                }
+                Err(error) => prop_assert!(error.to_string().contains("10-pod.conflist"), "{error}"),
+            }
+        }
     }
 }
