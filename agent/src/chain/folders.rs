@@ -8,11 +8,8 @@ use std::{
 
 use thiserror::Error;
 
-use super::runtime::{CdiSettings, RuntimeView};
-use crate::conditions::Finding;
+use super::runtime::RuntimeView;
 
-/// Type of the condition on CDI specs.
-pub const CDI_READY: &str = "CdiReady";
 /// As many symlinks as the kernel follows.
 const LINKS: usize = 40;
 
@@ -171,7 +168,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 /// The same folder under another name: `/var/run` has been a link to `/run` for ages.
-fn same(one: &Path, other: &Path) -> bool {
+pub(super) fn same(one: &Path, other: &Path) -> bool {
     let plain = |path: &Path| {
         let path = lexical(path);
         path.strip_prefix("/var/run")
@@ -203,108 +200,9 @@ pub(super) fn check_config(agent: &Path, real: &Path, view: &RuntimeView) -> Res
     }
 }
 
-/// The condition on CDI specs: containers get their devices only if the runtime finds the specs.
-pub(super) fn cdi_finding(agent: &Path, settings: Option<&CdiSettings>, moved: Option<&FolderError>) -> Finding {
-    let Some(settings) = settings else {
-        return Finding::yes(CDI_READY, "NotTold", "the runtime does not tell its CDI settings");
-    };
-    if !settings.enabled {
-        let message = format!(
-            "the runtime resolves no CDI devices (enable_cdi = false), so containers with rails cannot be created; set enable_cdi = true in the configuration of containerd's CRI plugin and restart containerd; specs are written to {}",
-            agent.display()
-        );
-        return Finding::no(CDI_READY, "CdiDisabled", message);
-    }
-    if !settings.dirs.iter().any(|dir| same(dir, agent)) {
-        let message = format!(
-            "the runtime reads CDI specs from {}, the agent writes them to {}: containers with rails could not be created; set agent.paths.cdi to one of the runtime's folders that is writable",
-            Paths(settings.dirs.clone()),
-            agent.display()
-        );
-        return Finding::no(CDI_READY, "OtherFolder", message);
-    }
-    match moved {
-        Some(moved) => Finding::no(CDI_READY, "FolderMoved", moved.to_string()),
-        None => Finding::yes(CDI_READY, "Read", format!("the runtime reads {}", agent.display())),
-    }
-}
-
-/// Makes `/run/railhead/cdi` a link to the folder of CDI specs that the runtime reads: the CNI binary has no settings, and reads
-/// and writes the specs there as the agent does. A reboot takes the link away with everything that it led to.
-///
-/// Looked after at every pass: where it is gone, specs would be written to a folder that nobody reads.
-pub fn link_cdi(link: &Path, cdi_dir: &Path) -> io::Result<()> {
-    if fs::read_link(link).is_ok_and(|target| target == cdi_dir) {
-        return Ok(());
-    }
-    // Made by somebody who wrote a spec while the link was gone: the runtime gets what is in it.
-    if link.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-        for entry in fs::read_dir(link)? {
-            let entry = entry?;
-            fs::copy(entry.path(), cdi_dir.join(entry.file_name()))?;
-            fs::remove_file(entry.path())?;
-        }
-        fs::remove_dir(link)?;
-    }
-    let new = link.with_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::os::unix::fs::symlink(cdi_dir, &new)?;
-    fs::rename(&new, link)
-}
-
-/// What lay under the agent's mounts when it was first looked at.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mounts {
-    before: Vec<(PathBuf, String)>,
-}
-
-impl Mounts {
-    /// Whether the host's folder under a mount is still the one that was there at the first look. A path that is no mount
-    /// point says nothing.
-    pub(super) fn check(&mut self, mount: &Path, mountinfo: &str) -> Result<(), FolderError> {
-        let Some(now) = root_of(mount, mountinfo) else {
-            return Ok(());
-        };
-        let known = self.before.iter().find(|(known, _)| known == mount);
-        let before = known.map_or_else(|| now.clone(), |(_, before)| before.clone());
-        if known.is_none() {
-            self.before.push((mount.to_owned(), now.clone()));
-        }
-        if before == now && !now.ends_with(DELETED) {
-            return Ok(());
-        }
-        Err(FolderError::Moved {
-            mount: mount.to_owned(),
-            before,
-            now: now.replace(DELETED, " (removed)"),
-        })
-    }
-}
-
-/// What the kernel appends to the name of a mounted folder that was removed (`fs/d_path.c`).
-const DELETED: &str = "//deleted";
-
-/// The folder of its file system that is mounted at `mount`: the fourth column of `/proc/self/mountinfo`, which the kernel
-/// makes anew from the folder's present name at each reading (proc_pid_mountinfo(5)).
-fn root_of(mount: &Path, mountinfo: &str) -> Option<String> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let mut columns = line.split(' ').skip(3);
-            let (root, point) = (columns.next()?, columns.next()?);
-            (Path::new(point) == mount).then(|| root.to_owned())
-        })
-        .next_back()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-
-    use railhead_plan::Layout;
 
     use super::*;
 
@@ -369,69 +267,5 @@ mod tests {
             check_config(Path::new("/etc/cni/net.d"), Path::new("/etc/cni/net.d"), &silent),
             Ok(())
         );
-    }
-
-    #[test]
-    fn cdi_specs_that_the_runtime_would_not_find_are_told_before_a_pod_is_placed() {
-        let agent = Path::new("/var/run/cdi");
-        let settings = |enabled, dir: &str| CdiSettings {
-            enabled,
-            dirs: vec!["/etc/cdi".into(), dir.into()],
-        };
-        let finding = |settings: &CdiSettings| cdi_finding(agent, Some(settings), None);
-        assert!(finding(&settings(true, "/var/run/cdi")).holds);
-        assert!(finding(&settings(true, "/run/cdi")).holds, "/var/run is /run");
-        assert_eq!(finding(&settings(false, "/run/cdi")).reason, "CdiDisabled");
-        let other = finding(&settings(true, "/var/cdi/dynamic"));
-        assert_eq!((other.holds, other.reason), (false, "OtherFolder"));
-        assert!(other.message.contains("/var/cdi/dynamic") && other.message.contains("/var/run/cdi"));
-        assert!(cdi_finding(agent, None, None).holds);
-    }
-
-    #[test]
-    fn agent_and_binary_find_the_specs_in_the_folder_that_is_set() {
-        let root = tempfile::tempdir().unwrap();
-        let layout = Layout::under(root.path());
-        fs::create_dir_all(layout.plans()).unwrap();
-        for name in ["static", "dynamic"] {
-            let folder = root.path().join(name);
-            fs::create_dir(&folder).unwrap();
-            link_cdi(&layout.cdi(), &folder).unwrap();
-            link_cdi(&layout.cdi(), &folder).unwrap();
-            fs::write(layout.cdi_spec("77aa"), name).unwrap();
-            assert_eq!(fs::read_to_string(folder.join("railhead.dev-77aa.json")).unwrap(), name);
-        }
-        fs::remove_file(layout.cdi()).unwrap();
-        fs::create_dir(layout.cdi()).unwrap();
-        link_cdi(&layout.cdi(), &root.path().join("static")).unwrap();
-        fs::remove_file(layout.cdi()).unwrap();
-        fs::create_dir(layout.cdi()).unwrap();
-        fs::write(layout.cdi_spec("88bb"), "lost").unwrap();
-        link_cdi(&layout.cdi(), &root.path().join("static")).unwrap();
-        assert_eq!(
-            fs::read_to_string(root.path().join("static/railhead.dev-88bb.json")).unwrap(),
-            "lost"
-        );
-    }
-
-    #[test]
-    fn a_folder_that_was_moved_or_removed_under_its_mount_is_told() {
-        let line = |root: &str| {
-            format!(
-                "36 35 98:0 /other /mnt rw - ext4 /dev/a rw\n40 35 98:0 {root} /opt/cni rw,noatime - ext4 /dev/a rw\n"
-            )
-        };
-        let mount = Path::new("/opt/cni");
-        let mut mounts = Mounts::default();
-        assert_eq!(mounts.check(mount, &line("/opt/cni")), Ok(()));
-        assert_eq!(mounts.check(mount, &line("/opt/cni")), Ok(()));
-        let moved = mounts.check(mount, &line("/opt/cni-old")).unwrap_err().to_string();
-        assert!(
-            moved.contains("/opt/cni-old") && moved.contains("delete the agent's pod"),
-            "{moved}"
-        );
-        assert!(mounts.check(mount, &line("/opt/cni//deleted")).is_err());
-        assert!(Mounts::default().check(mount, &line("/opt/cni//deleted")).is_err());
-        assert_eq!(mounts.check(Path::new("/not/mounted"), &line("/x")), Ok(()));
     }
 }

@@ -6,9 +6,12 @@
 //! when the runtime would find the binary and speaks a version that the binary speaks, and taken out when that ends.
 
 mod binary;
+mod cdi;
 mod conflist;
 mod entry;
+mod error;
 mod folders;
+mod mounts;
 mod runtime;
 mod watch;
 
@@ -18,15 +21,15 @@ use std::{
 };
 
 use railhead_crds::ChainStatus;
-use thiserror::Error;
 
 pub use binary::BinaryError;
 use binary::{BINARY, Installed};
+pub use cdi::{CDI_READY, link_cdi};
 pub use conflist::Conflist;
 pub use entry::EntryError;
-use folders::Mounts;
-pub use folders::link_cdi;
-pub use folders::{CDI_READY, FolderError};
+pub use error::ChainError;
+pub use folders::FolderError;
+use mounts::Mounts;
 pub use runtime::{CdiSettings, LoadedNetwork, RuntimeError, RuntimeView};
 pub(crate) use watch::watch;
 
@@ -69,71 +72,6 @@ impl ChainPaths {
     /// The installed binary.
     pub fn binary(&self) -> PathBuf {
         self.bin_dir.join(BINARY)
-    }
-}
-
-/// Why the chain is not in order.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ChainError {
-    /// Files.
-    #[error(transparent)]
-    Entry(#[from] EntryError),
-    /// The runtime.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
-    /// The binary.
-    #[error(transparent)]
-    Binary(#[from] BinaryError),
-    /// The runtime reads other folders than the agent writes.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The binary does not speak the cluster network's version.
-    #[error(
-        "{path} is of CNI version {version}, which the CNI binary does not speak, so the entry is not in its chain; have the cluster network write one of {spoken}"
-    )]
-    Version {
-        /// Which list.
-        path: PathBuf,
-        /// Its version.
-        version: String,
-        /// What the binary speaks.
-        spoken: String,
-    },
-    /// The runtime has not taken the entry up.
-    #[error(
-        "the container runtime has not loaded {entry}: it needs libcni 1.3 (containerd 2) and a conflist without loadOnlyInlinedPlugins; if the node's folder of CNI configurations is a symlink that has moved, set agent.paths.cniConfigMount to the folder above it"
-    )]
-    NotLoaded {
-        /// The drop-in.
-        entry: PathBuf,
-    },
-    /// The runtime still has the entry.
-    #[error("the container runtime still calls the chain entry after it was removed; it is asked again")]
-    StillLoaded,
-    /// A bug.
-    #[error("the agent's work on the node panicked; see its log")]
-    Panicked,
-}
-
-impl ChainError {
-    /// Whether the runtime would fail every pod of the node with the entry in its chain.
-    fn is_harmful(&self) -> bool {
-        match self {
-            Self::Version { .. } | Self::Binary(BinaryError::NotStarted { .. }) => true,
-            // The runtime's folder is another one than ours, or out of reach.
-            Self::Folder(error) => !matches!(error, FolderError::OtherConfig { .. } | FolderError::Read { .. }),
-            _ => false,
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Version { .. } => "VersionNotSpoken",
-            Self::Binary(_) => "BinaryNotUsable",
-            Self::Folder(_) => "OtherFolder",
-            _ => "ChainNotLoaded",
-        }
     }
 }
 
@@ -353,13 +291,13 @@ impl Chain {
 
     /// The condition on CDI specs, from what the runtime last said.
     async fn cdi(&mut self) -> Finding {
-        if let Err(error) = folders::link_cdi(&self.paths.cdi_link, &self.paths.cdi_dir) {
+        if let Err(error) = cdi::link_cdi(&self.paths.cdi_link, &self.paths.cdi_dir) {
             let message = format!(
                 "{} cannot be made a link to {}: {error}; remove what is there",
                 self.paths.cdi_link.display(),
                 self.paths.cdi_dir.display()
             );
-            return Finding::no(folders::CDI_READY, "NoLink", message);
+            return Finding::no(cdi::CDI_READY, "NoLink", message);
         }
         let view = match &self.view {
             Some((view, _)) => Some(view.clone()),
@@ -367,7 +305,7 @@ impl Chain {
         };
         let moved = self.mounts.check(&self.paths.cdi_dir, &mountinfo()).err();
         let settings = view.as_ref().and_then(|view| view.cdi.as_ref());
-        folders::cdi_finding(&self.paths.cdi_dir, settings, moved.as_ref())
+        cdi::finding(&self.paths.cdi_dir, settings, moved.as_ref())
     }
 
     /// Makes the runtime read its configurations again and waits until it has, or has not, the entry.
