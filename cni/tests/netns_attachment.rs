@@ -251,6 +251,54 @@ fn a_pod_cannot_keep_its_vf_by_taking_names() {
 }
 
 #[test]
+fn a_pod_that_deleted_hid_or_spoilt_its_rail_ends() {
+    on_a_node(|node| {
+        node.write_plan(&plan(&[0]));
+        let nested = Sandbox::new("nested");
+        for trick in [
+            "link del rail0".to_owned(),
+            format!("link set rail0 netns {}", nested.path().unwrap()),
+            "link set rail0 name mine".to_owned(),
+        ] {
+            node.add_function(0);
+            let sandbox = Sandbox::new("c1");
+            succeeded(&call(&node.context(), "ADD", &sandbox));
+            sandbox.ip("link set rail0 down");
+            sandbox.ip(&trick);
+            succeeded(&call(&node.context(), "DEL", &sandbox));
+            assert_eq!(node.leftovers(), Vec::<String>::new(), "{trick}");
+            // Both ends of the cable, wherever they are by now.
+            let _ = std::panic::catch_unwind(|| ip("link del leaf0"));
+        }
+    });
+}
+
+#[test]
+fn a_path_that_leads_to_another_namespace_by_now_is_not_followed() {
+    on_a_node(|node| {
+        node.add_function(0);
+        node.add_function(1);
+        node.write_plan(&plan(&[0]));
+        let sandbox = Sandbox::new("c1");
+        succeeded(&call(&node.context(), "ADD", &sandbox));
+        // Its process ended, and the number is another one's: a pod with an interface of the same name.
+        let other = Sandbox::new("other");
+        other.ip("link add rail0 type bridge");
+        other.ip("rule add from 10.0.0.7 lookup 1000 priority 1000");
+        let mut journal = Journal::read(&node.layout(), "c1").unwrap().unwrap();
+        journal.netns = other.path().unwrap().into();
+        journal.write(&node.layout()).unwrap();
+        succeeded(&call(&node.context(), "DEL", &sandbox.without_netns()));
+        other.ip("link show dev rail0");
+        assert!(
+            other.ip("rule show").contains("lookup 1000"),
+            "a rule of somebody else is gone"
+        );
+        assert_eq!(node.leftovers(), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn links_of_the_pod_and_of_the_host_may_have_the_names_that_a_vf_has_on_the_other_side() {
     on_a_node(|node| {
         let function = node.add_function(0);

@@ -223,3 +223,37 @@ fn record(rail: &Rail, link: &Link, state: &VfState, rdma: Option<railhead_plan:
         rdma,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(errno: Errno) -> Result<(), NetlinkError> {
+        Err(NetlinkError::Refused {
+            request: "set link 7 up".to_owned(),
+            errno,
+            text: None,
+        })
+    }
+
+    #[test]
+    fn a_driver_that_is_busy_is_asked_again_and_any_other_refusal_is_final() {
+        for errno in [Errno::EBUSY, Errno::EAGAIN] {
+            let mut asked = 0;
+            let done = while_busy(Duration::from_secs(10), || {
+                asked += 1;
+                if asked < 3 { refused(errno) } else { Ok(()) }
+            });
+            assert!(done.is_ok() && asked == 3, "{errno}: {done:?} after {asked}");
+        }
+        let mut asked = 0;
+        let done = while_busy(Duration::from_secs(10), || {
+            asked += 1;
+            refused(Errno::EPERM)
+        });
+        assert!(done.is_err() && asked == 1, "{done:?} after {asked}");
+        let start = Instant::now();
+        assert!(while_busy(Duration::from_millis(50), || refused(Errno::EBUSY)).is_err());
+        assert!(start.elapsed() >= Duration::from_millis(50));
+    }
+}
