@@ -26,7 +26,7 @@ generate: ## Write the chart's CRDs and the API reference from the types
 bench: check-machine ## Print sizes and times, on this machine and in the lab, beside the same work alone; fails above a limit
 	$(RUN) bench
 
-faults: check-machine ## kill -9 behind every change of ADD and DEL, then each way on from there, on this machine; takes no lab
+faults: check-machine ## kill -9 behind every change of Prepare, ADD, DEL and Unprepare, then each way on from there, on this machine; takes no lab
 	$(STANDIN) faults
 
 soak: check-machine ## 10,000 ADDs and DELs, 32 at once, with random kills, on this machine; takes no lab

@@ -1,12 +1,13 @@
-//! `make faults`: a call is killed behind each of its changes, and then things go on in one of four ways. Whatever the place and the way, in the
+//! `make faults`: a Prepare, ADD, DEL or Unprepare is killed behind each of its changes, and then things go on in one of four ways. Whatever the place and the way, in the
 //! end all is as it was.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::{
     call::Call,
+    claim,
     namespace::Namespace,
     node::Node,
     observe::{HostState, assert_as_before, assert_empty, assert_wired, come_home},
@@ -47,13 +48,13 @@ pub fn table(program: &Path, rails: u32) -> Result<(String, Vec<String>)> {
     let node = Node::new(rails, 1, false)?;
     let before = HostState::read()?;
     ensure!(before.vf_count() == rails as usize, "the VFs are not seen: {before:?}");
-    let mut text = format!("{:<6}{:>4}  {:<34}", "killed", "", "behind");
+    let mut text = format!("{:<10}{:>4}  {:<34}", "killed", "", "behind");
     for (_, name) in WAYS {
         write!(text, "{name:<14}")?;
     }
     text.push('\n');
     let mut failures = Vec::new();
-    for verb in ["ADD", "DEL"] {
+    for verb in ["PREPARE", "ADD", "DEL", "UNPREPARE"] {
         for place in 1.. {
             let mut row = String::new();
             let mut behind = None;
@@ -63,7 +64,11 @@ pub fn table(program: &Path, rails: u32) -> Result<(String, Vec<String>)> {
                     node: &node,
                     before: &before,
                 };
-                match case.run(verb, place, way) {
+                let outcome = match verb {
+                    "ADD" | "DEL" => case.run(verb, place, way),
+                    _ => case.run_claim(verb, place, way),
+                };
+                match outcome {
                     Ok(None) => break,
                     Ok(Some(change)) => {
                         behind.get_or_insert(change);
@@ -78,7 +83,7 @@ pub fn table(program: &Path, rails: u32) -> Result<(String, Vec<String>)> {
                 }
             }
             let Some(behind) = behind else { break };
-            writeln!(text, "{verb:<6}{place:>4}  {behind:<34}{row}")?;
+            writeln!(text, "{verb:<10}{place:>4}  {behind:<34.32}{row}")?;
         }
     }
     Ok((text, failures))
@@ -99,13 +104,12 @@ impl Case<'_> {
         let sandbox = Namespace::new()?;
         let add = call("ADD", "a1", "pod-a", Some(&sandbox));
         let del = call("DEL", "a1", "pod-a", Some(&sandbox));
-        let last = |traced: &crate::trace::Traced| traced.changes.last().cloned().unwrap_or_default();
         let killed = if verb == "ADD" {
-            run_until(&add, self.program, self.node, place)?
+            run_until(add.command(self.program, self.node), place)?
         } else {
             add.run(self.program, self.node)?.ok("ADD")?;
             assert_wired(&sandbox, &vfs)?;
-            run_until(&del, self.program, self.node, place)?
+            run_until(del.command(self.program, self.node), place)?
         };
         if !killed.killed {
             ensure!(killed.code == 0, "{verb} under trace: {}", killed.said);
@@ -141,14 +145,76 @@ impl Case<'_> {
                 self.call(&call("DEL", "b1", "pod-b", Some(&other)))?;
                 self.node.remove_plan("pod-b")?;
                 self.end("pod-a", &other)?;
-                return Ok(Some(last(&killed)));
+                return Ok(killed.changes.last().cloned());
             }
             Way::Collector => {
                 self.call(&call("GC", "", "pod-a", None))?;
             }
         }
         self.end("pod-a", &sandbox)?;
-        Ok(Some(last(&killed)))
+        Ok(killed.changes.last().cloned())
+    }
+
+    /// The same for the claim's half. The VFs must be as the PFs had them, too.
+    fn run_claim(&self, verb: &str, place: usize, way: Way) -> Result<Option<String>> {
+        let vfs = self.node.vfs(0);
+        let enforced = self.node.enforced()?;
+        // Each case is the first on its node: what the VFs were like is not known yet.
+        let originals = self.node.layout().originals();
+        if originals.exists() {
+            std::fs::remove_dir_all(originals)?;
+        }
+        for pod in ["pod-a", "pod-b"] {
+            claim::wanted(self.node, &self.node.plan(pod, &vfs)?)?;
+        }
+        let killed = if verb == "PREPARE" {
+            run_until(self.claim("prepare", "pod-a"), place)?
+        } else {
+            self.claim_call("prepare", "pod-a")?;
+            run_until(self.claim("unprepare", "pod-a"), place)?
+        };
+        if killed.killed {
+            match way {
+                Way::Del => {}
+                Way::Again if verb == "UNPREPARE" => self.claim_call("unprepare", "pod-a")?,
+                Way::Again => {
+                    self.claim_call("prepare", "pod-a")?;
+                    let pod = Namespace::new()?;
+                    self.call(&call("ADD", "a1", "pod-a", Some(&pod)))?;
+                    assert_wired(&pod, &vfs)?;
+                    self.call(&call("DEL", "a1", "pod-a", Some(&pod)))?;
+                    assert_empty(&pod)?;
+                }
+                Way::Another => {
+                    // It is given a VF only when no plan names that.
+                    self.claim_call("unprepare", "pod-a")?;
+                    self.claim_call("prepare", "pod-b")?;
+                    self.claim_call("unprepare", "pod-b")?;
+                }
+                Way::Collector => self.node.sweep()?,
+            }
+        } else {
+            ensure!(killed.code == 0, "{verb} under trace: {}", killed.said);
+        }
+        self.claim_call("unprepare", "pod-a")?;
+        self.node.sweep()?;
+        assert_as_before(self.node, self.before)?;
+        let now = self.node.enforced()?;
+        ensure!(now == enforced, "the PFs enforce {now:?} and had {enforced:?}");
+        let plans = std::fs::read_dir(self.node.layout().plans())?.count();
+        ensure!(plans == 0, "{plans} plans are left");
+        Ok(killed.changes.last().filter(|_| killed.killed).cloned())
+    }
+
+    fn claim(&self, verb: &str, pod: &str) -> (Command, Vec<u8>) {
+        (claim::command(verb, pod, self.program, self.node), Vec::new())
+    }
+
+    fn claim_call(&self, verb: &str, pod: &str) -> Result<()> {
+        let output = self.claim(verb, pod).0.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{verb} of {pod}: {said}");
+        Ok(())
     }
 
     fn call(&self, call: &Call) -> Result<()> {
@@ -165,6 +231,9 @@ impl Case<'_> {
 
     /// After a failure: what can be given back is, so that the next case begins as the first one did.
     fn clean_up(&self) -> Result<()> {
+        for pod in ["pod-a", "pod-b"] {
+            self.claim("unprepare", pod).0.output()?;
+        }
         for container in ["a1", "a2", "b1"] {
             // Its own failure was told already, by the case.
             call("DEL", container, "pod-a", None).run(self.program, self.node)?;

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod call;
+pub mod claim;
 pub mod faults;
 pub mod floor;
 pub mod namespace;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, value_parser};
-use railhead_standin::{bench, call, faults, floor, soak};
+use railhead_standin::{bench, call, claim, faults, floor, soak};
 
 /// Railhead on network namespaces and veth pairs. Needs root.
 #[derive(Parser)]
@@ -27,7 +27,7 @@ enum Task {
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1000))]
         rounds: u32,
     },
-    /// kill -9 behind every change of ADD and DEL, then every way on from there; fails unless all ends as it began.
+    /// kill -9 behind every change of Prepare, ADD, DEL and Unprepare, then every way on from there; fails unless all ends as it began.
     Faults {
         /// Rails of the pod.
         #[arg(long, default_value_t = 2, value_parser = value_parser!(u32).range(1..=8))]
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
                 Err(error) => told(&error),
             };
         }
+        [claim::CHILD, verb, pod] => claim::child(verb, pod),
         [bench::FLOOR, verb, netns, rails] => run_floor(verb, Path::new(netns), rails),
         _ => run(&Arguments::parse().task),
     };

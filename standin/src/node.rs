@@ -10,6 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use railhead_plan::{AttachmentPlan, Layout, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
+use railhead_vf::PfSide;
+
+use crate::pf::PfFiles;
 
 /// The VFs' MTU on the host.
 pub const HOST_MTU: u32 = 1500;
@@ -124,7 +127,19 @@ impl Node {
 
     /// Writes the plan of a pod for these VFs, as Prepare does.
     pub fn write_plan(&self, pod: &str, vfs: &[Vf]) -> Result<AttachmentPlan> {
-        let plan = AttachmentPlan {
+        let plan = self.plan(pod, vfs)?;
+        if self.soft_roce {
+            let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
+            fs::write(self.layout().cdi_spec(&plan.claim_uid), spec)?;
+        }
+        let file = self.layout().plan(pod);
+        fs::write(&file, serde_json::to_vec(&plan)?).with_context(|| format!("write {}", file.display()))?;
+        Ok(plan)
+    }
+
+    /// The plan of a pod for these VFs.
+    pub fn plan(&self, pod: &str, vfs: &[Vf]) -> Result<AttachmentPlan> {
+        Ok(AttachmentPlan {
             version: PLAN_VERSION,
             boot_id: railhead_host::boot_id(Layout::boot_id())?,
             pod: PodRef {
@@ -143,14 +158,7 @@ impl Node {
             rails: vfs.iter().map(|vf| self.rail_plan(pod, vf)).collect::<Result<_>>()?,
             nccl_file: true,
             nccl: Vec::new(),
-        };
-        if self.soft_roce {
-            let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
-            fs::write(self.layout().cdi_spec(&plan.claim_uid), spec)?;
-        }
-        let file = self.layout().plan(pod);
-        fs::write(&file, serde_json::to_vec(&plan)?).with_context(|| format!("write {}", file.display()))?;
-        Ok(plan)
+        })
     }
 
     /// Removes the plan of a pod, as Unprepare does.
@@ -205,6 +213,13 @@ impl Node {
                 .with_context(|| format!("sweep {}", folder.display()))?;
         }
         Ok(())
+    }
+
+    /// What the PFs enforce on each VF, by its altname.
+    pub fn enforced(&self) -> Result<Vec<(String, String)>> {
+        let pf_side = PfFiles::below(self.root());
+        let read = |vf: Vf| Ok((vf.altname, format!("{:?}", pf_side.read(&vf.pf.parse()?, vf.index)?)));
+        self.all_vfs().into_iter().map(read).collect()
     }
 
     /// Files of attachments, which are there only while one is wired.

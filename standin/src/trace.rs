@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     io::{Read, Write},
-    path::Path,
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -17,8 +17,6 @@ use nix::{
     },
     unistd::Pid,
 };
-
-use crate::{call::Call, node::Node};
 
 /// Set for a child that is traced.
 const TRACED: &str = "STANDIN_TRACED";
@@ -46,8 +44,7 @@ pub(crate) fn stop_for_tracer() -> Result<()> {
 }
 
 /// Runs a call and kills it behind its change number `last`, counted from 1; to its end where it makes fewer.
-pub(crate) fn run_until(call: &Call, program: &Path, node: &Node, last: usize) -> Result<Traced> {
-    let (mut command, input) = call.command(program, node);
+pub(crate) fn run_until((mut command, input): (Command, Vec<u8>), last: usize) -> Result<Traced> {
     let mut child = command.env(TRACED, "1").spawn().context("start the traced call")?;
     child.stdin.take().context("no standard input")?.write_all(&input)?;
     let main = Pid::from_raw(i32::try_from(child.id())?);

@@ -23,8 +23,8 @@ fn a_call_killed_behind_any_change_leaves_nothing_whatever_comes_next() {
         let (table, failures) = faults::table(Path::new(PROGRAM), 1).unwrap();
         println!("{table}");
         assert_eq!(failures, Vec::<String>::new());
-        // A table without rows would be no proof: ADD makes a link another one's, and DEL takes that back.
-        for row in ["ADD", "DEL"] {
+        // A table without rows would be no proof: each of them changes a link.
+        for row in ["PREPARE", "ADD", "DEL", "UNPREPARE"] {
             let with = |what: &str| {
                 table
                     .lines()

@@ -10,6 +10,7 @@ mod kernel;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use railhead_host::PciAddress;
 use railhead_plan::AttachmentPlan;
 use tokio::{
     sync::{Notify, watch},
@@ -45,6 +46,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let listening = tokio::spawn(kernel::listen(bells, interest.subscribe(), stop.clone()));
     loop {
         let started = Instant::now();
+        let seen = silent(&agent);
         round(&agent, &interest).await;
         tokio::select! {
             () = stop.cancelled() => break,
@@ -53,9 +55,47 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                 tokio::time::sleep(SETTLE).await;
                 tokio::time::sleep_until(started + PAUSE).await;
             }
+            () = signals_changed(&agent, &seen) => tokio::time::sleep_until(started + PAUSE).await,
         }
     }
     let _ = listening.await;
+}
+
+/// PCI addresses of the ports that have no signal.
+fn silent(agent: &Agent) -> Vec<PciAddress> {
+    let inventory = agent.inventory.borrow();
+    let ports = inventory.iter().flat_map(|inventory| &inventory.ports);
+    ports
+        .filter(|port| !port.carrier)
+        .map(|port| port.pci_address.clone())
+        .collect()
+}
+
+/// Returns when other ports are without signal than `seen`.
+async fn signals_changed(agent: &Agent, seen: &[PciAddress]) {
+    let mut inventory = agent.inventory.subscribe();
+    while silent(agent) == seen {
+        if inventory.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// What a pod's rails suffer from ports without signal. Not every driver takes the VFs' signal away with the port's: with igb they keep
+/// theirs, and CHECK sees nothing.
+fn unplugged(plan: &AttachmentPlan, silent: &[PciAddress]) -> Vec<String> {
+    let rails = plan
+        .rails
+        .iter()
+        .filter(|rail| silent.contains(&rail.vf.pf_pci_address));
+    rails
+        .map(|rail| {
+            format!(
+                "{}: its port {} has no carrier; look at the cable",
+                rail.name, rail.vf.pf_pci_address
+            )
+        })
+        .collect()
 }
 
 /// Compares every wired sandbox once.
@@ -91,7 +131,14 @@ async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
 
 /// What differs of one pod; `None` when nothing does, or when it is not wired.
 async fn differences(agent: &Agent, plan: &AttachmentPlan, known: Option<Vec<String>>) -> Option<Vec<String>> {
-    match check::sandbox(&agent.layout, &agent.cni_binary, plan).await? {
+    let checked = check::sandbox(&agent.layout, &agent.cni_binary, plan).await?;
+    let unplugged = unplugged(plan, &silent(agent));
+    let checked = match checked {
+        Checked::AsWired if !unplugged.is_empty() => Checked::Drifted(unplugged),
+        Checked::Drifted(differences) => Checked::Drifted([unplugged, differences].concat()),
+        other => other,
+    };
+    match checked {
         Checked::AsWired => None,
         Checked::Drifted(differences) => {
             if known.as_ref() != Some(&differences) {
@@ -105,5 +152,23 @@ async fn differences(agent: &Agent, plan: &AttachmentPlan, known: Option<Vec<Str
             tracing::debug!(pod = plan.pod.name, why, "a pod's rails could not be compared");
             known
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::plans::tests::plan;
+
+    #[test]
+    fn a_port_without_signal_is_named_on_its_rail_only() {
+        let mut plan = plan("pod-1", "boot", ["0000:18:00.3", "0000:3b:00.3"]);
+        plan.rails[1].vf.pf_pci_address = "0000:3b:00.0".parse().unwrap();
+        assert!(unplugged(&plan, &[]).is_empty());
+        assert!(unplugged(&plan, &["0000:86:00.0".parse().unwrap()]).is_empty());
+        assert_eq!(
+            unplugged(&plan, &["0000:3b:00.0".parse().unwrap()]),
+            ["rail1: its port 0000:3b:00.0 has no carrier; look at the cable"]
+        );
     }
 }
