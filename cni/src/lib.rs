@@ -9,15 +9,15 @@
 
 mod attachment_folder;
 mod cdi_nodes;
+mod container_hook;
 mod context;
 mod journal;
-mod memlock;
 mod nccl;
 mod protocol;
 mod verbs;
 mod wiring;
 
+pub use container_hook::container_hook;
 pub use context::{Context, Log, REPAIR, Step};
 pub use journal::{JOURNAL_VERSION, Journal, JournalError, RailJournal};
-pub use memlock::memlock_hook;
 pub use protocol::{CniError, Code, Environment, Outcome, SUPPORTED_VERSIONS, run};

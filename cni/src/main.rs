@@ -1,24 +1,19 @@
-//! The CNI binary: environment and standard input in, JSON on standard output, exit code. The same file is the OCI hook that
-//! raises the memlock limit of containers with rails.
+//! The CNI binary: environment and standard input in, JSON on standard output, exit code. The same file is the OCI hook of
+//! containers with rails.
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
-use railhead_cni::{Context, Environment, REPAIR, memlock_hook, run};
+use railhead_cni::{Context, Environment, REPAIR, container_hook, run};
 use railhead_plan::Layout;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "memlock-hook") {
+    if arguments.next().is_some_and(|first| first == "container-hook") {
         let pod_uid = arguments.next().unwrap_or_default();
-        let pod_uid = pod_uid.to_string_lossy();
-        if let Some(line) = memlock_hook(&Layout::default(), &pod_uid, &mut io::stdin().lock()) {
-            let _ = writeln!(io::stderr(), "railhead: {line}");
-        }
-        // A failed hook would keep the container from starting.
-        return ExitCode::SUCCESS;
+        return hook(&pod_uid.to_string_lossy());
     }
     let environment = Environment::of_process();
     let mut context = Context::new(Layout::default());
@@ -34,4 +29,16 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// A hook that fails keeps its container from starting; the runtime shows what it said.
+fn hook(pod_uid: &str) -> ExitCode {
+    let (said, code) = match container_hook(&Layout::default(), pod_uid, &mut io::stdin().lock()) {
+        Ok(said) => (said, ExitCode::SUCCESS),
+        Err(error) => (Some(error), ExitCode::FAILURE),
+    };
+    if let Some(line) = said {
+        let _ = writeln!(io::stderr(), "railhead: {line}");
+    }
+    code
 }

@@ -55,7 +55,7 @@ pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cn
             format!("RAILHEAD_PODS={}", plan.pods),
         ],
         "mounts": mounts,
-        "hooks": [memlock_hook(cni_binary, &plan.pod.uid)],
+        "hooks": [container_hook(cni_binary, &plan.pod.uid)],
     });
     if !uverbs.is_empty() {
         let nodes: Vec<Value> = uverbs
@@ -73,13 +73,13 @@ pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cn
     })
 }
 
-/// Lets the containers that hold the device lock memory, which RDMA programs cannot do without. `args` begin with the
-/// program's name, as for execv.
-fn memlock_hook(cni_binary: &Path, pod_uid: &str) -> Value {
+/// Lets the containers that hold the device lock memory, which RDMA programs cannot do without, and keeps one from starting
+/// with an RDMA device that is another pod's by now. `args` begin with the program's name, as for execv.
+fn container_hook(cni_binary: &Path, pod_uid: &str) -> Value {
     json!({
         "hookName": "createRuntime",
         "path": cni_binary,
-        "args": ["railhead", "memlock-hook", pod_uid],
+        "args": ["railhead", "container-hook", pod_uid],
     })
 }
 
@@ -141,7 +141,7 @@ mod tests {
             json!([{
                 "hookName": "createRuntime",
                 "path": "/opt/cni/bin/railhead",
-                "args": ["railhead", "memlock-hook", "uid-1"]
+                "args": ["railhead", "container-hook", "uid-1"]
             }])
         );
     }

@@ -5,11 +5,12 @@
 use std::{
     fs,
     io::Write,
+    path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
 };
 
-use railhead_cni::memlock_hook;
+use railhead_cni::container_hook;
 use railhead_host::{MemlockLimit, memlock_limit};
 use railhead_plan::Layout;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -58,7 +59,7 @@ impl Drop for Container {
 fn hook(stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_railhead"))
         .env_clear()
-        .args(["memlock-hook", "00000000-0000-0000-0000-000000000000"])
+        .args(["container-hook", "00000000-0000-0000-0000-000000000000"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -111,9 +112,9 @@ fn a_limit_that_cannot_be_raised_is_said_in_the_pods_folder_until_one_can() {
             sets.effective -= CapabilitySet::SYS_RESOURCE;
             sets.permitted -= CapabilitySet::SYS_RESOURCE;
             set_capabilities(None, sets).unwrap();
-            memlock_hook(&layout, "6f1c", &mut container.state().as_bytes())
+            container_hook(&layout, "6f1c", &mut container.state().as_bytes())
         });
-        without_capability.join().unwrap().unwrap()
+        without_capability.join().unwrap().unwrap().unwrap()
     });
     assert!(said.contains("container c0ffee"), "{said}");
     assert!(said.contains(&format!("it may lock {} bytes", hard.unwrap())), "{said}");
@@ -121,13 +122,16 @@ fn a_limit_that_cannot_be_raised_is_said_in_the_pods_folder_until_one_can() {
     let note = layout.memlock_note("6f1c");
     assert_eq!(fs::read_to_string(&note).unwrap(), format!("{said}\n"));
     if may_raise() {
-        assert_eq!(memlock_hook(&layout, "6f1c", &mut container.state().as_bytes()), None);
+        assert_eq!(
+            container_hook(&layout, "6f1c", &mut container.state().as_bytes()),
+            Ok(None)
+        );
         assert!(!note.exists());
     }
 }
 
 #[test]
-fn a_hook_never_keeps_a_container_from_starting() {
+fn a_state_that_cannot_be_used_never_keeps_a_container_from_starting() {
     let ended = {
         let container = Container::start();
         container.state()
@@ -149,8 +153,60 @@ fn a_hook_never_keeps_a_container_from_starting() {
     fs::create_dir_all(layout.attachments()).unwrap();
     // Neither a pod without a folder nor a text that leads elsewhere makes a file.
     for pod in ["6f1c", "../../x", ""] {
-        assert!(memlock_hook(&layout, pod, &mut "{}".as_bytes()).is_some());
+        assert!(container_hook(&layout, pod, &mut "{}".as_bytes()).unwrap().is_some());
         assert_eq!(fs::read_dir(layout.attachments()).unwrap().count(), 0, "{pod}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{pod}");
     }
+}
+
+#[test]
+fn a_container_does_not_get_the_device_that_another_pod_has_by_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::under(folder.path());
+    let write = |path: PathBuf, text: &str| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let record = json!({
+        "version": 1, "containerId": "c1", "pod": {"namespace": "ml", "name": "train-0", "uid": "6f1c"},
+        "network": {"name": "train", "uid": "u"}, "sliceName": "s", "index": 0, "pods": 2, "wiredInMs": 1,
+        "rails": [{"rail": 0, "name": "rail0", "vf": "0000:18:00.3", "mac": "02:00:00:00:00:01", "mtu": 9000,
+            "addresses": ["10.0.0.7/24"], "maxRateMbps": 0, "minRateMbps": 0, "spoofCheck": true,
+            "rdma": {"device": "mlx5_9", "uverbs": "/dev/infiniband/uverbs9", "gidIndex": 3, "gid": "g"}}]
+    });
+    write(layout.record("6f1c"), &record.to_string());
+    let verbs = |number: u32| layout.sysfs().join(format!("class/infiniband_verbs/uverbs{number}"));
+    let of_vf = |vf: &str| {
+        layout
+            .sysfs()
+            .join("bus/pci/devices")
+            .join(vf)
+            .join("infiniband/mlx5_9")
+    };
+    let container = Container::start();
+    let hook = || container_hook(&layout, "6f1c", &mut container.state().as_bytes());
+
+    write(verbs(9).join("ibdev"), "mlx5_9\n");
+    fs::create_dir_all(of_vf("0000:18:00.3")).unwrap();
+    hook().unwrap();
+
+    // The driver made the devices anew: uverbs9 is somebody else's.
+    write(verbs(9).join("ibdev"), "mlx5_7\n");
+    write(verbs(2).join("ibdev"), "mlx5_9\n");
+    let refused = hook().unwrap_err();
+    assert!(
+        refused.contains("rail rail0: /dev/infiniband/uverbs9 is not the character device"),
+        "{refused}"
+    );
+    assert!(refused.contains("delete the pod"), "{refused}");
+
+    // The same name and number, below another VF.
+    fs::remove_dir_all(verbs(2)).unwrap();
+    write(verbs(9).join("ibdev"), "mlx5_9\n");
+    fs::rename(of_vf("0000:18:00.3"), of_vf("0000:18:00.3").with_file_name("mlx5_1")).unwrap();
+    hook().unwrap_err();
+
+    // A soft device is below no VF.
+    fs::remove_dir_all(of_vf("0000:18:00.3").parent().unwrap()).unwrap();
+    hook().unwrap();
 }
