@@ -62,7 +62,8 @@ pub(super) enum Installed {
 }
 
 /// Installs the binary by rename where it is absent or, with `replace`, where it differs: libcni never sees half of it, and a
-/// running one stays whole.
+/// running one stays whole. The folder is never made: it holds the cluster network's plugins, and one that is away for a moment is
+/// being moved or pointed elsewhere by the distribution, whose new link must not meet a folder of ours.
 pub(super) fn install(source: &Path, bin_dir: &Path, replace: bool) -> Result<Installed, EntryError> {
     let target = bin_dir.join(BINARY);
     let before = match File::open(&target) {
@@ -75,7 +76,7 @@ pub(super) fn install(source: &Path, bin_dir: &Path, replace: bool) -> Result<In
             Installed::Differed
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(bin_dir).map_err(file(bin_dir))?;
+            fs::metadata(bin_dir).map_err(file(bin_dir))?;
             Installed::WasMissing
         }
         Err(error) => return Err(file(&target)(error)),
@@ -176,11 +177,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_binary_is_replaced_only_when_it_differs_and_may_be_executed() {
+    fn the_binary_is_replaced_only_when_it_differs_and_its_folder_is_never_made() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let (source, bin) = (folder.path().join("source"), folder.path().join("bin"));
         fs::write(&source, "one").unwrap();
+        install(&source, &bin, true).unwrap_err();
+        assert!(!bin.exists(), "the folder of the binaries is somebody else's to make");
+        fs::create_dir(&bin).unwrap();
         assert_eq!(install(&source, &bin, true).unwrap(), Installed::WasMissing);
         assert_eq!(install(&source, &bin, true).unwrap(), Installed::Present);
         fs::write(&source, "two").unwrap();
