@@ -30,7 +30,7 @@ pub fn nothing_left(lab: &Lab, recorded: &[BTreeMap<String, FunctionState>]) -> 
         }
         for (node, recorded) in lab.nodes().iter().zip(recorded) {
             let files = node.exec(
-                "find /run/railhead/plans /run/railhead/attachments /var/lib/railhead/journal /var/run/cdi -mindepth 1 2>/dev/null",
+                "find /run/railhead/plans /run/railhead/attachments /run/railhead/journal /var/run/cdi -mindepth 1 2>/dev/null",
                 NODE_LIMIT,
             )?;
             ensure!(files.stdout.is_empty(), "{} has left:\n{}", node.name(), files.stdout);

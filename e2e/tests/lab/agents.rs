@@ -63,7 +63,7 @@ pub(crate) fn pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back
         eventually("the functions are back on the host", || {
             // The other pod may be on the same node.
             let journals = format!(
-                "rdma link show; grep -l {} /var/lib/railhead/journal/*.json; true",
+                "rdma link show; grep -l {} /run/railhead/journal/*.json; true",
                 last.uid
             );
             let output = last.machine(lab)?.exec(&journals, NODE_LIMIT)?.ok()?;
