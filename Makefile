@@ -1,7 +1,7 @@
 # Railhead: `make demo` shows it, `make test` tests it. Everything they need they install, saying so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench faults soak fuzz lab lab-down images check-machine
+.PHONY: help demo test lab-slow lint generate bench faults soak fuzz lab lab-down images check-machine
 
 RUN := cargo run --locked --package railhead-e2e --bin
 STANDIN := cargo run --locked --release --package railhead-standin --bin standin --
@@ -14,6 +14,9 @@ demo: check-machine ## Bring up Kubernetes with two SR-IOV nodes, run a job over
 
 test: check-machine ## Run all test tiers: unit, netns, control plane, lab
 	$(RUN) tiers
+
+lab-slow: check-machine ## Run the lab tests that take too long for every run: an API server that says nothing for three minutes
+	RAILHEAD_SLOW=1 cargo test --quiet --locked --package railhead-e2e --test lab
 
 lint: ## rustfmt, clippy, dependency rules
 	cargo fmt --all --check

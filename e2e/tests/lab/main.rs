@@ -49,6 +49,9 @@ macro_rules! tests {
 
 /// In the order in which they run: most of them share one job, which the first that needs it makes.
 fn tests() -> Vec<Test> {
+    if std::env::var_os("RAILHEAD_SLOW").is_some() {
+        return tests![api_cut::pods_that_start_while_the_api_server_is_silent_run_when_it_speaks_again];
+    }
     tests![
         quickstart::the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back,
         agents::operator_and_agents_stay_small,
@@ -68,7 +71,6 @@ fn tests() -> Vec<Test> {
         uninstall::helm_uninstall_is_refused_while_pods_are_attached,
         bandwidth::a_pod_that_would_oversell_a_port_waits_until_there_is_room,
         ends::a_network_deleted_under_its_pods_waits_for_them,
-        api_cut::pods_that_start_while_the_api_server_is_silent_run_when_it_speaks_again,
         fabrics::nodes_without_a_fabric_or_without_its_ports_are_left_as_they_were,
         // From here on the nodes have other functions than those that were recorded.
         drift::functions_that_are_removed_under_a_running_pod_are_said_within_a_minute,
