@@ -8,6 +8,7 @@ use std::{fs, io::ErrorKind, net::UdpSocket, time::Duration};
 
 use node::{Sandbox, answer, call, call_with, ip, ip_json, on_a_node, pf_address, plan, succeeded};
 use railhead_cni::{Journal, Step};
+use railhead_host::InterfaceSysctl::Ipv4;
 use railhead_plan::{AttachmentRecord, Vlan};
 use serde_json::{Value, json};
 
@@ -72,7 +73,9 @@ fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
             assert!(rules.contains(&rule), "{rules}");
             let sysctl = |name: &str| {
                 let interface = format!("rail{rail}").parse().unwrap();
-                railhead_host::read_interface_sysctl(sandbox.netns(), &interface, name).unwrap()
+                railhead_host::read_interface_sysctl(sandbox.netns(), &interface, Ipv4(name))
+                    .unwrap()
+                    .unwrap()
             };
             assert_eq!(["arp_ignore", "arp_announce", "rp_filter"].map(sysctl), ["1", "2", "2"]);
         }
@@ -538,8 +541,12 @@ fn check_names_whatever_was_changed() {
             .get_mut(&(pf_address(0), 2))
             .unwrap()
             .spoof_check = false;
-        railhead_host::write_interface_sysctl(sandbox.netns(), &"rail0".parse().unwrap(), &[("arp_ignore", "0")])
-            .unwrap();
+        railhead_host::write_interface_sysctls(
+            sandbox.netns(),
+            &"rail0".parse().unwrap(),
+            &[(Ipv4("arp_ignore"), "0")],
+        )
+        .unwrap();
         let error = answer(&call(&node.context(), "CHECK", &sandbox));
         for word in ["SpoofCheck", "sysctl arp_ignore is 0, not 1"] {
             assert!(error["msg"].as_str().unwrap().contains(word), "{error}");

@@ -40,6 +40,6 @@ pub use route_socket::{
     Address, Link, LinkChange, LinkWatch, OffloadSizes, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState,
 };
 pub use state_file::{STATE_FILE_LIMIT, StateFileError, read_state_file};
-pub use sysctl::{SysctlError, read_interface_sysctl, write_interface_sysctl};
+pub use sysctl::{InterfaceSysctl, SysctlError, read_interface_sysctl, write_interface_sysctls};
 pub use sysfs::{FunctionLink, Gid, PhysicalFunction, Sysfs, SysfsError, VirtualFunction};
 pub use wait::{Poll, wait_until};

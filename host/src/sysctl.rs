@@ -1,10 +1,23 @@
 //! Sysctls of one interface inside a network namespace. `/proc/sys/net` shows the namespace of the thread that looks.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fmt::{self, Display},
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
 use crate::{InterfaceName, Netns, NetnsError};
+
+/// A sysctl of an interface by its name in `/proc/sys/net/<family>/conf/<interface>`, for example `arp_ignore`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterfaceSysctl<'a> {
+    /// `net/ipv4`.
+    Ipv4(&'a str),
+    /// `net/ipv6`. A kernel without IPv6, or an interface whose MTU is too small for it, has none.
+    Ipv6(&'a str),
+}
 
 /// Why a sysctl was not read or written.
 #[derive(Debug, Error)]
@@ -29,35 +42,75 @@ pub enum SysctlError {
     },
 }
 
-/// Writes `/proc/sys/net/ipv4/conf/<interface>/<name>` for every pair, in one visit of the namespace.
-pub fn write_interface_sysctl(
+impl Display for InterfaceSysctl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Ipv4(name) | Self::Ipv6(name)) = self;
+        f.write_str(name)
+    }
+}
+
+impl InterfaceSysctl<'_> {
+    fn file(self, interface: &InterfaceName) -> Result<PathBuf, SysctlError> {
+        let (family, name) = match self {
+            Self::Ipv4(name) => ("ipv4", name),
+            Self::Ipv6(name) => ("ipv6", name),
+        };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            return Err(SysctlError::Name(name.to_owned()));
+        }
+        Ok(PathBuf::from(format!("/proc/sys/net/{family}/conf/{interface}/{name}")))
+    }
+
+    /// Whether the interface has no IPv6 at all, so that there is nothing to read or to write.
+    fn is_without_ipv6(self, file: &Path, error: &io::Error) -> bool {
+        matches!(self, Self::Ipv6(_))
+            && error.kind() == io::ErrorKind::NotFound
+            && file.parent().is_some_and(|folder| !folder.exists())
+    }
+}
+
+/// Writes every pair, in one visit of the namespace. Sysctls of IPv6 are passed over where there is no IPv6.
+pub fn write_interface_sysctls(
     netns: &Netns,
     interface: &InterfaceName,
-    values: &[(&str, &str)],
+    values: &[(InterfaceSysctl<'_>, &str)],
 ) -> Result<(), SysctlError> {
     let files = values
         .iter()
-        .map(|(name, value)| Ok((file(interface, name)?, *value)))
+        .map(|(sysctl, value)| Ok((*sysctl, sysctl.file(interface)?, *value)))
         .collect::<Result<Vec<_>, _>>()?;
     netns
         .run(|| {
-            files.into_iter().try_for_each(|(path, value)| {
-                fs::write(&path, value).map_err(|source| SysctlError::File {
-                    verb: "write",
-                    path,
-                    source,
-                })
+            files.into_iter().try_for_each(|(sysctl, path, value)| {
+                fs::write(&path, value)
+                    .or_else(|error| {
+                        if sysctl.is_without_ipv6(&path, &error) {
+                            Ok(())
+                        } else {
+                            Err(error)
+                        }
+                    })
+                    .map_err(|source| SysctlError::File {
+                        verb: "write",
+                        path,
+                        source,
+                    })
             })
         })
         .map_err(SysctlError::Netns)?
 }
 
-/// Reads `/proc/sys/net/ipv4/conf/<interface>/<name>`.
-pub fn read_interface_sysctl(netns: &Netns, interface: &InterfaceName, name: &str) -> Result<String, SysctlError> {
-    let path = file(interface, name)?;
+/// Reads a sysctl; `None` for one of IPv6 where there is no IPv6.
+pub fn read_interface_sysctl(
+    netns: &Netns,
+    interface: &InterfaceName,
+    sysctl: InterfaceSysctl<'_>,
+) -> Result<Option<String>, SysctlError> {
+    let path = sysctl.file(interface)?;
     netns
         .run(|| match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().to_owned()),
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if sysctl.is_without_ipv6(&path, &error) => Ok(None),
             Err(source) => Err(SysctlError::File {
                 verb: "read",
                 path,
@@ -65,11 +118,4 @@ pub fn read_interface_sysctl(netns: &Netns, interface: &InterfaceName, name: &st
             }),
         })
         .map_err(SysctlError::Netns)?
-}
-
-fn file(interface: &InterfaceName, name: &str) -> Result<PathBuf, SysctlError> {
-    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-        return Err(SysctlError::Name(name.to_owned()));
-    }
-    Ok(PathBuf::from(format!("/proc/sys/net/ipv4/conf/{interface}/{name}")))
 }

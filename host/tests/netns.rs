@@ -9,10 +9,12 @@ use std::{
 };
 
 use railhead_host::{
-    Errno, InterfaceName, Link, MacAddress, Netns, RdmaError, RdmaSocket, Route, RouteSocket, Rule, Sysfs, VfError,
-    VfKnob, VfSettings, read_interface_sysctl,
+    Errno, InterfaceName,
+    InterfaceSysctl::{Ipv4, Ipv6},
+    Link, MacAddress, Netns, RdmaError, RdmaSocket, Route, RouteSocket, Rule, Sysfs, VfError, VfKnob, VfSettings,
+    read_interface_sysctl,
     testing::{self, another_namespace, ip, ip_json},
-    write_interface_sysctl,
+    write_interface_sysctls,
 };
 
 /// Runs a test in a namespace of its own with a veth pair `va` and `vb`.
@@ -198,6 +200,33 @@ fn a_dump_of_many_links_is_complete() {
     });
 }
 
+#[test]
+fn sysctls_of_an_interface_without_ipv6_are_passed_over() {
+    in_a_namespace(|_| {
+        let host = Netns::current().unwrap();
+        // IPv6 needs an MTU of 1280 (RFC 8200, section 5); below it the kernel takes IPv6 off the interface.
+        ip("link set va mtu 1000");
+        write_interface_sysctls(
+            &host,
+            &name("va"),
+            &[(Ipv6("accept_ra"), "0"), (Ipv4("arp_ignore"), "1")],
+        )
+        .unwrap();
+        assert_eq!(
+            read_interface_sysctl(&host, &name("va"), Ipv6("accept_ra")).unwrap(),
+            None
+        );
+        assert_eq!(
+            read_interface_sysctl(&host, &name("va"), Ipv4("arp_ignore"))
+                .unwrap()
+                .unwrap(),
+            "1"
+        );
+        let error = write_interface_sysctls(&host, &name("vb"), &[(Ipv6("absent"), "0")]).unwrap_err();
+        assert!(error.to_string().contains("ipv6/conf/vb/absent"), "{error}");
+    });
+}
+
 /// A sysfs that names `link` as the link of a PCI function.
 fn sysfs_with(function: &str, link: &Link) -> (tempfile::TempDir, Sysfs) {
     let folder = tempfile::tempdir().unwrap();
@@ -285,14 +314,42 @@ fn sysctls_are_those_of_the_namespace_and_not_of_the_host() {
         let pod = another_namespace();
         let a = link(socket, "va").index;
         socket.move_to(a, &pod).unwrap();
-        write_interface_sysctl(&pod, &name("va"), &[("arp_ignore", "1"), ("rp_filter", "2")]).unwrap();
-        assert_eq!(read_interface_sysctl(&pod, &name("va"), "arp_ignore").unwrap(), "1");
+        write_interface_sysctls(
+            &pod,
+            &name("va"),
+            &[(Ipv4("arp_ignore"), "1"), (Ipv4("rp_filter"), "2")],
+        )
+        .unwrap();
+        assert_eq!(
+            read_interface_sysctl(&pod, &name("va"), Ipv4("arp_ignore"))
+                .unwrap()
+                .unwrap(),
+            "1"
+        );
         let host = Netns::current().unwrap();
-        assert_eq!(read_interface_sysctl(&host, &name("vb"), "arp_ignore").unwrap(), "0");
-        let error = write_interface_sysctl(&host, &name("va"), &[("arp_ignore", "1")]).unwrap_err();
+        assert_eq!(
+            read_interface_sysctl(&host, &name("vb"), Ipv4("arp_ignore"))
+                .unwrap()
+                .unwrap(),
+            "0"
+        );
+        let error = write_interface_sysctls(&host, &name("va"), &[(Ipv4("arp_ignore"), "1")]).unwrap_err();
         assert!(error.to_string().contains("/conf/va/arp_ignore"), "{error}");
-        let error = read_interface_sysctl(&host, &name("vb"), "../../ip_forward").unwrap_err();
+        let error = read_interface_sysctl(&host, &name("vb"), Ipv4("../../ip_forward")).unwrap_err();
         assert!(error.to_string().contains("not the name"), "{error}");
+        write_interface_sysctls(&pod, &name("va"), &[(Ipv6("accept_ra"), "0")]).unwrap();
+        assert_eq!(
+            read_interface_sysctl(&pod, &name("va"), Ipv6("accept_ra"))
+                .unwrap()
+                .unwrap(),
+            "0"
+        );
+        assert_eq!(
+            read_interface_sysctl(&host, &name("vb"), Ipv6("accept_ra"))
+                .unwrap()
+                .unwrap(),
+            "1"
+        );
     });
 }
 
@@ -307,7 +364,7 @@ fn neighbours_learn_an_announced_address() {
             ip("addr add 10.0.0.1/24 dev vb");
         })
         .unwrap();
-        write_interface_sysctl(&peer, &name("vb"), &[("arp_accept", "1")]).unwrap();
+        write_interface_sysctls(&peer, &name("vb"), &[(Ipv4("arp_accept"), "1")]).unwrap();
         let a = link(socket, "va");
         ip("addr add 10.0.0.7/24 dev va");
         // The kernel announces an address by itself when the link comes up, if it is told to; here only we do.

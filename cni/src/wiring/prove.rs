@@ -82,10 +82,10 @@ pub(crate) fn check_rail(
     }
     drift.extend(number_drift(rail, link.index, &mut inside)?);
     drift.extend(route_drift(rail, link.index, &mut inside)?);
-    for (name, wanted) in SYSCTLS {
-        let found = read_interface_sysctl(netns, &rail.name, name).map_err(WireError::Sysctl)?;
-        if found != wanted {
-            drift.push(format!("sysctl {name} is {found}, not {wanted}"));
+    for (sysctl, wanted) in SYSCTLS {
+        let found = read_interface_sysctl(netns, &rail.name, sysctl).map_err(WireError::Sysctl)?;
+        if let Some(found) = found.filter(|found| found != wanted) {
+            drift.push(format!("sysctl {sysctl} is {found}, not {wanted}"));
         }
     }
     let state = context.pf_side.read(&rail.pf, rail.vf_index).map_err(WireError::Host)?;

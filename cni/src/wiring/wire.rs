@@ -7,7 +7,8 @@ use std::{
 };
 
 use railhead_host::{
-    Errno, Link, LinkChange, LinkWatch, NetlinkError, Netns, RouteSocket, VfState, write_interface_sysctl,
+    Errno, InterfaceSysctl, Link, LinkChange, LinkWatch, NetlinkError, Netns, RouteSocket, VfState,
+    write_interface_sysctls,
 };
 use railhead_plan::RailRecord;
 
@@ -64,7 +65,16 @@ impl<'a> Pod<'a> {
 
 /// Sysctls of a rail's interface. Several rails may share a pool, so an interface answers only for its own addresses and
 /// asks with them; replies may come in by another rail than the main table says. They are reset when a link moves.
-pub(super) const SYSCTLS: [(&str, &str); 3] = [("arp_ignore", "1"), ("arp_announce", "2"), ("rp_filter", "2")];
+///
+/// Router advertisements of the leaf give no addresses and no routes: a default route by a rail would take the pod's cluster
+/// traffic.
+pub(super) const SYSCTLS: [(InterfaceSysctl<'static>, &str); 5] = [
+    (InterfaceSysctl::Ipv4("arp_ignore"), "1"),
+    (InterfaceSysctl::Ipv4("arp_announce"), "2"),
+    (InterfaceSysctl::Ipv4("rp_filter"), "2"),
+    (InterfaceSysctl::Ipv6("accept_ra"), "0"),
+    (InterfaceSysctl::Ipv6("autoconf"), "0"),
+];
 
 /// Wires one rail whose link was just seen on the host; returns what was read back.
 pub(crate) fn wire_rail(
@@ -88,7 +98,7 @@ pub(crate) fn wire_rail(
     step(Step::Moved)?;
     // Sysctls before up, so that no packet is sent under wrong ones; routes come after it, since taking a link down flushes
     // them.
-    write_interface_sysctl(pod.netns, &rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
+    write_interface_sysctls(pod.netns, &rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
     while_busy(context.return_patience, || inside.set_up(link.index, true)).map_err(WireError::Netlink)?;
     step(Step::Up)?;
     for address in &rail.addresses {
