@@ -26,7 +26,7 @@ pub(crate) fn a_cni_folder_that_is_a_symlink_may_move(world: &World) -> Result<(
     let result = run(node, upgrade).and_then(|()| after_the_move(world, node));
     run(
         node,
-        "cd /opt/cni && if [ -L bin ]; then rm bin && mv bin-2 bin && rm -rf bin-1; fi",
+        "cd /opt/cni && if [ -d bin-2 ]; then rm -rf bin && mv bin-2 bin && rm -rf bin-1; fi",
     )?;
     result?;
     eventually("the binary is in the folder that came back", || binary_is_there(node))?;
