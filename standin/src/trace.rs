@@ -163,9 +163,9 @@ fn sent(pid: Pid, address: u64) -> Option<String> {
             21 => "DELADDR",
             24 => "NEWROUTE",
             25 => "DELROUTE",
-            28 => "NEWNEIGH",
             32 => "NEWRULE",
             33 => "DELRULE",
+            28 => "NEWNEIGH",
             108 => "NEWLINKPROP",
             109 => "DELLINKPROP",
             // RTM_GET* are the third of each four.

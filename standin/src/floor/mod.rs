@@ -6,7 +6,7 @@ mod netlink;
 use std::{
     fs::{self, File},
     net::Ipv4Addr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::AsRawFd,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -14,21 +14,20 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
-    ifaddrs::getifaddrs,
     net::if_::if_nametoindex,
     sched::{CloneFlags, setns},
-    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket},
 };
 use railhead_host::{MacAddress, RdmaSocket};
 use serde::{Deserialize, Serialize};
 
 use netlink::{Request, Socket};
 
-/// Numbers of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/fib_rules.h.
+/// Numbers of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/neighbour.h, linux/fib_rules.h.
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWNEIGH: u16 = 28;
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
 const CREATE: u16 = 0x400;
@@ -44,6 +43,8 @@ const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
+const NDA_DST: u16 = 1;
+const NTF_USE: u8 = 1;
 const FRA_SRC: u16 = 2;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
@@ -202,7 +203,7 @@ fn prove(inside: &mut Socket, rail: &FloorRail) -> Result<Duration> {
         thread::sleep(Duration::from_millis(1));
     }
     let waited = start.elapsed();
-    announce(rail)?;
+    announce(inside, index, rail.address)?;
     let Some(device) = &rail.soft else { return Ok(waited) };
     let [a, b, c, d] = rail.address.octets();
     let gid = format!("0000:0000:0000:0000:0000:ffff:{a:02x}{b:02x}:{c:02x}{d:02x}");
@@ -214,18 +215,15 @@ fn prove(inside: &mut Socket, rail: &FloorRail) -> Result<Duration> {
     Ok(waited)
 }
 
-/// A gratuitous ARP request (RFC 5227, section 3).
-fn announce(rail: &FloorRail) -> Result<()> {
-    let link = getifaddrs()?
-        .filter(|entry| entry.interface_name == rail.pod_name)
-        .find_map(|entry| entry.address?.as_link_addr().copied())
-        .context("no link address")?;
-    let (address, mac) = (rail.address.octets(), rail.pod_mac.bytes());
-    let arp_request = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
-    let parts: [&[u8]; 7] = [&[0xff; 6], &mac, &arp_request, &mac, &address, &[0; 6], &address];
-    let raw: OwnedFd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    sendto(raw.as_raw_fd(), &parts.concat(), &link, MsgFlags::empty())?;
-    Ok(())
+/// Has the kernel ask for the address from the address, a gratuitous ARP request (RFC 5227, section 3). A packet socket would have to be
+/// closed again, and that waits for every processor.
+fn announce(inside: &mut Socket, index: u32, address: Ipv4Addr) -> Result<()> {
+    // Family, three bytes of nothing, link, state none, flag "use", type.
+    let mut header = vec![AF_INET, 0, 0, 0];
+    header.extend(index.to_ne_bytes());
+    header.extend([0, 0, NTF_USE, 0]);
+    let request = Request::new(RTM_NEWNEIGH, CREATE, &header).with(NDA_DST, &address.octets())?;
+    inside.send("tell the neighbours", request)
 }
 
 fn rule(kind: u16, flags: u16, rail: &FloorRail) -> Result<Request> {
