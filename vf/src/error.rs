@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use railhead_host::{InvalidInterfaceName, NetlinkError, PciAddress, SysfsError, VfError, VfKnob};
+use railhead_host::{Errno, InvalidInterfaceName, NetlinkError, PciAddress, SysfsError, VfError, VfKnob};
 use thiserror::Error;
 
 /// Why a VF or its PF could not be read or set.
@@ -35,6 +35,26 @@ pub enum HostError {
         /// How long was waited.
         waited: Duration,
     },
+    /// The VF could not be taken from its driver or given to one.
+    #[error("bind VF {vf} to its driver again: {source}")]
+    Bind {
+        /// Which VF.
+        vf: PciAddress,
+        /// What the kernel said.
+        #[source]
+        source: SysfsError,
+    },
+    /// The VF had an RDMA device before it was bound again, and has none now.
+    #[error(
+        "VF {vf} has no RDMA device with a character device {} s after it was bound to its driver again; look at dmesg",
+        waited.as_secs()
+    )]
+    NoRdma {
+        /// Which VF.
+        vf: PciAddress,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The VF's link has a name that no request can carry.
     #[error("VF {vf}: {source}")]
     Name {
@@ -57,6 +77,16 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// Whether the driver is busy with something that passes, for example a reset of the VF.
+    pub fn is_busy(&self) -> bool {
+        let (Self::Netlink(source) | Self::Vf(VfError::Netlink { source, .. } | VfError::Unsupported { source, .. })) =
+            self
+        else {
+            return false;
+        };
+        matches!(source.errno(), Some(Errno::EBUSY | Errno::EAGAIN))
+    }
+
     /// Whether the driver lacks the setting or refuses the value.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Vf(VfError::Unsupported { .. }))

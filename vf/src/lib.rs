@@ -3,6 +3,7 @@
 //! The agent does so in Prepare and Unprepare, the CNI binary in ADD and DEL. Moving a VF into a pod and out of it is the
 //! binary's; choosing one is the agent's. Everything is synchronous. Callers hold the VF's [`railhead_host::FunctionLock`].
 
+mod driver;
 mod error;
 mod find;
 mod originals;

@@ -32,6 +32,9 @@ pub struct VfOriginal {
     pub pf_pci_address: PciAddress,
     /// Number on the PF.
     pub index: u32,
+    /// Its driver. A record of release 0.1 does not say it.
+    #[serde(default)]
+    pub driver: Option<String>,
     /// Its link.
     #[serde(flatten)]
     pub link: LinkState,
@@ -57,6 +60,7 @@ impl VfOriginal {
         let same = Self {
             version: self.version,
             rate_owed: self.rate_owed,
+            driver: self.driver.clone(),
             ..other.clone()
         };
         *self != same
@@ -219,6 +223,7 @@ impl Originals {
             pci_address: vf.clone(),
             pf_pci_address: pf.clone(),
             index,
+            driver: host.sysfs.driver(vf),
             link,
             enforced,
             rate_owed: false,
@@ -458,6 +463,7 @@ mod tests {
             pci_address: "0000:18:00.1".parse().unwrap(),
             pf_pci_address: "0000:18:00.0".parse().unwrap(),
             index: 0,
+            driver: None,
             link: LinkState {
                 name: "eth4".parse().unwrap(),
                 mac: None,

@@ -1,8 +1,13 @@
 //! The side of a VF that its PF enforces. Prepare programs it; ADD reads it back and repairs it.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use railhead_host::{Link, PciAddress, RouteSocket, Sysfs, VfKnob, VfSettings, VfState};
 
-use crate::HostError;
+use crate::{HostError, POLL};
 
 /// How the settings of a VF are read and set through its PF.
 pub trait PfSide: Send + Sync {
@@ -21,7 +26,7 @@ pub trait PfSide: Send + Sync {
             return Ok((set, found));
         }
         for knob in &set {
-            self.set(pf, vf, *knob, wanted)?;
+            set_patiently(self, pf, vf, *knob, wanted)?;
         }
         let state = self.read(pf, vf)?;
         match state.differences(wanted) {
@@ -31,6 +36,28 @@ pub trait PfSide: Send + Sync {
                 vf,
                 knobs,
             }),
+        }
+    }
+}
+
+/// How long a VF may be in a reset.
+const RESET: Duration = Duration::from_secs(5);
+
+/// As [`PfSide::set`], asking again while the driver is busy. ice and i40e reset a VF for every MAC address, VLAN and trust that
+/// is set on it, and answer EAGAIN or EBUSY to the next setting until the VF's driver is back (`ice_check_vf_ready_for_cfg`,
+/// drivers/net/ethernet/intel/ice/ice_vf_lib.c).
+pub(crate) fn set_patiently<P: PfSide + ?Sized>(
+    pf_side: &P,
+    pf: &PciAddress,
+    vf: u32,
+    knob: VfKnob,
+    wanted: &VfSettings,
+) -> Result<(), HostError> {
+    let start = Instant::now();
+    loop {
+        match pf_side.set(pf, vf, knob, wanted) {
+            Err(error) if error.is_busy() && start.elapsed() < RESET => thread::sleep(POLL),
+            done => return done,
         }
     }
 }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, SysfsError, VfKnob, VfSettings};
+use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, VfKnob, VfSettings};
 use railhead_plan::RailPlan;
 use thiserror::Error;
 
-use crate::{Host, HostError};
+use crate::{Host, HostError, driver, pf_side::set_patiently};
 
-/// How long a driver may take to bring a VF's interface back after a rebind.
-const REBIND: Duration = Duration::from_secs(10);
 /// How long a free VF's interface is waited for.
 const HOME: Duration = Duration::from_secs(2);
 
@@ -42,17 +40,6 @@ pub enum ProgramError {
         /// What the kernel said.
         #[source]
         source: Box<HostError>,
-    },
-    /// The driver could not be bound again.
-    #[error("rail {rail}: bind VF {vf} to its driver again: {source}")]
-    Rebind {
-        /// Rail name.
-        rail: InterfaceName,
-        /// PCI address of the VF.
-        vf: PciAddress,
-        /// What happened.
-        #[source]
-        source: SysfsError,
     },
     /// The kernel reports something else than was set.
     #[error(
@@ -89,12 +76,20 @@ pub fn pf_settings(rail: &RailPlan) -> VfSettings {
 /// Returns whether the PF enforces the plan's minimum rate. Where it does not, the rail's plan has to say 0, or ADD would
 /// try it again. Idempotent.
 pub fn program(host: &mut Host, rail: &RailPlan) -> Result<bool, ProgramError> {
+    driver::ensure(host, &rail.vf.pci_address, None).map_err(|source| error(rail, source))?;
     let mut step = Step { host, rail };
     step.set_mac()?;
     let mut settings = pf_settings(rail);
     let enforces_minimum = step.set_rest(&mut settings)?;
     step.read_back(&settings)?;
     Ok(enforces_minimum)
+}
+
+fn error(rail: &RailPlan, source: HostError) -> ProgramError {
+    ProgramError::Host {
+        rail: rail.name.clone(),
+        source: Box::new(source),
+    }
 }
 
 struct Step<'a> {
@@ -104,10 +99,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn error(&self, source: HostError) -> ProgramError {
-        ProgramError::Host {
-            rail: self.rail.name.clone(),
-            source: Box::new(source),
-        }
+        error(self.rail, source)
     }
 
     fn netlink(&self, source: NetlinkError) -> ProgramError {
@@ -122,7 +114,7 @@ impl Step<'_> {
 
     fn set(&self, knob: VfKnob, settings: &VfSettings) -> Result<(), HostError> {
         let vf = &self.rail.vf;
-        self.host.pf_side.set(&vf.pf_pci_address, vf.index, knob, settings)
+        set_patiently(self.host.pf_side.as_ref(), &vf.pf_pci_address, vf.index, knob, settings)
     }
 
     fn set_admin_mac(&self, mac: MacAddress) -> Result<(), HostError> {
@@ -154,14 +146,28 @@ impl Step<'_> {
         // Set even where it reads equal: igb reports the VF's own MAC there, and only a set one binds the VF.
         self.set_admin_mac(mac).map_err(|source| self.error(source))?;
         let link = self.link(HOME)?;
-        if link.mac != Some(mac) && self.host.route.set_mac(link.index, mac).is_err() {
-            let vf = &self.rail.vf.pci_address;
-            self.host.sysfs.rebind(vf).map_err(|source| ProgramError::Rebind {
-                rail: self.rail.name.clone(),
-                vf: vf.clone(),
-                source,
-            })?;
-            self.link(REBIND)?;
+        let refuses = link.mac != Some(mac) && self.host.route.set_mac(link.index, mac).is_err();
+        let vf = &self.rail.vf.pci_address;
+        let without_guid = driver::lacks_node_guid(&self.host.sysfs, vf).map_err(|source| self.error(source))?;
+        if refuses || without_guid {
+            driver::rebind(self.host, vf, None).map_err(|source| error(self.rail, source))?;
+            self.take_over_mac()?;
+        }
+        Ok(())
+    }
+
+    /// A driver that was bound again takes the administrative MAC over, or has its own one and takes it now.
+    fn take_over_mac(&mut self) -> Result<(), ProgramError> {
+        let vf = &self.rail.vf.pci_address;
+        if driver::lacks_node_guid(&self.host.sysfs, vf).map_err(|source| self.error(source))? {
+            tracing::warn!(%vf, "the VF's RDMA device has no node GUID; programs that use rdma_cm will not work over it");
+        }
+        let link = self.link(HOME)?;
+        if link.mac != Some(self.rail.mac) {
+            self.host
+                .route
+                .set_mac(link.index, self.rail.mac)
+                .map_err(|source| self.netlink(source))?;
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use railhead_host::{Link, MacAddress, NetlinkError, PciAddress, SysfsError, VfKnob, VfSettings};
+use railhead_host::{Link, MacAddress, NetlinkError, PciAddress, VfKnob, VfSettings};
 use thiserror::Error;
 
-use crate::{Difference, Host, HostError, VfOriginal, program::knob_name};
+use crate::{Difference, Host, HostError, VfOriginal, driver, pf_side::set_patiently, program::knob_name};
 
 /// How long a VF may take to come home from a namespace that was just deleted, or from a rebind.
 const HOME: Duration = Duration::from_secs(10);
@@ -22,15 +22,6 @@ pub enum RestoreError {
         /// What happened.
         #[source]
         source: Box<HostError>,
-    },
-    /// The driver could not be bound again.
-    #[error("give back VF {vf}: bind it to its driver again: {source}")]
-    Rebind {
-        /// PCI address.
-        vf: PciAddress,
-        /// What happened.
-        #[source]
-        source: SysfsError,
     },
     /// The kernel reports something else than what was restored.
     #[error("VF {vf} is not as it was found: {}; it is tried again", Listed(knobs, differences))]
@@ -63,6 +54,8 @@ pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreEr
         tracing::info!(vf = %original.pci_address, "the VF no longer exists");
         return Ok(false);
     }
+    driver::ensure(host, &original.pci_address, original.driver.as_deref())
+        .map_err(|source| error(original, source))?;
     let mut step = Step { host, original };
     let link = step.link()?;
     // Drivers take a name, a MAC address and an MTU from a link that is down only.
@@ -77,6 +70,13 @@ pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreEr
     Ok(left.contains(&VfKnob::Rate))
 }
 
+fn error(original: &VfOriginal, source: HostError) -> RestoreError {
+    RestoreError::Host {
+        vf: original.pci_address.clone(),
+        source: Box::new(source),
+    }
+}
+
 struct Step<'a> {
     host: &'a mut Host,
     original: &'a VfOriginal,
@@ -84,10 +84,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn error(&self, source: HostError) -> RestoreError {
-        RestoreError::Host {
-            vf: self.original.pci_address.clone(),
-            source: Box::new(source),
-        }
+        error(self.original, source)
     }
 
     fn netlink(&self, source: NetlinkError) -> RestoreError {
@@ -108,9 +105,8 @@ impl Step<'_> {
     }
 
     fn set(&self, knob: VfKnob, settings: &VfSettings) -> Result<(), HostError> {
-        self.host
-            .pf_side
-            .set(&self.original.pf_pci_address, self.original.index, knob, settings)
+        let (pf, index) = (&self.original.pf_pci_address, self.original.index);
+        set_patiently(self.host.pf_side.as_ref(), pf, index, knob, settings)
     }
 
     /// Takes off the administrative MAC, gives the VF its own one, then puts an original administrative one back. A VF refuses
@@ -121,23 +117,13 @@ impl Step<'_> {
             mac: Some(MacAddress::new([0; 6])),
             ..original.enforced
         };
-        // igb reports a VF's own MAC as the administrative one too: what differs from it was set by a person.
-        let was_set = original
-            .enforced
-            .mac
-            .is_some_and(|mac| !mac.is_zero() && Some(mac) != original.link.mac);
         let taken_off = self.set(VfKnob::Mac, &none);
         if let Some(mac) = original.link.mac
             && (link.mac != Some(mac) || taken_off.is_ok())
             && self.host.route.set_mac(link.index, mac).is_err()
         {
-            self.host
-                .sysfs
-                .rebind(&original.pci_address)
-                .map_err(|source| RestoreError::Rebind {
-                    vf: original.pci_address.clone(),
-                    source,
-                })?;
+            driver::rebind(self.host, &original.pci_address, original.driver.as_deref())
+                .map_err(|source| error(original, source))?;
             let link = self.link()?;
             if link.mac != Some(mac) {
                 self.host
@@ -146,19 +132,28 @@ impl Step<'_> {
                     .map_err(|source| self.netlink(source))?;
             }
         }
-        let put_back = if was_set {
-            self.set(VfKnob::Mac, &original.enforced)
-        } else if taken_off.is_err() {
+        if taken_off.is_err() {
             // The driver knows no zero address; the VF's own is the nearest to "none".
             let own = VfSettings {
                 mac: original.link.mac.or(original.enforced.mac),
                 ..original.enforced
             };
-            self.set(VfKnob::Mac, &own)
-        } else {
-            Ok(())
-        };
-        put_back.map_err(|source| self.error(source))
+            self.set(VfKnob::Mac, &own).map_err(|source| self.error(source))?;
+        }
+        // igb reports the VF's own MAC by itself as soon as the VF has told it, and setting it there would bind the VF. mlx5
+        // reports what was set last and makes the VF's node GUID of it, so zero would not be what was found; nor would it be
+        // where a person had set another one.
+        let reported = self
+            .host
+            .enforced(&original.pf_pci_address, original.index)
+            .map_err(|source| self.error(source))?
+            .mac;
+        match original.enforced.mac {
+            Some(mac) if !mac.is_zero() && mac != reported => self
+                .set(VfKnob::Mac, &original.enforced)
+                .map_err(|source| self.error(source)),
+            _ => Ok(()),
+        }
     }
 
     /// The PF's other settings. Returns what the driver refused to set: a rate, while the PF's link is down.
@@ -252,6 +247,7 @@ mod tests {
             pci_address: "0000:01:10.0".parse().unwrap(),
             pf_pci_address: "0000:01:00.0".parse().unwrap(),
             index: 0,
+            driver: None,
             link: LinkState {
                 name: "eth3".parse().unwrap(),
                 mac: Some(MacAddress::new(own)),

@@ -5,17 +5,18 @@
 use std::{
     collections::HashMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
 };
 
 use railhead_host::{
-    InterfaceName, MacAddress, PciAddress, VfKnob, VfSettings, VfState,
-    testing::{ip, ip_json},
+    InterfaceName, MacAddress, Netns, PciAddress, RouteSocket, VfKnob, VfSettings, VfState,
+    testing::{another_namespace, ip, ip_json},
 };
 use railhead_plan::Layout;
 use serde_json::json;
@@ -134,6 +135,52 @@ impl StandIn {
         }
     }
 
+    /// Plays the driver `name` for the VF until the answer is dropped: what is written to `unbind`, `bind` and `drivers_probe`
+    /// takes the link away and brings it back, and a bind gives RDMA devices without node GUID one, as mlx5 does.
+    pub fn driven(&self, layout: &Layout, name: &str) -> Driver {
+        let bus = layout.sysfs().join("bus/pci");
+        let (device, driver) = (
+            bus.join("devices").join(self.pci_address.as_str()),
+            bus.join("drivers").join(name),
+        );
+        fs::create_dir_all(&driver).unwrap();
+        let target = Path::new("../../drivers").join(name);
+        symlink(&target, device.join("driver")).unwrap();
+        let (home, away) = (Netns::current().unwrap(), another_namespace());
+        let (vf, cable) = (self.pci_address.clone(), self.cable.clone());
+        let (stop, binds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, bound) = (stop.clone(), binds.clone());
+        let told = move |file: PathBuf| {
+            let told = fs::read_to_string(&file).is_ok_and(|text| text == vf.as_str());
+            if told {
+                fs::write(&file, "").unwrap();
+            }
+            told
+        };
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                if told(driver.join("unbind")) {
+                    move_link(&mut RouteSocket::open().unwrap(), &away, Some(&cable));
+                    fs::remove_file(device.join("driver")).unwrap();
+                }
+                if told(driver.join("bind")) || told(bus.join("drivers_probe")) {
+                    for rdma in fs::read_dir(device.join("infiniband")).into_iter().flatten() {
+                        fs::write(rdma.unwrap().path().join("node_guid"), "0200:00ff:fe00:0001").unwrap();
+                    }
+                    bound.fetch_add(1, Ordering::Relaxed);
+                    move_link(&mut RouteSocket::open_in(&away).unwrap(), &home, None);
+                    symlink(&target, device.join("driver")).unwrap();
+                }
+                thread::sleep(POLL / 4);
+            }
+        });
+        Driver {
+            binds,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
     /// Fails unless the VF is on the host exactly as it was made.
     pub fn assert_at_home(&self, when: &str) {
         let links = ip_json("-d link show");
@@ -174,6 +221,47 @@ impl Drop for Mirror {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// A driver that is played until it is dropped.
+#[derive(Debug)]
+pub struct Driver {
+    /// How often the VF was bound.
+    pub binds: Arc<AtomicU32>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Moves the link with this cable, or the only one that has one in another namespace.
+fn move_link(from: &mut RouteSocket, to: &Netns, cable: Option<&str>) {
+    let index = match cable {
+        Some(cable) => {
+            let links = ip_json("link show");
+            let links = links.as_array().unwrap();
+            links.iter().find(|link| link["link"] == cable).map(|link| {
+                let index = link["ifindex"].as_u64().unwrap();
+                u32::try_from(index).unwrap()
+            })
+        }
+        None => from
+            .links()
+            .unwrap()
+            .iter()
+            .find(|link| link.name != "lo")
+            .map(|link| link.index),
+    };
+    if let Some(index) = index {
+        from.move_to(index, to).unwrap();
     }
 }
 

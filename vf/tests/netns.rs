@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
 
 use railhead_host::{
-    Sysfs,
+    Errno, NetlinkError, PciAddress, Sysfs, VfKnob, VfSettings, VfState,
     testing::{in_a_namespace, ip, ip_json},
 };
 use railhead_plan::{Layout, RailPlan, RdmaPlan, VfPlan, Vlan};
 use railhead_vf::{
-    Host, Originals, PfSide, VfOriginal, pf_settings, program, restore,
-    testing::{Mirror, PfTable, StandIn, VF_INDEX},
+    Host, HostError, Originals, POLL, PfSide, VfOriginal, pf_settings, program, restore,
+    testing::{Driver, Mirror, PfTable, StandIn, VF_INDEX},
 };
 
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -38,13 +42,17 @@ impl Node {
         }
     }
 
+    fn layout(&self) -> Layout {
+        Layout::under(self.folder.path())
+    }
+
     fn host(&self) -> Host {
-        let sysfs = Sysfs::new(Layout::under(self.folder.path()).sysfs());
+        let sysfs = Sysfs::new(self.layout().sysfs());
         Host::with_pf_side(sysfs, Arc::new(self.pf_side.clone())).unwrap()
     }
 
     fn record(&self) -> VfOriginal {
-        Originals::new(&Layout::under(self.folder.path()), "boot")
+        Originals::new(&self.layout(), "boot")
             .record_vf(&mut self.host(), &self.vf.pci_address, &self.vf.pf, VF_INDEX, PATIENCE)
             .unwrap()
     }
@@ -114,5 +122,122 @@ fn a_name_that_somebody_else_has_by_now_does_not_keep_a_vf_from_being_given_back
         assert!(!restore(&mut node.host(), &original).unwrap());
         let shown = ip_json("link show rh000018003");
         assert_eq!(shown[0]["address"], node.vf.mac.to_string());
+    });
+}
+
+/// As a process leaves it that is killed between unbind and bind.
+fn take_driver(node: &Node, driver: &Driver) {
+    let host = node.host();
+    host.sysfs.unbind(&node.vf.pci_address).unwrap();
+    while host.sysfs.driver(&node.vf.pci_address).is_some() {
+        std::thread::sleep(POLL);
+    }
+    assert_eq!(driver.binds.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_vf_that_lost_its_driver_is_bound_again_and_programmed() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let driver = node.vf.driven(&node.layout(), "igbvf");
+        take_driver(&node, &driver);
+        program(&mut node.host(), &node.rail()).unwrap();
+        assert_eq!(driver.binds.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_vf_that_lost_its_driver_is_bound_again_and_given_back() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let driver = node.vf.driven(&node.layout(), "igbvf");
+        let original = node.record();
+        assert_eq!(original.driver.as_deref(), Some("igbvf"));
+        program(&mut node.host(), &node.rail()).unwrap();
+        take_driver(&node, &driver);
+        restore(&mut node.host(), &original).unwrap();
+        node.vf.assert_at_home("after a rebind that was cut off");
+        assert_eq!(driver.binds.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// The states of `node_guid` are those of sriov-network-operator issue 267: zero until the VF is bound after its MAC was set.
+#[test]
+fn a_vf_whose_rdma_device_has_no_node_guid_is_bound_again_once() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let sysfs = node.layout().sysfs();
+        let device = sysfs.join("bus/pci/devices").join(node.vf.pci_address.as_str());
+        let (rdma, verbs) = (
+            device.join("infiniband/mlx5_9"),
+            sysfs.join("class/infiniband_verbs/uverbs9"),
+        );
+        fs::create_dir_all(&rdma).unwrap();
+        fs::create_dir_all(&verbs).unwrap();
+        fs::write(rdma.join("node_guid"), "0000:0000:0000:0000\n").unwrap();
+        fs::write(verbs.join("ibdev"), "mlx5_9\n").unwrap();
+        let driver = node.vf.driven(&node.layout(), "mlx5_core");
+        for attempt in ["first", "second"] {
+            program(&mut node.host(), &node.rail()).unwrap();
+            assert_eq!(driver.binds.load(Ordering::Relaxed), 1, "{attempt}");
+        }
+    });
+}
+
+/// mlx5 reports the VF's own MAC address as the administrative one (`mlx5_eswitch_get_vport_config`), and what was set last
+/// after that: the table of this test does the same.
+#[test]
+fn an_administrative_mac_that_was_the_vfs_own_is_set_again() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let own = VfSettings {
+            mac: Some(node.vf.mac),
+            ..node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap().settings()
+        };
+        node.pf_side.set(&node.vf.pf, VF_INDEX, VfKnob::Mac, &own).unwrap();
+        let original = node.record();
+        program(&mut node.host(), &node.rail()).unwrap();
+        restore(&mut node.host(), &original).unwrap();
+        assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap().settings(), own);
+    });
+}
+
+/// A PF whose VF is being reset: each setting is refused twice before it is taken.
+struct Resetting(PfTable, Mutex<u32>);
+
+impl PfSide for Resetting {
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
+        self.0.read(pf, vf)
+    }
+
+    fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        let mut tries = self.1.lock().unwrap();
+        *tries += 1;
+        let errno = match *tries % 3 {
+            1 => Errno::EAGAIN,
+            2 => Errno::EBUSY,
+            _ => return self.0.set(pf, vf, knob, wanted),
+        };
+        Err(HostError::Netlink(NetlinkError::Refused {
+            request: format!("set {knob:?}"),
+            errno,
+            text: None,
+        }))
+    }
+}
+
+#[test]
+fn a_pf_that_resets_the_vf_after_every_setting_is_asked_again() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let (original, before) = (node.record(), node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap());
+        let pf_side = Arc::new(Resetting(node.pf_side.clone(), Mutex::new(0)));
+        let mut host = Host::with_pf_side(Sysfs::new(node.layout().sysfs()), pf_side).unwrap();
+        let rail = node.rail();
+        assert!(program(&mut host, &rail).unwrap(), "the minimum rate is kept");
+        let enforced = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap();
+        assert_eq!(enforced.settings(), pf_settings(&rail));
+        assert!(!restore(&mut host, &original).unwrap());
+        assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), before);
     });
 }

@@ -35,6 +35,17 @@ impl Sysfs {
             .collect())
     }
 
+    /// The node GUIDs of the function's RDMA devices, `0200:00ff:fe00:0001` form (`node_guid_show`,
+    /// drivers/infiniband/core/sysfs.c).
+    pub fn rdma_node_guids(&self, function: &PciAddress) -> Result<Vec<String>, SysfsError> {
+        let folder = self.pci_device(function).join("infiniband");
+        let mut guids = Vec::new();
+        for device in self.rdma_devices(function)? {
+            guids.extend(read(&folder.join(device.as_str()).join("node_guid"))?);
+        }
+        Ok(guids)
+    }
+
     /// The name of the function's driver, if it is bound to one.
     pub fn driver(&self, function: &PciAddress) -> Option<String> {
         link_target(&self.pci_device(function).join("driver"))
