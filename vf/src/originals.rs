@@ -55,6 +55,14 @@ impl VfOriginal {
         }
     }
 
+    /// Whether the VF has a MAC address as Railhead gives them to pods, which begin with 02, beside those that it is known
+    /// to have had. Then nobody gave it back, for example because its plan was damaged.
+    fn has_a_pods_mac(&self, known: &Self) -> bool {
+        let known = [known.link.mac, known.enforced.mac];
+        let mut now = [self.link.mac, self.enforced.mac].into_iter().flatten();
+        now.any(|mac| mac.bytes()[0] == 0x02 && !known.contains(&Some(mac)))
+    }
+
     /// Whether the VF itself differs, apart from what is known of it.
     pub fn differs_from(&self, other: &Self) -> bool {
         let same = Self {
@@ -188,6 +196,13 @@ impl Originals {
         if let Some(known) = self.vf(vf)? {
             original.keep_owed_rate(&known);
             if !original.differs_from(&known) {
+                return Ok(known);
+            }
+            if original.has_a_pods_mac(&known) {
+                tracing::warn!(
+                    %vf, ?known, now = ?original,
+                    "a free VF still has a pod's MAC address; the earlier record of it stays what will be given back"
+                );
                 return Ok(known);
             }
             tracing::warn!(
@@ -471,6 +486,9 @@ mod tests {
                 up: false,
                 altnames: Vec::new(),
                 alias: None,
+                promiscuous: false,
+                all_multicast: false,
+                tx_queue_len: None,
             },
             enforced: VfSettings {
                 mac: None,

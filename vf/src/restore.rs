@@ -214,9 +214,9 @@ impl Step<'_> {
             .link
             .differences(&link)
             .into_iter()
-            .partition(|difference| matches!(difference, Difference::Name { .. }));
-        if let Some(name) = names.first() {
-            tracing::warn!(vf = %original.pci_address, %name, "given back under another name");
+            .partition(Difference::is_a_taken_name);
+        for name in &names {
+            tracing::warn!(vf = %original.pci_address, %name, "given back under other names");
         }
         if knobs.is_empty() && differences.is_empty() {
             return Ok(());
@@ -255,6 +255,9 @@ mod tests {
                 up: false,
                 altnames: Vec::new(),
                 alias: None,
+                promiscuous: false,
+                all_multicast: false,
+                tx_queue_len: None,
             },
             enforced: VfSettings {
                 mac: Some(MacAddress::new(admin)),

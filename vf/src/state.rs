@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, RouteSocket};
+use railhead_host::{InterfaceName, Link, LinkChange, MacAddress, NetlinkError, PciAddress, RouteSocket};
 use serde::{Deserialize, Serialize};
 
 use crate::HostError;
@@ -25,6 +25,15 @@ pub struct LinkState {
     /// The free text that `ip link set alias` sets.
     #[serde(default)]
     pub alias: Option<String>,
+    /// It took frames for every hardware address.
+    #[serde(default)]
+    pub promiscuous: bool,
+    /// It took all multicast frames.
+    #[serde(default)]
+    pub all_multicast: bool,
+    /// Frames that wait for the driver. Release 0.1 does not say it.
+    #[serde(default)]
+    pub tx_queue_len: Option<u32>,
 }
 
 /// One thing about a link that is not as it was found.
@@ -47,10 +56,21 @@ pub enum Difference {
         /// As it was.
         wanted: u32,
     },
-    /// Its alternative names.
+    /// It has alternative names that it had not.
     Altnames,
+    /// It lacks alternative names that it had: somebody else has them by now.
+    AltnamesTaken,
     /// Its alias.
     Alias,
+    /// Which frames it takes, or how many of them wait.
+    Frames,
+}
+
+impl Difference {
+    /// Whether only names are in others' hands, which is no reason to hold a VF back.
+    pub fn is_a_taken_name(&self) -> bool {
+        matches!(self, Self::Name { .. } | Self::AltnamesTaken)
+    }
 }
 
 impl fmt::Display for Difference {
@@ -60,7 +80,9 @@ impl fmt::Display for Difference {
             Self::Mac => f.write_str("own MAC address"),
             Self::Mtu { found, wanted } => write!(f, "MTU is {found}, was {wanted}"),
             Self::Altnames => f.write_str("alternative names"),
+            Self::AltnamesTaken => f.write_str("alternative names that others have by now"),
             Self::Alias => f.write_str("alias"),
+            Self::Frames => f.write_str("promiscuous mode, all multicast or queue length"),
         }
     }
 }
@@ -78,16 +100,15 @@ impl LinkState {
             up: link.up,
             altnames: link.altnames,
             alias: link.alias,
+            promiscuous: link.promiscuous,
+            all_multicast: link.all_multicast,
+            tx_queue_len: Some(link.tx_queue_len),
         })
     }
 
     /// What is not as it was found, except whether it is up.
     pub fn differences(&self, link: &Link) -> Vec<Difference> {
-        let sorted = |names: &[String]| {
-            let mut names = names.to_vec();
-            names.sort();
-            names
-        };
+        let lacks = |names: &[String], wanted: &[String]| wanted.iter().any(|name| !names.contains(name));
         let name = || Difference::Name {
             found: link.name.clone(),
             wanted: self.name.clone(),
@@ -100,13 +121,28 @@ impl LinkState {
             (link.name != self.name.as_str()).then(name),
             (link.mac != self.mac).then_some(Difference::Mac),
             (link.mtu != self.mtu).then(mtu),
-            (sorted(&link.altnames) != sorted(&self.altnames)).then_some(Difference::Altnames),
+            lacks(&self.altnames, &link.altnames).then_some(Difference::Altnames),
+            lacks(&link.altnames, &self.altnames).then_some(Difference::AltnamesTaken),
             (link.alias.as_deref().unwrap_or_default() != self.alias.as_deref().unwrap_or_default())
                 .then_some(Difference::Alias),
+            self.frames(link).is_some().then_some(Difference::Frames),
         ]
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// What puts the handling of frames back. A link keeps it when it moves to another namespace, so what a pod set would meet
+    /// the next one.
+    fn frames(&self, link: &Link) -> Option<LinkChange<'_>> {
+        let change = LinkChange {
+            promiscuous: (link.promiscuous != self.promiscuous).then_some(self.promiscuous),
+            all_multicast: (link.all_multicast != self.all_multicast).then_some(self.all_multicast),
+            tx_queue_len: self.tx_queue_len.filter(|length| *length != link.tx_queue_len),
+            ..LinkChange::default()
+        };
+        let differs = change.promiscuous.is_some() || change.all_multicast.is_some() || change.tx_queue_len.is_some();
+        differs.then_some(change)
     }
 
     /// Makes a link that is down what it was. A value that the driver refuses, or a name that somebody else has by now, does
@@ -119,6 +155,9 @@ impl LinkState {
         }
         if link.mtu != self.mtu {
             done.push(socket.set_mtu(index, self.mtu));
+        }
+        if let Some(change) = self.frames(link) {
+            done.push(socket.change_link(index, &change));
         }
         let alias = self.alias.as_deref().unwrap_or_default();
         if link.alias.as_deref().unwrap_or_default() != alias {

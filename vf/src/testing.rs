@@ -195,6 +195,13 @@ impl StandIn {
         assert_eq!(link["altnames"], json!([self.altname]), "{when}");
         assert_eq!(link["ifalias"], "before", "{when}");
         assert_eq!(link["operstate"], "DOWN", "{when}");
+        assert_eq!(link["txqlen"], 1000, "{when}");
+        for flag in ["PROMISC", "ALLMULTI"] {
+            assert!(
+                !link["flags"].as_array().unwrap().contains(&json!(flag)),
+                "{when}: {flag}"
+            );
+        }
     }
 }
 

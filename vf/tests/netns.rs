@@ -98,6 +98,7 @@ fn a_vf_is_programmed_for_a_pod_and_given_back_as_it_was_found() {
         // A pod left its own settings.
         ip(&format!("link set {} name rail0 mtu 9000 alias tenant", node.vf.name));
         ip("link property add dev rail0 altname of-the-tenant");
+        ip("link set rail0 promisc on allmulticast on txqueuelen 7");
         node.sysfs.wait_for("rail0");
         for attempt in ["first", "second"] {
             assert!(
@@ -239,5 +240,29 @@ fn a_pf_that_resets_the_vf_after_every_setting_is_asked_again() {
         assert_eq!(enforced.settings(), pf_settings(&rail));
         assert!(!restore(&mut host, &original).unwrap());
         assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), before);
+    });
+}
+
+#[test]
+fn a_pods_mac_on_a_free_vf_never_becomes_its_original() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let original = node.record();
+        // Its plan was lost: nobody gave it back.
+        program(&mut node.host(), &node.rail()).unwrap();
+        assert_eq!(node.record(), original);
+        restore(&mut node.host(), &original).unwrap();
+        node.vf.assert_at_home("after the give-back");
+    });
+}
+
+#[test]
+fn an_alternative_name_that_somebody_else_has_by_now_does_not_keep_a_vf_from_being_given_back() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let (original, altname) = (node.record(), &node.vf.altname);
+        ip(&format!("link property del dev {} altname {altname}", node.vf.name));
+        ip(&format!("link property add dev lo altname {altname}"));
+        assert!(!restore(&mut node.host(), &original).unwrap());
     });
 }

@@ -12,6 +12,7 @@ use crate::{InterfaceName, MacAddress, Netns, PciAddress, netlink::NetlinkError}
 
 /// A link as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag of the kernel.
 pub struct Link {
     /// Number in its namespace. A link that moves may get another one.
     pub index: u32,
@@ -27,6 +28,12 @@ pub struct Link {
     pub carrier: bool,
     /// How many users asked for promiscuous mode.
     pub promiscuity: u32,
+    /// Somebody set it to take frames for every hardware address (`IFF_PROMISC`).
+    pub promiscuous: bool,
+    /// Somebody set it to take all multicast frames (`IFF_ALLMULTI`).
+    pub all_multicast: bool,
+    /// Frames that wait for the driver.
+    pub tx_queue_len: u32,
     /// Alternative names.
     pub altnames: Vec<String>,
     /// The free text that `ip link set alias` sets.
@@ -55,6 +62,9 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
             promiscuity: 0,
+            promiscuous: message.header.flags.contains(LinkFlags::Promisc),
+            all_multicast: message.header.flags.contains(LinkFlags::Allmulti),
+            tx_queue_len: 0,
             altnames: Vec::new(),
             alias: None,
             parent: None,
@@ -65,6 +75,7 @@ impl Link {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::TxQueueLen(length) => link.tx_queue_len = length,
                 LinkAttribute::Promiscuity(count) => link.promiscuity = count,
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
                 LinkAttribute::ParentDevName(name) => link.parent = Some(name),
