@@ -1,18 +1,25 @@
-//! One SR-IOV function is changed by one process at a time.
+//! One process at a time: a VF, a claim, the choice of VFs of a node.
+//!
+//! Those who wait do so in the order in which they came. The kernel's own queue for a flock has no deadline and hands nothing
+//! over: who was woken races with whoever comes by. So each who waits leaves a ticket beside the lock, a file that it holds
+//! locked, and tries the lock only when no older ticket is held. A ticket whose owner died is not.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
+    hash::{BuildHasher, Hasher, RandomState},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use thiserror::Error;
 
-/// How often a held lock is tried again. Holders keep it for tens of milliseconds.
-const RETRY: Duration = Duration::from_millis(10);
+/// How often the first in the queue tries the lock. Holders keep it for tens of milliseconds.
+const RETRY: Duration = Duration::from_millis(2);
+/// How often those behind it look whether it is their turn.
+const LONGEST_RETRY: Duration = Duration::from_millis(20);
 
 /// A held lock (flock). It is given back on drop and, by the kernel, when the process dies.
 #[derive(Debug)]
@@ -45,6 +52,7 @@ pub enum LockError {
 
 impl FunctionLock {
     /// Takes the lock behind `path` (see `Layout::function_lock`), waiting at most `patience`. Makes the folder if needed.
+    /// Whoever holds it may remove the file.
     pub fn take(path: &Path, patience: Duration) -> Result<Self, LockError> {
         let error = |source| LockError::File {
             path: path.to_owned(),
@@ -53,28 +61,108 @@ impl FunctionLock {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(error)?;
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(error)?;
         let start = Instant::now();
+        let mut ticket = None;
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self { _file: file }),
-                Err(TryLockError::WouldBlock) if start.elapsed() < patience => thread::sleep(RETRY),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(LockError::Held {
-                        path: path.to_owned(),
-                        waited: patience,
-                    });
-                }
-                Err(TryLockError::Error(source)) => return Err(error(source)),
+            let ahead = held_tickets_before(path, ticket.as_ref());
+            if ahead == 0
+                && let Some(lock) = Self::try_once(path).map_err(error)?
+            {
+                return Ok(lock);
             }
+            if start.elapsed() >= patience {
+                return Err(LockError::Held {
+                    path: path.to_owned(),
+                    waited: patience,
+                });
+            }
+            // Without one (a full file system) the wait goes on, only without a place in the queue.
+            ticket = ticket.or_else(|| Ticket::draw(path).ok());
+            thread::sleep((RETRY * (ahead + 1)).min(LONGEST_RETRY));
         }
     }
+
+    fn try_once(path: &Path) -> io::Result<Option<Self>> {
+        let file = open_private(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // The last holder may have removed the file that was opened here; then the lock is another file's.
+        let same = fs::metadata(path).is_ok_and(|there| {
+            file.metadata()
+                .is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
+        });
+        Ok(same.then_some(Self { _file: file }))
+    }
+}
+
+/// A place in the queue of a lock.
+#[derive(Debug)]
+struct Ticket {
+    path: PathBuf,
+    name: String,
+    _file: File,
+}
+
+impl Ticket {
+    fn draw(lock: &Path) -> io::Result<Self> {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+        // The standard library seeds its hashers from the kernel's random source.
+        let random = RandomState::new().build_hasher().finish();
+        let name = format!("{}{now:032x}-{random:016x}", prefix(lock));
+        let path = lock.with_file_name(&name);
+        let file = open_private(&path)?;
+        file.lock()?;
+        Ok(Self {
+            path,
+            name,
+            _file: file,
+        })
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // One that stays behind is held by nobody, and who comes next removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// How many wait since before this ticket was drawn, or at all. Removes the tickets of the dead.
+fn held_tickets_before(lock: &Path, ticket: Option<&Ticket>) -> u32 {
+    let prefix = prefix(lock);
+    let Some(entries) = lock.parent().and_then(|folder| fs::read_dir(folder).ok()) else {
+        return 0;
+    };
+    let mut held = 0;
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(&prefix) || ticket.is_some_and(|ticket| name >= ticket.name) {
+            continue;
+        }
+        match File::open(entry.path()).map(|file| file.try_lock()) {
+            Ok(Err(TryLockError::WouldBlock)) => held += 1,
+            Ok(Ok(())) => drop(fs::remove_file(entry.path())),
+            _ => {}
+        }
+    }
+    held
+}
+
+fn prefix(lock: &Path) -> String {
+    format!(".{}.waits-", lock.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 #[cfg(test)]
@@ -90,5 +178,58 @@ mod tests {
         assert!(matches!(refused, LockError::Held { .. }), "{refused}");
         drop(held);
         FunctionLock::take(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_removed_lock_file_locks_nobody_out_and_nobody_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claim.lock");
+        let held = FunctionLock::take(&path, Duration::ZERO).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| FunctionLock::take(&path, Duration::from_mins(1)));
+            thread::sleep(Duration::from_millis(50));
+            fs::remove_file(&path).unwrap();
+            drop(held);
+            let _second = waiting.join().unwrap().unwrap();
+            let refused = FunctionLock::take(&path, Duration::from_millis(10)).unwrap_err();
+            assert!(matches!(refused, LockError::Held { .. }), "{refused}");
+        });
+    }
+
+    #[test]
+    fn the_ticket_of_one_who_died_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.lock");
+        let dead = folder.path().join(format!("{}{:032x}-0", prefix(&path), 1));
+        fs::write(&dead, "").unwrap();
+        FunctionLock::take(&path, Duration::ZERO).unwrap();
+        assert!(!dead.exists());
+    }
+
+    #[test]
+    fn many_get_a_lock_in_the_order_in_which_they_came_and_leave_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = &folder.path().join("node.lock");
+        let held = FunctionLock::take(path, Duration::ZERO).unwrap();
+        let order = std::sync::Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for number in 0..16_u32 {
+                let order = &order;
+                scope.spawn(move || {
+                    let _lock = FunctionLock::take(path, Duration::from_mins(1)).unwrap();
+                    order.lock().unwrap().push(number);
+                    thread::sleep(Duration::from_millis(10));
+                });
+                thread::sleep(Duration::from_millis(60));
+            }
+            drop(held);
+        });
+        let order = order.into_inner().unwrap();
+        assert!(order.is_sorted(), "{order:?}");
+        let left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["node.lock"]);
     }
 }

@@ -10,7 +10,10 @@
 mod boot;
 mod devlink;
 mod durable;
+mod ethtool;
 mod function_lock;
+mod generic;
+mod link_settings;
 mod memlock;
 mod netlink;
 mod netns;
@@ -26,7 +29,9 @@ mod wait;
 pub use boot::{BootIdError, boot_id};
 pub use devlink::{DevlinkSocket, EswitchMode};
 pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};
+pub use ethtool::{Channels, EthtoolSettings, EthtoolSocket, FilterError, Rings};
 pub use function_lock::{FunctionLock, LockError};
+pub use link_settings::{LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket};
 pub use memlock::{MemlockError, MemlockLimit, memlock_limit, raise_memlock};
 pub use netlink::NetlinkError;
 pub use netns::{Netns, NetnsError, NetnsId};
@@ -37,7 +42,8 @@ pub use railhead_nic::{
 };
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
 pub use route_socket::{
-    Address, Link, LinkChange, LinkWatch, OffloadSizes, Route, RouteSocket, Rule, VfError, VfKnob, VfSettings, VfState,
+    Address, Link, LinkChange, LinkOptions, LinkWatch, OffloadSizes, Route, RouteSocket, Rule, VfError, VfKnob,
+    VfSettings, VfState, XdpMode,
 };
 pub use state_file::{STATE_FILE_LIMIT, StateFileError, read_state_file};
 pub use sysctl::{InterfaceSysctl, SysctlError, read_interface_sysctl, write_interface_sysctls};

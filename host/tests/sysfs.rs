@@ -244,3 +244,57 @@ fn a_sub_function_beside_a_port_in_legacy_mode_is_not_the_port() {
     let port = sysfs.physical_function(&address(PF)).unwrap();
     assert_eq!(port.link.as_ref().unwrap().as_str(), "eth1");
 }
+
+/// What could stand in the place of an attribute: nothing of it is waited for or read without end.
+#[test]
+fn what_is_no_attribute_is_refused_at_once() {
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+    let folder = tempfile::tempdir().unwrap();
+    let sysfs = tree(folder.path());
+    let total = folder.path().join("bus/pci/devices").join(PF).join("sriov_totalvfs");
+    let refused = |what: &str| {
+        let error = sysfs.physical_function(&address(PF)).unwrap_err();
+        assert!(error.to_string().contains("sriov_totalvfs"), "{what}: {error}");
+    };
+    let replace = |by: &dyn Fn(&Path)| {
+        fs::remove_file(&total).unwrap();
+        by(&total);
+    };
+    replace(&|path| mkfifo(path, Mode::S_IRWXU).unwrap());
+    refused("a FIFO");
+    replace(&|path| fs::File::create(path).unwrap().set_len(1 << 30).unwrap());
+    refused("a gigabyte of nothing");
+    replace(&|path| symlink("/proc/self/status", path).unwrap());
+    refused("a link to another file");
+    replace(&|path| fs::write(path, "7\0\n").unwrap());
+    refused("a NUL byte");
+    replace(&|path| fs::write(path, [0xff, 0xfe, 7]).unwrap());
+    refused("no text");
+    replace(&|path| fs::create_dir(path).unwrap());
+    refused("a folder");
+    // And nothing is written to what is no attribute.
+    let numvfs = folder.path().join("bus/pci/devices").join(PF).join("sriov_numvfs");
+    fs::remove_file(&numvfs).unwrap();
+    mkfifo(&numvfs, Mode::S_IRWXU).unwrap();
+    sysfs.set_num_vfs(&address(PF), 4).unwrap_err();
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_content_is_a_value_or_an_error(content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
+        let folder = tempfile::tempdir().unwrap();
+        let sysfs = tree(folder.path());
+        let pf = folder.path().join("bus/pci/devices").join(PF);
+        let rxe = folder.path().join("class/infiniband/rxe0/ports/1");
+        for file in ["class", "vendor", "sriov_totalvfs", "numa_node", "net/eth1/speed", "net/eth1/mtu", "net/eth1/ifindex"] {
+            fs::write(pf.join(file), &content).unwrap();
+        }
+        for file in ["gids/1", "gid_attrs/types/2", "state"] {
+            fs::write(rxe.join(file), &content).unwrap();
+        }
+        let _ = (sysfs.physical_functions(), sysfs.virtual_functions(&address(PF)), sysfs.function_link(&address(PF)));
+        let _ = (sysfs.gids("rxe0", 1), sysfs.rdma_port_is_active("rxe0", 1));
+        }
+}

@@ -245,7 +245,11 @@ fn remove_locks(layout: &Layout) -> Result<(), TeardownError> {
     };
     for entry in fs::read_dir(&folder).map_err(error(&folder))? {
         let path = entry.map_err(error(&folder))?.path();
-        fs::remove_file(&path).map_err(error(&path))?;
+        match fs::remove_file(&path) {
+            // The ticket of one who waited.
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(error(&path))?,
+        }
     }
     Ok(())
 }

@@ -234,7 +234,7 @@ impl RouteSocket {
 }
 
 /// Statistics are half of a link's answer and nobody here reads them.
-fn query() -> LinkMessage {
+pub(super) fn query() -> LinkMessage {
     let mut message = LinkMessage::default();
     message
         .attributes

@@ -10,9 +10,13 @@ mod link;
 mod physical_function;
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+use nix::fcntl::OFlag;
 
 pub use error::SysfsError;
 pub use gid::Gid;
@@ -42,10 +46,36 @@ impl Sysfs {
     }
 }
 
-/// The content of a file without the white space around it; `None` when the file or its value does not exist.
+/// The kernel gives an attribute a page (`sysfs_emit`, fs/sysfs/file.c), which is 64 KiB at the most (arm64).
+const PAGE: u64 = 1 << 16;
+
+/// The content of a file without the white space around it; `None` when the file or its value does not exist. What is no
+/// attribute is refused and never waited for: a FIFO, a link to somewhere else, a file of any other length, other bytes than
+/// text.
 fn read(path: &Path) -> Result<Option<String>, SysfsError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
+    let content = || -> io::Result<(bool, Vec<u8>)> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOFOLLOW.bits())
+            .open(path)?;
+        let mut bytes = Vec::new();
+        let is_file = file.metadata()?.is_file();
+        if is_file {
+            file.take(PAGE + 1).read_to_end(&mut bytes)?;
+        }
+        Ok((is_file && bytes.len() as u64 <= PAGE, bytes))
+    };
+    let unexpected = |bytes: &[u8]| SysfsError::Unexpected {
+        path: path.to_owned(),
+        text: String::from_utf8_lossy(bytes).chars().take(64).collect(),
+    };
+    match content() {
+        Ok((true, bytes)) => match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => Ok(Some(text.trim().to_owned())),
+            Ok(text) => Err(unexpected(text.as_bytes())),
+            Err(error) => Err(unexpected(error.as_bytes())),
+        },
+        Ok((false, bytes)) => Err(unexpected(&bytes)),
         Err(error) if has_no_value(&error) => Ok(None),
         Err(source) => Err(SysfsError::read(path, source)),
     }
@@ -96,7 +126,15 @@ fn link_target(path: &Path) -> Option<String> {
 }
 
 fn write(path: &Path, value: &str) -> Result<(), SysfsError> {
-    fs::write(path, value).map_err(|source| SysfsError::Write {
+    let write = || -> io::Result<()> {
+        OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOFOLLOW.bits())
+            .open(path)?
+            .write_all(value.as_bytes())
+    };
+    write().map_err(|source| SysfsError::Write {
         path: path.to_owned(),
         value: value.to_owned(),
         source,
