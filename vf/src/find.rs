@@ -1,6 +1,7 @@
 //! Where the link of a VF or a PF is: by PCI address, looked up each time, since names change.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -60,6 +61,25 @@ impl Host {
     /// The VF's link, waiting for it.
     pub fn vf(&mut self, vf: &PciAddress, patience: Duration) -> Result<Link, HostError> {
         wait(&self.sysfs, &mut self.route, vf, patience)
+    }
+
+    /// How the host uses a VF's interface: links on top of it, and addresses that somebody gave it.
+    pub fn uses(&mut self, vf: &PciAddress) -> Result<Vec<String>, HostError> {
+        let Some(link) = self.route.function_link(&self.sysfs, vf)? else {
+            return Ok(Vec::new());
+        };
+        let mut uses = Vec::new();
+        if let Ok(name) = link.name.parse() {
+            uses.extend(self.sysfs.uppers(vf, &name)?);
+        }
+        let addresses = self.route.addresses(link.index)?;
+        // Link-local ones are the kernel's own.
+        let given = addresses.iter().filter(|address| match address.net.addr() {
+            IpAddr::V4(address) => !address.is_link_local(),
+            IpAddr::V6(address) => !address.is_unicast_link_local(),
+        });
+        uses.extend(given.map(|address| address.net.to_string()));
+        Ok(uses)
     }
 
     /// VF `index` as its PF reports it.

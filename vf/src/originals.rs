@@ -7,9 +7,9 @@ use std::{
 };
 
 use railhead_host::{
-    DurableError, PciAddress, StateFileError, VfSettings, read_state_file, remove_durably, write_durably,
+    DurableError, MacAddress, PciAddress, StateFileError, VfSettings, read_state_file, remove_durably, write_durably,
 };
-use railhead_plan::Layout;
+use railhead_plan::{Layout, VfPlan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -154,16 +154,6 @@ pub enum OriginalsError {
         #[source]
         source: serde_json::Error,
     },
-    /// There is no record of a VF that is to be restored.
-    #[error(
-        "there is no record of how VF {vf} was; restore its name, MAC, MTU and VLAN by hand and delete the plan {plan}"
-    )]
-    Missing {
-        /// PCI address.
-        vf: PciAddress,
-        /// The plan that holds the VF.
-        plan: PathBuf,
-    },
 }
 
 /// The folder of records.
@@ -212,6 +202,34 @@ impl Originals {
         }
         self.write_vf(&original)?;
         Ok(original)
+    }
+
+    /// What a VF is given back to when no record tells how it was: the interface as it is, down, and nothing that the PF
+    /// enforces for a pod. So a lost record costs a name and a MTU, and not the VF.
+    pub fn assumed(&self, host: &mut Host, vf: &VfPlan, patience: Duration) -> Result<VfOriginal, OriginalsError> {
+        let found = self.observe(host, &vf.pci_address, &vf.pf_pci_address, vf.index, patience)?;
+        tracing::warn!(
+            vf = %vf.pci_address,
+            "there is no record of how a VF was; it keeps its name, MAC address and MTU, and what its PF enforced for the pod goes"
+        );
+        Ok(VfOriginal {
+            link: LinkState {
+                up: false,
+                promiscuous: false,
+                all_multicast: false,
+                alias: None,
+                ..found.link
+            },
+            enforced: VfSettings {
+                mac: Some(MacAddress::new([0; 6])),
+                vlan: None,
+                min_rate_mbps: 0,
+                max_rate_mbps: 0,
+                spoof_check: true,
+                trust: false,
+            },
+            ..found
+        })
     }
 
     /// A VF as it is now.

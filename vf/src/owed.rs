@@ -6,7 +6,7 @@ use railhead_host::{FunctionLock, LockError, PciAddress};
 use railhead_plan::Layout;
 use thiserror::Error;
 
-use crate::{Host, Originals, OriginalsError, RestoreError, VfOriginal, restore};
+use crate::{Host, HostError, Originals, OriginalsError, RestoreError, VfOriginal, restore};
 
 /// How long a CNI operation may hold a VF.
 const FUNCTION_LOCK: Duration = Duration::from_secs(10);
@@ -18,6 +18,9 @@ pub enum OwedError {
     /// The records could not be read or written.
     #[error(transparent)]
     Originals(#[from] OriginalsError),
+    /// The VF could not be looked at.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// Somebody else works on the VF.
     #[error("VF {vf}: {source}")]
     Lock {
@@ -50,6 +53,13 @@ pub fn settle(
         let path = layout.function_lock(vf.as_str());
         let _lock =
             FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| OwedError::Lock { vf: vf.clone(), source })?;
+        // Somebody on the host took it since: it would be cut off for a rate.
+        let uses = host.uses(vf)?;
+        if !uses.is_empty() {
+            tracing::warn!(%vf, ?uses, "the host uses a VF whose rate is owed; it is left alone");
+            left.push(original);
+            continue;
+        }
         let owed = restore(host, &original)?;
         originals.owe_rate(&original, owed)?;
         if owed {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
 use std::{
+    collections::BTreeSet,
     fs,
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -14,7 +15,7 @@ use railhead_host::{
 };
 use railhead_plan::{Layout, RailPlan, RdmaPlan, VfPlan, Vlan};
 use railhead_vf::{
-    Host, HostError, Originals, POLL, PfSide, VfOriginal, pf_settings, program, restore,
+    Host, HostError, Originals, POLL, PfSide, VfOriginal, pf_settings, program, restore, settle,
     testing::{Driver, Mirror, PfTable, StandIn, VF_INDEX},
 };
 
@@ -264,5 +265,38 @@ fn an_alternative_name_that_somebody_else_has_by_now_does_not_keep_a_vf_from_bei
         ip(&format!("link property del dev {} altname {altname}", node.vf.name));
         ip(&format!("link property add dev lo altname {altname}"));
         assert!(!restore(&mut node.host(), &original).unwrap());
+    });
+}
+
+#[test]
+fn a_vf_without_a_record_is_given_back_without_what_its_pf_enforced_for_the_pod() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let (before, rail) = (node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), node.rail());
+        program(&mut node.host(), &rail).unwrap();
+        ip(&format!("link set {} promisc on", node.vf.name));
+        let originals = Originals::new(&node.layout(), "boot");
+        let assumed = originals.assumed(&mut node.host(), &rail.vf, PATIENCE).unwrap();
+        restore(&mut node.host(), &assumed).unwrap();
+        assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), before);
+        assert!(!ip(&format!("link show {}", node.vf.name)).contains("PROMISC"));
+    });
+}
+
+#[test]
+fn a_vf_that_the_host_uses_is_not_given_back_for_an_owed_rate() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let originals = Originals::new(&node.layout(), "boot");
+        originals.owe_rate(&node.record(), true).unwrap();
+        program(&mut node.host(), &node.rail()).unwrap();
+        ip(&format!("address add 192.0.2.7/24 dev {}", node.vf.name));
+        let enforced = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap();
+        let settled = |host: &mut Host| settle(host, &originals, &node.layout(), &BTreeSet::new()).unwrap();
+        assert_eq!(settled(&mut node.host()).len(), 1, "it is owed still");
+        assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), enforced);
+        ip(&format!("address del 192.0.2.7/24 dev {}", node.vf.name));
+        assert!(settled(&mut node.host()).is_empty());
+        node.vf.assert_at_home("when the host does not use it any more");
     });
 }

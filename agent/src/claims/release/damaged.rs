@@ -69,6 +69,11 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
         if taken.contains(&function) {
             continue;
         }
+        let uses = host.uses(&function)?;
+        if !uses.is_empty() {
+            tracing::info!(vf = %function, ?uses, "the host uses a VF that no plan names; it is left alone");
+            continue;
+        }
         if let Some(original) = agent.originals().vf(&function)? {
             let owed = restore(&mut host, &original)?;
             agent.originals().owe_rate(&original, owed)?;

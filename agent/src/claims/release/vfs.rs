@@ -1,13 +1,16 @@
 //! The functions of a plan, given back as they were found.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use railhead_host::{FunctionLock, PciAddress};
-use railhead_plan::AttachmentPlan;
-use railhead_vf::{self as vf, Host, OriginalsError};
+use railhead_host::FunctionLock;
+use railhead_plan::{AttachmentPlan, VfPlan};
+use railhead_vf::{self as vf, Host};
 
 use super::ReleaseError;
 use crate::{agent::Agent, limits::FUNCTION_LOCK};
+
+/// How long a VF without a record is waited for.
+const HOME: Duration = Duration::from_secs(10);
 
 /// Restores all functions of a plan. A reboot has done it already for plans of an earlier boot.
 pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
@@ -18,9 +21,8 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
         .rails
         .iter()
         .map(|rail| {
-            let (agent, plan) = (agent.clone(), agent.layout.plan(&plan.pod.uid));
-            let function = rail.vf.pci_address.clone();
-            tokio::task::spawn_blocking(move || restore_function(&agent, function, plan))
+            let (agent, vf) = (agent.clone(), rail.vf.clone());
+            tokio::task::spawn_blocking(move || restore_vf(&agent, &vf))
         })
         .collect();
     let mut failed = None;
@@ -33,9 +35,10 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
     failed.map_or(Ok(()), Err)
 }
 
-fn restore_function(agent: &Agent, function: PciAddress, plan: PathBuf) -> Result<(), ReleaseError> {
+fn restore_vf(agent: &Agent, plan: &VfPlan) -> Result<(), ReleaseError> {
+    let function = &plan.pci_address;
     let mut host = Host::open(agent.sysfs())?;
-    if !host.sysfs.exists(&function) {
+    if !host.sysfs.exists(function) {
         return Ok(());
     }
     let path = agent.layout.function_lock(function.as_str());
@@ -43,10 +46,10 @@ fn restore_function(agent: &Agent, function: PciAddress, plan: PathBuf) -> Resul
         claim: function.to_string(),
         source,
     })?;
-    let original = agent
-        .originals()
-        .vf(&function)?
-        .ok_or(OriginalsError::Missing { vf: function, plan })?;
+    let original = match agent.originals().vf(function)? {
+        Some(original) => original,
+        None => agent.originals().assumed(&mut host, plan, HOME)?,
+    };
     let owed = vf::restore(&mut host, &original)?;
     Ok(agent.originals().owe_rate(&original, owed)?)
 }
