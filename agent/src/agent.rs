@@ -5,10 +5,12 @@ use std::{path::PathBuf, sync::Arc};
 use kube::Client;
 use railhead_host::Sysfs;
 use railhead_plan::Layout;
-use railhead_vf::Originals;
+use railhead_service::Passes;
+use railhead_vf::{Host, HostError, Originals, PfSide};
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    claims::Turns,
     drift::Drift,
     events::Events,
     inventory::Inventory,
@@ -26,6 +28,8 @@ pub struct Agent {
     pub events: Events,
     /// Folders of the node.
     pub layout: Layout,
+    /// How PFs are reached.
+    pub pf_side: Arc<dyn PfSide>,
     /// Id of this boot.
     pub boot_id: String,
     /// The installed CNI binary, run for sandboxes that the runtime has forgotten.
@@ -34,6 +38,10 @@ pub struct Agent {
     pub sockets: SocketPaths,
     /// Counters.
     pub metrics: Metrics,
+    /// Whose turn it is with a claim.
+    pub turns: Turns,
+    /// The agent's loops, and whether they still go round.
+    pub passes: Passes,
     /// The ports, as last seen; `None` until the node's spec is known.
     pub inventory: watch::Sender<Option<Arc<Inventory>>>,
     /// What the node does with new claims.
@@ -75,6 +83,11 @@ impl Agent {
     /// The records of original states.
     pub fn originals(&self) -> Originals {
         Originals::new(&self.layout, &self.boot_id)
+    }
+
+    /// What is needed to work on VFs, from a thread of the host's namespace, which the agent never leaves.
+    pub fn host(&self) -> Result<Host, HostError> {
+        Host::with_pf_side(self.sysfs(), self.pf_side.clone())
     }
 
     /// The node's sysfs.

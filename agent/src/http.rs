@@ -36,7 +36,7 @@ fn pages(agent: Arc<Agent>) -> Router {
             "/metrics",
             get(|State(agent): State<Arc<Agent>>| async move { agent.metrics.text() }),
         )
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .with_state(agent)
 }
@@ -99,6 +99,14 @@ pub async fn serve(agent: Arc<Agent>, address: SocketAddr, stop: CancellationTok
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
         }
+    }
+}
+
+/// Alive: every loop has gone round within its limit. The liveness probe ends an agent in which one hangs.
+async fn alive(State(agent): State<Arc<Agent>>) -> (StatusCode, String) {
+    match agent.passes.report() {
+        Ok(ages) => (StatusCode::OK, ages),
+        Err(ages) => (StatusCode::SERVICE_UNAVAILABLE, ages),
     }
 }
 

@@ -1,7 +1,5 @@
 //! The node agent's process: arguments, logging, signals.
 
-use std::time::Duration;
-
 use clap::Parser;
 use railhead_agent::{
     args::{Args, Command},
@@ -10,10 +8,6 @@ use railhead_agent::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-
-/// How long a connection to the API server may take. One that was begun before the node's service rules were there is never
-/// answered, and the agent often starts just then; a new one is.
-const CONNECT: Duration = Duration::from_secs(5);
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -42,8 +36,7 @@ fn main() -> anyhow::Result<()> {
                 }
                 stopping.cancel();
             });
-            let mut config = kube::Config::infer().await?;
-            config.connect_timeout = Some(CONNECT);
-            run::run(args, kube::Client::try_from(config)?, stop).await
+            let client = railhead_service::client::connect(run::ANSWER).await?;
+            run::run(args, client, stop).await
         })
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use kube::Client;
 use railhead_crds::names;
+use railhead_host::Sysfs;
 use railhead_plan::Layout;
+use railhead_service::Passes;
+use railhead_vf::KernelPfSide;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -14,7 +17,7 @@ use crate::{
     args::Args,
     attachments,
     chain::{self, Chain, ChainPaths},
-    claims::{NodeClaims, gc, plans, release::lost},
+    claims::{NodeClaims, Turns, gc, plans, release::lost},
     drift::{self, Drift},
     events::Events,
     http,
@@ -23,9 +26,13 @@ use crate::{
     node,
 };
 
+/// How long an answer of the API server may take.
+pub use crate::limits::ANSWER;
+
 /// Runs the agent until `stop`. Nothing on the node is cleaned up then: pods stay wired, and the next agent goes on.
 pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
     let layout = Layout::default();
+    let pf_side = Arc::new(KernelPfSide::new(Sysfs::new(layout.sysfs())));
     plans::make_folders(&layout)?;
     if let Err(error) = chain::link_cdi(&layout.cdi(), &args.cdi_dir) {
         // Tried at every pass, and a condition until it holds; the rest of the agent is needed whatever it is.
@@ -48,6 +55,9 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         cni_binary: paths.binary(),
         sockets: SocketPaths::new(&args.kubelet_dir, names::DRIVER, args.pod_uid.as_deref()),
         metrics: Metrics::default(),
+        pf_side,
+        passes: Passes::default(),
+        turns: Turns::default(),
         inventory: watch::Sender::new(None),
         phase: watch::Sender::new(Phase::default()),
         registered: watch::Sender::new(Registered::default()),

@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use kube::{Resource, ResourceExt as _, runtime::controller::Action, runtime::reflector::Store};
 use railhead_crds::QosClass;
+use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
 
-use crate::{
-    announce::{Announcer, News},
-    controller::Category,
-    world::World,
-};
+use crate::{controller::Category, world::World};
 
 /// What the controller works with.
 pub(crate) struct Context {
     pub(crate) world: World,
-    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 /// Nothing can fail here; events are not retried.
@@ -35,7 +32,7 @@ impl Category for ClassError {
 pub(crate) async fn reconcile(class: Arc<QosClass>, context: Arc<Context>) -> Result<Action, ClassError> {
     let defaults = defaults(&context.world.classes, |class| class.spec.default);
     if let Some(news) = conflict("QosClass", &class.name_any(), &defaults, "spec.qosClassName") {
-        context.announcer.say(&*class, &news).await;
+        context.recorder.publish(&*class, &news).await;
     }
     Ok(Action::await_change())
 }
@@ -52,7 +49,7 @@ where
 }
 
 /// What to say about `name` if it is one of several defaults.
-pub(crate) fn conflict(kind: &str, name: &str, defaults: &[String], field: &str) -> Option<News> {
+pub(crate) fn conflict(kind: &str, name: &str, defaults: &[String], field: &str) -> Option<Event> {
     let is_one = defaults.iter().any(|default| default == name);
     (is_one && defaults.len() > 1).then(|| {
         let note = format!(
@@ -60,7 +57,7 @@ pub(crate) fn conflict(kind: &str, name: &str, defaults: &[String], field: &str)
             defaults.len(),
             defaults.join(", ")
         );
-        News::warning("Resolve", "DefaultConflict", note)
+        Event::warning("Resolve", "DefaultConflict", note)
     })
 }
 

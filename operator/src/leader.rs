@@ -12,11 +12,12 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
+use railhead_service::chain;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::{controller::chain, write};
+use crate::write;
 
 /// How long others wait for a leader that is silent.
 const DURATION: Duration = Duration::from_secs(15);

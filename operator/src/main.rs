@@ -1,10 +1,8 @@
 //! Railhead's operator: turns Fabrics, QosClasses and TrainingNetworks into reservations, slices, claim templates and
 //! conditions. It holds no privileges on nodes; what happens there is the agent's.
 
-mod announce;
 mod class;
 mod conditions;
-mod connect;
 mod controller;
 mod fabric;
 mod http;
@@ -63,7 +61,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not a log line: with `teardown` this is what Helm shows to people.
-            eprintln!("railhead-operator: {}", controller::chain(error.as_ref()));
+            eprintln!("railhead-operator: {}", railhead_service::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

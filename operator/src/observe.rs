@@ -21,12 +21,12 @@ use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
     names::{DRIVER, NETWORK_LABEL},
 };
+use railhead_service::chain;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::{
-    controller::chain,
     trim,
     world::{World, label},
 };

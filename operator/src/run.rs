@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use kube::Client;
+use railhead_service::{client, events::Recorder};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -20,8 +21,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    announce::Announcer,
-    class, connect, controller, fabric,
+    class, controller, fabric,
     http::{self, Shown},
     leader::Lease,
     metrics::Metrics,
@@ -30,6 +30,11 @@ use crate::{
     pod, reservations, route, slice,
     world::World,
 };
+
+/// `reportingController` of the operator's events.
+const REPORTER: &str = "railhead.dev/operator";
+/// How long an answer of the API server may take: a page of many pods may be large.
+pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -52,7 +57,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let client = connect::client()
+    let client = client::connect(ANSWER)
         .await
         .context("no way to the API server: run in a pod or set KUBECONFIG")?;
     let identity = match options.identity {
@@ -111,7 +116,7 @@ async fn reconcile_all(
     resync: Duration,
     changes: UnboundedReceiver<Change>,
 ) {
-    let announcer = Arc::new(Announcer::new(client.clone(), identity.to_owned()));
+    let recorder = Arc::new(Recorder::new(client.clone(), REPORTER, identity.to_owned()));
     let (reservations, ledger_worker) = reservations::start(client.clone(), world.slices.clone(), Arc::clone(metrics));
     let (queues, inboxes) = route::queues();
     let fabrics = controller::run(
@@ -122,7 +127,7 @@ async fn reconcile_all(
             client: client.clone(),
             world: world.clone(),
             reservations: reservations.clone(),
-            announcer: Arc::clone(&announcer),
+            recorder: Arc::clone(&recorder),
             resync,
         }),
         Arc::clone(metrics),
@@ -136,7 +141,7 @@ async fn reconcile_all(
             client: client.clone(),
             world: world.clone(),
             reservations,
-            announcer: Arc::clone(&announcer),
+            recorder: Arc::clone(&recorder),
             resync,
         }),
         Arc::clone(metrics),
@@ -160,7 +165,7 @@ async fn reconcile_all(
         inboxes.classes,
         Arc::new(class::Context {
             world: world.clone(),
-            announcer: Arc::clone(&announcer),
+            recorder: Arc::clone(&recorder),
         }),
         Arc::clone(metrics),
         class::reconcile,
@@ -171,7 +176,7 @@ async fn reconcile_all(
         inboxes.pods,
         Arc::new(pod::Context {
             world: world.clone(),
-            announcer,
+            recorder,
             free: inboxes.free,
         }),
         Arc::clone(metrics),

@@ -19,6 +19,7 @@ use kube::{
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::{StateFileError, read_state_file};
 use railhead_plan::{AttachmentPlan, AttachmentRecord};
+use railhead_service::Pass;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ use status::Trouble;
 use crate::{
     agent::Agent,
     claims::plans::{self, PlansError},
+    limits::REPORT_PASS,
 };
 
 /// Field manager of the status.
@@ -76,9 +78,10 @@ struct Told {
 /// Runs until `stop`.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     watch::start(agent.clone());
+    let round = agent.passes.begin("attachments", REPORT_PASS);
     let mut reported = Reported::new();
     loop {
-        let pause = match report_all(&agent, &mut reported).await {
+        let pause = match report_all(&agent, &mut reported, &round).await {
             Ok(()) => PERIOD,
             Err(error) => {
                 tracing::warn!(%error, "an attachment could not be reported");
@@ -93,7 +96,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     }
 }
 
-async fn report_all(agent: &Agent, reported: &mut Reported) -> Result<(), ReportError> {
+async fn report_all(agent: &Agent, reported: &mut Reported, round: &Pass) -> Result<(), ReportError> {
     let plans: Vec<AttachmentPlan> = plans::all(&agent.layout)?
         .into_iter()
         .filter(|plan| plan.boot_id == agent.boot_id)
@@ -102,7 +105,9 @@ async fn report_all(agent: &Agent, reported: &mut Reported) -> Result<(), Report
     reported.retain(|pod_uid, _| alive.contains(pod_uid.as_str()));
     let mut wired = 0;
     let mut failed = None;
+    round.done();
     for plan in &plans {
+        round.done();
         // One pod's trouble must not hide another pod's news.
         let record = match record(agent, plan) {
             Ok(record) => record,
@@ -217,9 +222,9 @@ async fn report(
     }
     if let Some((reason, note)) = status::degraded_news(&previous, &status) {
         if reason == status::RECOVERED {
-            agent.events.normal(&plan.pod, reason, note).await;
+            agent.events.normal(&plan.pod, reason, note);
         } else {
-            agent.events.warning(&plan.pod, reason, note).await;
+            agent.events.warning(&plan.pod, reason, note);
         }
     }
     if let Some(record) = record
@@ -227,7 +232,7 @@ async fn report(
     {
         let note = status::wired_note(record);
         tracing::info!(pod = format!("{namespace}/{}", plan.pod.name), note, "wired");
-        agent.events.normal(&plan.pod, "Wired", note).await;
+        agent.events.normal(&plan.pod, "Wired", note);
     }
     Ok(())
 }

@@ -2,14 +2,16 @@
 //!
 //! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
 
-use railhead_host::{DurableError, remove_durably, replace};
-use railhead_plan::{AttachmentPlan, Layout};
+use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, remove_durably, replace};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, RdmaPlan};
 use serde_json::{Value, json};
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 use thiserror::Error;
+
+use crate::agent::Agent;
 
 /// Kind of all CDI devices.
 const KIND: &str = "railhead.dev/rail";
@@ -31,6 +33,17 @@ pub(crate) enum CdiError {
         #[source]
         source: io::Error,
     },
+    /// Sysfs could not be read.
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
+    /// The RDMA device has no character device.
+    #[error("rail {rail}: RDMA device {device} has no character device; load the module ib_uverbs on the node")]
+    NoUverbs {
+        /// Rail name.
+        rail: InterfaceName,
+        /// RDMA device.
+        device: RdmaName,
+    },
     /// The file could not be written or removed.
     #[error("CDI spec: {0}")]
     File(#[from] DurableError),
@@ -41,9 +54,41 @@ pub(crate) fn device_id(claim_uid: &str) -> String {
     format!("{KIND}={claim_uid}")
 }
 
+/// The spec of a plan on this node: with the character devices that the pod's functions have, or that ADD has made.
+pub(crate) fn of_plan(agent: &Agent, plan: &AttachmentPlan) -> Result<Value, CdiError> {
+    let uverbs = match wired(&agent.layout, &plan.pod.uid) {
+        Some(uverbs) => uverbs,
+        None => own_uverbs(agent, plan)?,
+    };
+    Ok(spec(&agent.layout, plan, &uverbs, &agent.cni_binary))
+}
+
+/// The character devices of a wired pod, which ADD has seen.
+fn wired(layout: &Layout, pod_uid: &str) -> Option<Vec<String>> {
+    let record = fs::read(layout.record(pod_uid)).ok()?;
+    let rails = AttachmentRecord::parse(&record).ok()?.rails;
+    Some(rails.into_iter().filter_map(|rail| Some(rail.rdma?.uverbs)).collect())
+}
+
+/// The character devices of the functions' own RDMA devices.
+fn own_uverbs(agent: &Agent, plan: &AttachmentPlan) -> Result<Vec<String>, CdiError> {
+    let sysfs = agent.sysfs();
+    let mut uverbs = Vec::new();
+    for rail in &plan.rails {
+        if let RdmaPlan::Function { device } = &rail.rdma {
+            let node = sysfs.uverbs(device.as_str())?;
+            uverbs.push(node.ok_or_else(|| CdiError::NoUverbs {
+                rail: rail.name.clone(),
+                device: device.clone(),
+            })?);
+        }
+    }
+    Ok(uverbs)
+}
+
 /// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices, `cni_binary` is where the
 /// host has the CNI binary.
-pub(crate) fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &Path) -> Value {
+fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &Path) -> Value {
     let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), "/run/railhead")];
     if plan.nccl_file {
         mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));

@@ -5,26 +5,24 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     sync::Arc,
-    time::Instant,
 };
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
-use railhead_host::{ABANDONED, remove_abandoned};
-use railhead_plan::Layout;
+use railhead_service::Pass;
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cdi, plans,
+    leftovers, plans,
     release::{self, ReleaseError},
 };
 use crate::{
     agent::Agent,
-    limits::{COLLECT, GONE},
+    limits::{COLLECT, COLLECT_PASS, GONE},
 };
 
 /// Why a round did not do everything. The next one tries again.
@@ -67,14 +65,22 @@ impl Gone {
 }
 
 /// Runs until `stop`: at once, and then every minute.
-pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut gone = Gone::default();
+    let round = agent.passes.begin("collector", COLLECT_PASS);
     loop {
-        abandoned(&agent.layout);
-        for result in [earlier_boots(&agent).await, attachments(&agent, &mut gone).await] {
-            if let Err(error) = result {
-                tracing::warn!(%error, "not everything could be collected");
-            }
+        round.done();
+        leftovers::abandoned(&agent.layout);
+        if let Err(error) = leftovers::earlier_boots(&agent).await {
+            tracing::warn!(%error, "not everything of earlier boots could be removed");
+        }
+        round.done();
+        if let Err(error) = leftovers::specs(&agent).await {
+            tracing::warn!(%error, "not every CDI spec is as it should be");
+        }
+        round.done();
+        if let Err(error) = attachments(&agent, &mut gone, &round).await {
+            tracing::warn!(%error, "not everything could be collected");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -83,65 +89,13 @@ pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     }
 }
 
-/// Temporary files of writers that were killed.
-fn abandoned(layout: &Layout) {
-    let folders = [
-        (layout.plans(), ""),
-        (layout.journals(), ""),
-        (layout.former_journals(), ""),
-        (layout.originals(), ""),
-        (layout.cdi(), "railhead.dev-"),
-    ];
-    for (folder, prefix) in folders {
-        if let Err(error) = remove_abandoned(&folder, prefix, ABANDONED) {
-            tracing::warn!(folder = %folder.display(), %error, "temporary files could not be removed");
-        }
-    }
-}
-
-/// Plans, journals and CDI specs that describe kernel state of an earlier boot, and specs without a plan. Indices stay with
-/// their pods: kubelet prepares the claims of living pods again.
-async fn earlier_boots(agent: &Arc<Agent>) -> Result<(), CollectError> {
-    for plan in plans::all(&agent.layout)? {
-        if plan.boot_id != agent.boot_id {
-            let _lock = release::lock(agent, &plan.claim_uid).await?;
-            // Its CDI spec has no plan then, and goes below.
-            if plans::remove_earlier(&agent.layout, &plan.pod.uid, &agent.boot_id)? {
-                tracing::info!(pod = plan.pod.name, "removed a plan of an earlier boot");
-            }
-        }
-    }
-    release::sandboxes::earlier_journals(agent).await?;
-    for claim in claims_with_spec(agent) {
-        let _lock = release::lock(agent, &claim).await?;
-        // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both.
-        if plans::of_claim(&agent.layout, &claim)?.is_none() {
-            cdi::remove(&agent.layout, &claim).map_err(ReleaseError::from)?;
-        }
-    }
-    Ok(())
-}
-
-fn claims_with_spec(agent: &Agent) -> Vec<String> {
-    let entries = fs::read_dir(agent.layout.cdi());
-    entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let claim = name.to_str()?.strip_prefix("railhead.dev-")?.strip_suffix(".json")?;
-            Some(claim.to_owned())
-        })
-        .collect()
-}
-
 /// Plans and indices on this node whose pods are gone.
-async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectError> {
+async fn attachments(agent: &Arc<Agent>, gone: &mut Gone, round: &Pass) -> Result<(), CollectError> {
     let plans = plans::all(&agent.layout)?;
     let mut seen = HashSet::new();
     let mut failed = None;
     for plan in &plans {
+        round.done();
         let pod = &plan.pod;
         seen.insert(pod.uid.clone());
         // One pod's trouble must not keep what another holds.
@@ -153,7 +107,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
             }
         };
         if gone.note(&pod.uid, exists, Instant::now()) {
-            match release::claim(agent, &plan.claim_uid).await {
+            match collect(agent, &plan.claim_uid).await {
                 Ok(()) => {
                     agent.metrics.collected();
                     tracing::info!(pod = pod.name, claim = plan.claim_uid, "collected");
@@ -170,6 +124,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
     })?;
     let planned: HashSet<&str> = plans.iter().map(|plan| plan.pod.uid.as_str()).collect();
     for attachment in listed {
+        round.done();
         let spec = &attachment.spec;
         if spec.node_name != agent.node || planned.contains(spec.pod_uid.as_str()) {
             continue;
@@ -185,7 +140,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
         };
         if gone.note(&spec.pod_uid, exists, Instant::now()) {
             let name = attachment.name_any();
-            let released = match release::claim(agent, &spec.claim_uid).await {
+            let released = match collect(agent, &spec.claim_uid).await {
                 Ok(()) => release::index::give_back(&agent.client, &namespace, &name, &spec.pod_uid).await,
                 error => error,
             };
@@ -200,6 +155,16 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone) -> Result<(), CollectE
     }
     gone.0.retain(|pod_uid, _| seen.contains(pod_uid));
     failed.map_or(Ok(()), Err)
+}
+
+/// In the claim's turn, unless kubelet is just at it: then the next round sees what is left.
+async fn collect(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
+    let Some(_turn) = agent.turns.try_take(claim_uid) else {
+        return Err(ReleaseError::Turn {
+            claim: claim_uid.to_owned(),
+        });
+    };
+    release::claim(agent, claim_uid).await
 }
 
 /// Whether the API server knows this very pod.

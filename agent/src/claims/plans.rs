@@ -112,6 +112,27 @@ pub fn of_claim(layout: &Layout, claim_uid: &str) -> Result<Option<AttachmentPla
     Ok(all(layout)?.into_iter().find(|plan| plan.claim_uid == claim_uid))
 }
 
+/// What there is for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No file.
+    Nothing,
+    /// A file that cannot be read as a plan: it was cut short, or is of a release too far away.
+    Damaged,
+    /// Its plan, perhaps of an earlier boot.
+    Plan(Box<AttachmentPlan>),
+}
+
+/// The plan of a pod.
+pub fn of_pod(layout: &Layout, pod_uid: &str) -> Result<Found, PlansError> {
+    let path = layout.plan(pod_uid);
+    Ok(match read(&path)? {
+        Some(plan) => Found::Plan(Box::new(plan)),
+        None if path.exists() => Found::Damaged,
+        None => Found::Nothing,
+    })
+}
+
 /// The PCI addresses of all functions that a plan of this boot names.
 pub fn functions_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<PciAddress> {
     plans

@@ -16,7 +16,7 @@ use kube::{
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
 use railhead_host::{FunctionLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
-use railhead_vf::{self as vf, Host, HostError};
+use railhead_vf::{self as vf, HostError};
 use thiserror::Error;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use crate::{
     claims::plans::{self, PlansError},
     conditions::Finding,
     inventory::{self, ForeignVfs, Inventory, ObserveError},
+    limits::PORTS_PASS,
     publish::{Offer, Publisher},
 };
 
@@ -90,6 +91,7 @@ enum LookError {
 
 /// Runs until `stop`. `selections` holds what the API server last said of the node.
 pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut chain: Chain, stop: CancellationToken) {
+    let round = agent.passes.begin("ports", PORTS_PASS);
     let mut registered = agent.registered.subscribe();
     let mut known = Known::default();
     let mut teardown = Teardown::default();
@@ -104,6 +106,7 @@ pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut cha
             Selection::Fabric(network) if network.spec.teardown => teardown.pass(&agent, &network, &mut chain).await,
             Selection::Fabric(network) => pass(&agent, &network, &mut chain, &mut known).await,
         };
+        round.done();
         restless = if calm { 0 } else { restless + 1 };
         let pause = if calm || restless > PATIENCE { CALM } else { EAGER };
         tokio::select! {
@@ -126,7 +129,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
         news,
     } = chain.ensure(alone).await;
     if let Some((reason, what)) = news {
-        agent.events.on(&reference(network), reason, what).await;
+        agent.events.on(&reference(network), reason, what);
     }
     agent.metrics.chain(chain.status().loaded);
     match crate::kubelet::plugin_devices(&agent.sockets.pod_resources).await {
@@ -200,7 +203,7 @@ async fn look(agent: &Arc<Agent>, network: &NodeNetwork, foreign: ForeignVfs) ->
 fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) -> Result<Seen, LookError> {
     let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
     let originals = agent.originals();
-    let mut host = Host::open(agent.sysfs())?;
+    let mut host = agent.host()?;
     let plans = plans::all(&agent.layout)?;
     let taken = plans::functions_taken(&plans, &agent.boot_id);
     if let Err(error) = vf::settle(&mut host, &originals, &agent.layout, &taken) {

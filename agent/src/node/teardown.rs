@@ -15,7 +15,7 @@ use std::{
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
 use railhead_host::FunctionLock;
 use railhead_plan::{AttachmentPlan, Layout};
-use railhead_vf::{self as vf, Host, HostError, OriginalsError, OwedError};
+use railhead_vf::{self as vf, HostError, OriginalsError, OwedError};
 use thiserror::Error;
 
 use super::give_back::{self, GiveBackError};
@@ -210,7 +210,7 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
     // Again under the lock under which Prepare writes plans.
     refuse_while_attached(agent)?;
     let originals = agent.originals();
-    let mut host = Host::open(agent.sysfs())?;
+    let mut host = agent.host()?;
     // Before ports go down: some set no rate then.
     let owed = vf::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
     let mut stays = Vec::new();

@@ -9,8 +9,9 @@ use kube::{
 use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER};
 
 use super::{Context, FabricError};
+use railhead_service::events::Event;
+
 use crate::{
-    announce::News,
     conditions::{self, Said},
     network::listed,
     write,
@@ -86,7 +87,9 @@ impl Context {
     ) -> Result<Action, FabricError> {
         let status = deleting(fabric, reason, &note, nodes_left, Timestamp::now());
         self.write_status(fabric, &status).await?;
-        self.announcer.say(fabric, &News::warning("Delete", reason, note)).await;
+        self.recorder
+            .publish(fabric, &Event::warning("Delete", reason, note))
+            .await;
         Ok(Action::requeue(self.resync))
     }
 

@@ -12,10 +12,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
 use railhead_crds::{Fabric, names::FABRIC_FINALIZER};
 use railhead_planner::{ledger, slots::SlotSpace};
+use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
 
 use crate::{
-    announce::{Announcer, News},
     class, conditions,
     controller::Category,
     reservations::{LedgerError, Reservations},
@@ -30,7 +30,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) reservations: Reservations,
-    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) resync: Duration,
 }
 
@@ -107,7 +107,7 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     let nodes = context.write_nodes(&fabric).await?;
     let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
     if let Some(news) = class::conflict("Fabric", &name, &defaults, "spec.fabricName") {
-        context.announcer.say(&*fabric, &news).await;
+        context.recorder.publish(&*fabric, &news).await;
     }
     let status = context.status(&fabric, &nodes);
     if context.write_status(&fabric, &status).await? {
@@ -171,8 +171,8 @@ impl Context {
                 format!("{}: {}", now.reason, now.message)
             };
             if now.status == "False" && !same {
-                let news = News::warning("Observe", reason, note);
-                self.announcer.say(fabric, &news).await;
+                let news = Event::warning("Observe", reason, note);
+                self.recorder.publish(fabric, &news).await;
             }
         }
     }

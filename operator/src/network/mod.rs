@@ -30,8 +30,9 @@ pub(crate) use self::{
     decide::is_wired,
     wording::{listed, still_attached},
 };
+use railhead_service::events::Recorder;
+
 use crate::{
-    announce::Announcer,
     controller::Category,
     reservations::{LedgerError, Reservations},
     world::World,
@@ -45,7 +46,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) reservations: Reservations,
-    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) resync: Duration,
 }
 
@@ -307,7 +308,7 @@ impl Subject<'_> {
                 source: Box::new(source),
             })?;
         for news in news::news(self.network.status.as_ref(), status) {
-            self.context.announcer.say(self.network, &news).await;
+            self.context.recorder.publish(self.network, &news).await;
         }
         Ok(())
     }

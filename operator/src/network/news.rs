@@ -1,11 +1,12 @@
 //! Which changes of a network's status are worth an event. Pure.
 
 use railhead_crds::TrainingNetworkStatus;
+use railhead_service::events::Event;
 
-use crate::{announce::News, conditions};
+use crate::conditions;
 
 /// What is worth an event in going from one status to the next.
-pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetworkStatus) -> Vec<News> {
+pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetworkStatus) -> Vec<Event> {
     let old = before.map_or(&[][..], |status| &status.conditions);
     let changed = |type_: &str| {
         let now = conditions::find(&after.conditions, type_)?;
@@ -17,30 +18,30 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
     let mut news = Vec::new();
     if let Some((reserved, _)) = changed("Reserved") {
         news.push(if reserved.status == "True" {
-            News::normal("Reserve", "Reserved", reserved.message.clone())
+            Event::normal("Reserve", "Reserved", reserved.message.clone())
         } else {
             let reason = static_reason(&reserved.reason);
-            News::warning("Reserve", reason, reserved.message.clone())
+            Event::warning("Reserve", reason, reserved.message.clone())
         });
     }
     // The messages of these count pods: one event when it begins, not one for every pod of a thousand.
     let began = |type_| changed(type_).filter(|(_, began)| *began).map(|(now, _)| now);
     match began("Attached") {
         Some(attached) if attached.status == "True" => {
-            news.push(News::normal("Attach", "AllAttached", attached.message.clone()));
+            news.push(Event::normal("Attach", "AllAttached", attached.message.clone()));
         }
         Some(attached) if attached.reason == "IndexOutOfRange" => {
             let message = attached.message.clone();
-            news.push(News::warning("Attach", "IndexOutOfRange", message));
+            news.push(Event::warning("Attach", "IndexOutOfRange", message));
         }
         _ => {}
     }
     if let Some(ready) = began("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
         let message = ready.message.clone();
-        news.push(News::warning("Delete", "DeletingWaitingForPods", message));
+        news.push(Event::warning("Delete", "DeletingWaitingForPods", message));
     }
     if let Some(degraded) = began("Degraded").filter(|c| c.status == "True") {
-        news.push(News::warning("Attach", "Degraded", degraded.message.clone()));
+        news.push(Event::warning("Attach", "Degraded", degraded.message.clone()));
     }
     news
 }

@@ -12,7 +12,9 @@ use railhead_planner::{
 };
 
 use super::is_unschedulable;
-use crate::{announce::News, conditions, network::listed, world::label};
+use railhead_service::events::Event;
+
+use crate::{conditions, network::listed, world::label};
 
 /// What was observed.
 pub(super) struct Seen<'a> {
@@ -26,7 +28,7 @@ pub(super) struct Seen<'a> {
     pub(super) ports: &'a [PortBandwidth],
 }
 
-pub(super) fn news(seen: &Seen<'_>) -> Vec<News> {
+pub(super) fn news(seen: &Seen<'_>) -> Vec<Event> {
     let Some(network) = seen.network else {
         return vec![not_found(seen)];
     };
@@ -35,7 +37,7 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<News> {
             "TrainingNetwork {} is being deleted and takes no new pods: apply it anew when it is gone",
             network.name_any()
         );
-        return vec![News::warning("Attach", "NetworkDeleting", note)];
+        return vec![Event::warning("Attach", "NetworkDeleting", note)];
     }
     let Some(slice) = seen.slice else {
         return not_reserved(network).into_iter().collect();
@@ -43,7 +45,7 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<News> {
     let choice = match index::of(seen.pod, network.spec.pods) {
         Ok(choice) => choice,
         Err(error) => {
-            return vec![News::warning("Attach", "IndexOutOfRange", error.to_string())];
+            return vec![Event::warning("Attach", "IndexOutOfRange", error.to_string())];
         }
     };
     let mut news = vec![reserved(slice, choice)];
@@ -52,7 +54,7 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<News> {
     news
 }
 
-fn not_found(seen: &Seen<'_>) -> News {
+fn not_found(seen: &Seen<'_>) -> Event {
     let wanted = label(seen.pod, NETWORK_LABEL).unwrap_or_default();
     let namespace = seen.pod.namespace().unwrap_or_default();
     let mut names: Vec<String> = seen.others.iter().map(|network| network.name_any()).collect();
@@ -70,10 +72,10 @@ fn not_found(seen: &Seen<'_>) -> News {
         None => format!("there is {}: correct the label {NETWORK_LABEL}", listed(&names)),
     };
     let note = format!("no TrainingNetwork {wanted:?} in {namespace}; {hint}");
-    News::warning("Attach", "NetworkNotFound", note)
+    Event::warning("Attach", "NetworkNotFound", note)
 }
 
-fn not_reserved(network: &TrainingNetwork) -> Option<News> {
+fn not_reserved(network: &TrainingNetwork) -> Option<Event> {
     let status = network.status.as_ref()?;
     let reserved = conditions::find(&status.conditions, "Reserved")?;
     (reserved.status == "False").then(|| {
@@ -83,11 +85,11 @@ fn not_reserved(network: &TrainingNetwork) -> Option<News> {
             reserved.reason,
             reserved.message
         );
-        News::warning("Attach", "NetworkNotReserved", note)
+        Event::warning("Attach", "NetworkNotReserved", note)
     })
 }
 
-fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> News {
+fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> Event {
     let rails = &slice.spec.rails;
     let vlan = rails.first().map_or(0, |rail| rail.vlan);
     let names = rail_names(rails);
@@ -99,7 +101,7 @@ fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> News {
         }
         IndexChoice::Any => format!("any free index, {names}, VLAN {vlan}"),
     };
-    News::normal("Attach", "NetworkReserved", note)
+    Event::normal("Attach", "NetworkReserved", note)
 }
 
 fn rail_names(rails: &[SliceRail]) -> String {
@@ -121,19 +123,19 @@ fn address(rail: &SliceRail, index: u32) -> Option<Ipv4Addr> {
     prefix.contains(&address).then_some(address)
 }
 
-fn not_indexed(pod: &Pod, choice: IndexChoice) -> Option<News> {
+fn not_indexed(pod: &Pod, choice: IndexChoice) -> Option<Event> {
     let job = pod.owner_references().iter().find(|owner| owner.kind == "Job")?;
     (choice == IndexChoice::Any).then(|| {
         let note = format!(
             "Job {} does not number its pods: a pod that is replaced may get another index and address; set completionMode: Indexed",
             job.name
         );
-        News::warning("Attach", "NonIndexedJob", note)
+        Event::warning("Attach", "NonIndexedJob", note)
     })
 }
 
 /// Why the scheduler found no node, as far as it is the network's doing: some rail has not enough left on any node.
-fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<News> {
+fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<Event> {
     if !is_unschedulable(seen.pod) {
         return None;
     }
@@ -162,7 +164,7 @@ fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<News> {
             "no node offers {} of Fabric {}: see `kubectl get nodenet` for what the agents found",
             tightest.name, slice.spec.fabric.name
         );
-        return Some(News::warning("Schedule", "BandwidthUnavailable", note));
+        return Some(Event::warning("Schedule", "BandwidthUnavailable", note));
     }
     ports.sort_by(|a, b| (b.free(), &a.node).cmp(&(a.free(), &b.node)));
     let free: Vec<String> = ports
@@ -181,7 +183,7 @@ fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<News> {
         tightest.name,
         listed(&free)
     );
-    Some(News::warning("Schedule", "BandwidthUnavailable", note))
+    Some(Event::warning("Schedule", "BandwidthUnavailable", note))
 }
 
 #[cfg(test)]

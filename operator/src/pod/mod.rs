@@ -7,11 +7,11 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{ResourceExt as _, runtime::controller::Action};
 use railhead_crds::names::{self, NETWORK_LABEL};
+use railhead_service::events::Recorder;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
-    announce::Announcer,
     controller::Category,
     route::Free,
     world::{World, label},
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// What the controller works with.
 pub(crate) struct Context {
     pub(crate) world: World,
-    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) free: watch::Receiver<Free>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) async fn reconcile(pod: Arc<Pod>, context: Arc<Context>) -> Result<Ac
         ports: &ports,
     });
     for news in news {
-        context.announcer.say(&*pod, &news).await;
+        context.recorder.publish(&*pod, &news).await;
     }
     Ok(Action::requeue(PATIENCE))
 }

@@ -6,7 +6,9 @@ use kube::ResourceExt;
 use railhead_crds::Fabric;
 
 use super::TeardownError;
-use crate::{controller::chain, network::listed};
+use railhead_service::chain;
+
+use crate::network::listed;
 
 /// Whether the nodes go on giving back after this error: they need more time, and the next attempt finds them further.
 pub(super) fn goes_on(error: &TeardownError) -> bool {

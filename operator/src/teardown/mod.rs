@@ -16,6 +16,7 @@ use std::time::Duration;
 use clap::Args;
 use kube::{Api, Client, ResourceExt};
 use railhead_crds::{Fabric, NetworkAttachment};
+use railhead_service::client;
 use serde_json::json;
 use thiserror::Error;
 use tracing::info;
@@ -29,8 +30,8 @@ use self::{
     patience::Limit,
 };
 use crate::{
-    connect,
     network::{listed, still_attached},
+    run,
 };
 
 /// Options of `teardown`.
@@ -116,7 +117,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn teardown(options: Options) -> Result<(), TeardownError> {
-    let client = connect::client_for_requests()
+    let client = client::connect(run::ANSWER)
         .await
         .map_err(|source| TeardownError::Connect {
             source: Box::new(source),

@@ -11,7 +11,9 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{TeardownError, patience::Limit};
-use crate::{controller::chain, network::listed};
+use railhead_service::chain;
+
+use crate::network::listed;
 
 /// The deployment, and what it was before.
 pub(super) struct Operator {

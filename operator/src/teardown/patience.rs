@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use railhead_service::chain;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::TeardownError;
-use crate::controller::chain;
 
 /// How long what was begun is tried to be taken back, after the deadline. Helm's own limit has room for it.
 const AFTER_THE_END: Duration = Duration::from_secs(20);

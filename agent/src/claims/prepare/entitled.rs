@@ -1,7 +1,7 @@
 //! Which pod a claim is for, which network it joins, and whether it may. All of it is read from the API server now: what
 //! a cache says may be of an earlier pod.
 
-use std::{fmt::Debug, time::Instant};
+use std::fmt::Debug;
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -10,7 +10,9 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, ResourceExt};
 use railhead_crds::{NetworkSlice, TrainingNetwork, names};
 use railhead_planner::claim::{self, ClaimRefused, RailAllocation};
+use railhead_service::within;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::PrepareError;
 use crate::{agent::Agent, kubelet::ClaimRef, limits::SLICE_POLL as POLL};
@@ -28,15 +30,15 @@ pub(super) struct Entitled {
 pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Instant) -> Result<Entitled, PrepareError> {
     let client = &agent.client;
     let namespace = &reference.namespace;
-    let claim: ResourceClaim = get(client, "ResourceClaim", namespace, &reference.name).await?;
+    let claim: ResourceClaim = get(client, deadline, "ResourceClaim", namespace, &reference.name).await?;
     if claim.metadata.uid.as_deref() != Some(&reference.uid) {
         return Err(gone("ResourceClaim", namespace, &reference.name, &reference.uid));
     }
     let (pod_name, pod_uid) = consumer(&claim)?;
-    let pod: Pod = get(client, "Pod", namespace, &pod_name).await?;
+    let pod: Pod = get(client, deadline, "Pod", namespace, &pod_name).await?;
     check_pod(&pod, &pod_uid, &agent.node)?;
     let (network_name, network_uid) = claim::network_of(&claim)?;
-    let network: TrainingNetwork = get(client, "TrainingNetwork", namespace, &network_name).await?;
+    let network: TrainingNetwork = get(client, deadline, "TrainingNetwork", namespace, &network_name).await?;
     // Before the slice is waited for: there will never be one for a claim that was copied from another namespace.
     check_network(&claim, &network, &network_uid)?;
     let slice = slice(client, namespace, &network_name, &network_uid, deadline).await?;
@@ -112,7 +114,7 @@ async fn slice(
     let name = names::slice(network, uid);
     let slices: Api<NetworkSlice> = Api::namespaced(client.clone(), namespace);
     loop {
-        let found = slices.get_opt(&name).await;
+        let found = within(deadline, slices.get_opt(&name)).await;
         if let Some(slice) = found.map_err(|source| read("NetworkSlice", namespace, &name, source))? {
             return Ok(slice);
         }
@@ -126,13 +128,19 @@ async fn slice(
     }
 }
 
-async fn get<K>(client: &Client, kind: &'static str, namespace: &str, name: &str) -> Result<K, PrepareError>
+async fn get<K>(
+    client: &Client,
+    deadline: Instant,
+    kind: &'static str,
+    namespace: &str,
+    name: &str,
+) -> Result<K, PrepareError>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     K::DynamicType: Default,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let found = api.get_opt(name).await;
+    let found = within(deadline, api.get_opt(name)).await;
     found
         .map_err(|source| read(kind, namespace, name, source))?
         .ok_or_else(|| gone(kind, namespace, name, "any"))

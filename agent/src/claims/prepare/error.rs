@@ -1,6 +1,6 @@
 //! Why a claim was not prepared. The texts become events of the pod and kubelet's log.
 
-use railhead_host::{InterfaceName, LockError, RdmaName, SysfsError};
+use railhead_host::{Errno, LockError, NetlinkError, SysfsError};
 use railhead_planner::{attachment::PlanError, claim::ClaimRefused, index::IndexError};
 use railhead_vf::{HostError, OriginalsError, ProgramError};
 use thiserror::Error;
@@ -100,6 +100,14 @@ pub(crate) enum PrepareError {
         /// The holder, with what is known of it.
         holder: String,
     },
+    /// Another agent on the node prepared the claim meanwhile.
+    #[error("another agent on this node has prepared the claim with index {planned}, not {taken}; it is tried again")]
+    Overtaken {
+        /// The index that was taken in vain.
+        taken: u32,
+        /// The index of the plan.
+        planned: u32,
+    },
     /// All indices are taken.
     #[error(
         "network {network} has pods: {pods} and all of their indices are held; wait for a pod to end or apply a larger network"
@@ -197,14 +205,6 @@ pub(crate) enum PrepareError {
     /// A function could not be programmed.
     #[error(transparent)]
     Program(Box<ProgramError>),
-    /// The RDMA device has no character device.
-    #[error("rail {rail}: RDMA device {device} has no character device; load the module ib_uverbs on the node")]
-    NoUverbs {
-        /// Rail name.
-        rail: InterfaceName,
-        /// RDMA device.
-        device: RdmaName,
-    },
     /// The CDI spec could not be written.
     #[error(transparent)]
     Cdi(Box<CdiError>),
@@ -236,6 +236,42 @@ boxed! {
 }
 
 impl PrepareError {
+    /// Whether the same try may succeed a little later. What was reached is kept then, and tried again until the deadline,
+    /// and by kubelet after it.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::TakeIndex { source, .. } => railhead_service::is_transient(source),
+            // Each has been waited for until the deadline where it arises, or comes right by itself.
+            Self::NoSlice { .. }
+            | Self::IndexHeld { .. }
+            | Self::NetworkFull { .. }
+            | Self::Overtaken { .. }
+            | Self::NoInventory { .. }
+            | Self::NoFreeFunction { .. } => true,
+            Self::Busy(error) => error.is_transient(),
+            Self::Lock(error) => matches!(error, LockError::Held { .. }),
+            // The module is loaded, and the device named by udev, a moment after the driver was bound.
+            Self::Cdi(error) => matches!(**error, CdiError::NoUverbs { .. }) || passes(error.as_ref()),
+            Self::Host(error) => passes(error.as_ref()),
+            Self::Originals(error) => passes(error.as_ref()),
+            Self::Program(error) => passes(error.as_ref()),
+            Self::Sysfs(error) => passes(error),
+            Self::TearingDown { .. }
+            | Self::Gone { .. }
+            | Self::OtherNode { .. }
+            | Self::PodEnded { .. }
+            | Self::SliceEnds { .. }
+            | Self::Refused(_)
+            | Self::Index(_)
+            | Self::OtherFabric { .. }
+            | Self::SecondClaim { .. }
+            | Self::NoPort { .. }
+            | Self::Plan(_)
+            | Self::Plans(_)
+            | Self::Panicked => false,
+        }
+    }
+
     /// Reason of the event: a word to search for.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -251,5 +287,89 @@ impl PrepareError {
             Self::Program(_) => "FunctionNotProgrammed",
             _ => "NotPrepared",
         }
+    }
+}
+
+/// Whether the kernel's answer behind an error is one that passes: a driver that resets a VF is busy or forgets a setting, a VF
+/// that leaves a pod or gets its driver back is not there yet, a host that changes its links interrupts every list of them.
+pub(in crate::claims) fn passes(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let boxed = error.downcast_ref::<Box<HostError>>().map(AsRef::as_ref);
+        let netlink = match error.downcast_ref::<HostError>().or(boxed) {
+            Some(HostError::NotHome { .. } | HostError::NotKept { .. }) => return true,
+            Some(HostError::Netlink(error)) => Some(error),
+            _ => error.downcast_ref::<NetlinkError>(),
+        };
+        let errno = match netlink {
+            Some(NetlinkError::Interrupted { .. }) => return true,
+            Some(error) => error.errno(),
+            None => error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::raw_os_error)
+                .map(Errno::from_raw),
+        };
+        if matches!(
+            errno,
+            Some(Errno::EBUSY | Errno::EAGAIN | Errno::EINTR | Errno::ENODEV | Errno::ENOBUFS)
+        ) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use railhead_planner::claim::ClaimRefused;
+    use railhead_vf::ProgramError;
+
+    use super::*;
+
+    fn refused(errno: Errno) -> PrepareError {
+        let source = NetlinkError::Refused {
+            request: "set Vlan of VF 2".to_owned(),
+            errno,
+            text: None,
+        };
+        PrepareError::from(ProgramError::Host {
+            rail: "rail0".parse().unwrap(),
+            source: Box::new(HostError::Netlink(source)),
+        })
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again_and_what_does_not_is_said_at_once() {
+        assert!(refused(Errno::EBUSY).is_transient() && refused(Errno::EAGAIN).is_transient());
+        assert!(!refused(Errno::EINVAL).is_transient() && !refused(Errno::EPERM).is_transient());
+        let held = LockError::Held {
+            path: "node.lock".into(),
+            waited: std::time::Duration::from_secs(1),
+        };
+        assert!(PrepareError::Lock(held).is_transient());
+        let away = HostError::NotHome {
+            vf: "0000:18:00.3".parse().unwrap(),
+            waited: std::time::Duration::ZERO,
+        };
+        let program = ProgramError::Host {
+            rail: "rail0".parse().unwrap(),
+            source: Box::new(away),
+        };
+        assert!(PrepareError::from(program).is_transient());
+        let shared = ClaimRefused::Shared {
+            claim: "team-a/c".to_owned(),
+            consumers: "no pod".to_owned(),
+        };
+        assert!(!PrepareError::from(shared).is_transient());
+        let read = |code: u16| PrepareError::Read {
+            kind: "Pod",
+            namespace: "team-a".to_owned(),
+            name: "llama-7".to_owned(),
+            source: Box::new(kube::Error::Api(
+                kube::core::Status::failure("", "").with_code(code).boxed(),
+            )),
+        };
+        assert!(read(503).is_transient() && !read(403).is_transient());
     }
 }

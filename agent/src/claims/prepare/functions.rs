@@ -16,7 +16,7 @@ use crate::{
     agent::Agent,
     claims::plans,
     inventory::{FoundFunction, FoundPort, Inventory, is_given},
-    limits::{FUNCTION_LOCK, NODE_LOCK},
+    limits::FUNCTION_LOCK,
 };
 
 /// Chooses functions and writes the plan that names them, all under the node's lock: two agents of a rolling update, or
@@ -26,6 +26,7 @@ pub(super) async fn choose(
     entitled: &Entitled,
     claim_uid: &str,
     index: u32,
+    deadline: tokio::time::Instant,
 ) -> Result<AttachmentPlan, PrepareError> {
     let inventory = agent.inventory.borrow().clone();
     let inventory = inventory.ok_or_else(|| PrepareError::NoInventory {
@@ -38,7 +39,8 @@ pub(super) async fn choose(
     let chosen = tokio::task::spawn_blocking(move || {
         plans::make_folders(&agent.layout)?;
         let path = agent.layout.node_lock();
-        let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(PrepareError::Lock)?;
+        let _lock = FunctionLock::take(&path, deadline.saturating_duration_since(tokio::time::Instant::now()))
+            .map_err(PrepareError::Lock)?;
         // Under the lock under which a teardown gives the ports back: it may have begun since this Prepare did.
         if agent.phase.borrow().is_teardown() {
             return Err(PrepareError::TearingDown {
@@ -48,7 +50,7 @@ pub(super) async fn choose(
         let plans = plans::all(&agent.layout)?;
         refuse_second_claim(&plans, &agent.boot_id, pod.metadata.uid.as_deref(), &claim_uid)?;
         let mut taken = plans::functions_taken(&plans, &agent.boot_id);
-        let mut host = Host::open(agent.sysfs())?;
+        let mut host = agent.host()?;
         let mut choices = Vec::new();
         for rail in &slice.spec.rails {
             let port = port(&agent, &inventory, rail.id, &rail.name)?;
@@ -246,7 +248,7 @@ struct Programmed {
 fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<Programmed, PrepareError> {
     let path = agent.layout.function_lock(rail.vf.pci_address.as_str());
     let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
-    let mut host = Host::open(agent.sysfs())?;
+    let mut host = agent.host()?;
     let minimum = vf::program(&mut host, rail)?;
     let devices = host
         .sysfs

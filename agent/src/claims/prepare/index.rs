@@ -1,7 +1,8 @@
 //! Takes a pod's index: the NetworkAttachment `<slice>-<index>` is its lock, and creating it takes it.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
+use futures::StreamExt;
 use k8s_openapi::{
     api::core::v1::Pod,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -9,159 +10,206 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{ListParams, PostParams},
+    api::{ListParams, PostParams, WatchEvent, WatchParams},
 };
 use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
 use railhead_planner::index::{self, IndexChoice};
+use railhead_service::within;
+use tokio::time::Instant;
 
 use super::{PrepareError, entitled::Entitled};
-use crate::{agent::Agent, claims::release, limits::INDEX_POLL as POLL};
+use crate::{
+    agent::Agent,
+    claims::release,
+    limits::{INDEX_POLL, INDEX_TAKEN, PREPARE, jitter},
+};
 
-/// Takes the pod's index, waiting for a holder that is on its way out.
-pub(super) async fn take(
-    agent: &Agent,
-    entitled: &Entitled,
-    claim_uid: &str,
-    deadline: Instant,
-) -> Result<u32, PrepareError> {
-    let taker = Taker::new(agent, entitled, claim_uid);
-    match index::of(&entitled.pod, entitled.slice.spec.pods)? {
-        IndexChoice::Fixed(index) => taker.fixed(index, deadline).await,
-        IndexChoice::Any => taker.any(deadline).await,
-    }
-}
-
-/// Makes sure that the pod of an existing plan still has its index.
-pub(super) async fn hold(
-    agent: &Agent,
-    entitled: &Entitled,
-    claim_uid: &str,
-    index: u32,
-    deadline: Instant,
-) -> Result<(), PrepareError> {
-    let taker = Taker::new(agent, entitled, claim_uid);
-    taker.fixed(index, deadline).await.map(|_| ())
-}
-
-struct Taker<'a> {
+/// Takes indices for one pod until `deadline`.
+pub(super) struct Taker<'a> {
     agent: &'a Agent,
     entitled: &'a Entitled,
     claim_uid: &'a str,
+    deadline: Instant,
     api: Api<NetworkAttachment>,
 }
 
+/// Who an attachment belongs to after it was tried to create it.
+enum Created {
+    /// The pod: now, or since an earlier try.
+    Ours,
+    /// Another pod.
+    Held(Box<NetworkAttachment>),
+}
+
 impl<'a> Taker<'a> {
-    fn new(agent: &'a Agent, entitled: &'a Entitled, claim_uid: &'a str) -> Self {
+    pub(super) fn new(agent: &'a Agent, entitled: &'a Entitled, claim_uid: &'a str, deadline: Instant) -> Self {
         let namespace = entitled.pod.metadata.namespace.as_deref();
         Self {
             agent,
             entitled,
             claim_uid,
+            deadline,
             api: Api::namespaced(agent.client.clone(), namespace.unwrap_or_default()),
         }
     }
 
-    async fn fixed(&self, index: u32, deadline: Instant) -> Result<u32, PrepareError> {
+    /// Takes the pod's index, waiting for a holder that is on its way out.
+    pub(super) async fn take(&self) -> Result<u32, PrepareError> {
+        let index = match index::of(&self.entitled.pod, self.entitled.slice.spec.pods)? {
+            IndexChoice::Fixed(index) => self.fixed(index).await?,
+            IndexChoice::Any => self.any().await?,
+        };
+        self.confirm(index).await?;
+        Ok(index)
+    }
+
+    /// Makes sure that the pod of an existing plan still has its index. A slice that is on its way out stays for it.
+    pub(super) async fn hold(&self, index: u32) -> Result<u32, PrepareError> {
+        self.fixed(index).await
+    }
+
+    async fn fixed(&self, index: u32) -> Result<u32, PrepareError> {
         let mut told = false;
         loop {
-            let Some(held) = self.create(index).await? else {
+            let Created::Held(held) = self.create(index).await? else {
                 return Ok(index);
             };
             let holder = self.describe(&held).await;
-            if Instant::now() + POLL >= deadline {
-                return Err(PrepareError::IndexHeld { index, holder });
+            let error = PrepareError::IndexHeld { index, holder };
+            if Instant::now() >= self.deadline {
+                return Err(error);
             }
             if !told {
                 told = true;
-                let error = PrepareError::IndexHeld { index, holder };
                 let pod = self.entitled.pod_ref();
-                self.agent.events.warning(&pod, error.reason(), error.to_string()).await;
+                self.agent.events.warning(&pod, error.reason(), error.to_string());
             }
-            tokio::time::sleep(POLL).await;
+            if !self.wait_for_its_end(&held).await {
+                self.pause(INDEX_POLL).await;
+            }
+            if Instant::now() >= self.deadline {
+                return Err(error);
+            }
         }
     }
 
-    /// The lowest index that nobody has; the pod's own one if it has one already.
-    async fn any(&self, deadline: Instant) -> Result<u32, PrepareError> {
+    /// Waits until the attachment is deleted, or the deadline. False when it could not be watched for that long.
+    async fn wait_for_its_end(&self, held: &NetworkAttachment) -> bool {
+        let name = held.metadata.name.as_deref().unwrap_or_default();
+        let version = held.metadata.resource_version.as_deref().unwrap_or("0");
+        let seconds = u32::try_from(PREPARE.as_secs()).unwrap_or(u32::MAX);
+        let params = WatchParams::default()
+            .fields(&format!("metadata.name={name}"))
+            .timeout(seconds);
+        let watched = async {
+            let mut events = self.api.watch(&params, version).await.ok()?.boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(WatchEvent::Deleted(_)) => return Some(()),
+                    Ok(WatchEvent::Error(_)) | Err(_) => return None,
+                    Ok(_) => {}
+                }
+            }
+            None
+        };
+        // The deadline has come: that is as long as there was to wait.
+        tokio::time::timeout_at(self.deadline, watched)
+            .await
+            .unwrap_or(Some(()))
+            .is_some()
+    }
+
+    /// Any index that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
+    /// of a job that starts do not all try the same one.
+    async fn any(&self) -> Result<u32, PrepareError> {
         let spec = &self.entitled.slice.spec;
         let slice = self.entitled.slice_name();
-        let uid = self.entitled.pod.metadata.uid.as_deref();
+        let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
         loop {
             let ours = ListParams::default().labels(&format!("{}={}", names::SLICE_LABEL, names::slice_label(slice)));
-            let list = self
-                .api
-                .list(&ours)
+            let list = within(self.deadline, self.api.list(&ours))
                 .await
                 .map_err(|source| self.take_error("*", source))?;
-            if let Some(own) = list.iter().find(|a| Some(a.spec.pod_uid.as_str()) == uid) {
+            if let Some(own) = list.iter().find(|attachment| attachment.spec.pod_uid == uid) {
                 return Ok(own.spec.index);
             }
-            let held = list.iter().map(|attachment| attachment.spec.index).collect();
-            match lowest_free(&held, spec.pods) {
-                Some(index) => {
-                    if self.create(index).await?.is_none() {
-                        return Ok(index);
-                    }
-                    // Somebody was faster; the next list shows it.
+            let held: BTreeSet<u32> = list.iter().map(|attachment| attachment.spec.index).collect();
+            let mut full = true;
+            // Who was faster is in the next list.
+            for index in free(&held, spec.pods, start(uid, spec.pods)).take(TRIES) {
+                full = false;
+                if matches!(self.create(index).await?, Created::Ours) {
+                    return Ok(index);
                 }
-                None if Instant::now() + POLL >= deadline => {
-                    return Err(PrepareError::NetworkFull {
-                        network: spec.network.name.clone(),
-                        pods: spec.pods,
-                    });
-                }
-                None => tokio::time::sleep(POLL).await,
+                self.pause(INDEX_TAKEN).await;
+            }
+            if full {
+                self.pause(INDEX_POLL).await;
+            }
+            if Instant::now() >= self.deadline {
+                return Err(PrepareError::NetworkFull {
+                    network: spec.network.name.clone(),
+                    pods: spec.pods,
+                });
             }
         }
     }
 
-    /// Creates the attachment; returns the one that is there instead, if it is another pod's.
-    async fn create(&self, index: u32) -> Result<Option<NetworkAttachment>, PrepareError> {
+    /// Creates the attachment, unless it is there.
+    async fn create(&self, index: u32) -> Result<Created, PrepareError> {
         let wanted = attachment(self.entitled, index, self.claim_uid, &self.agent.node);
         let name = wanted.metadata.name.clone().unwrap_or_default();
         loop {
-            match self.api.create(&PostParams::default(), &wanted).await {
-                Ok(created) => return self.confirm(&created).await.map(|()| None),
+            match within(self.deadline, self.api.create(&PostParams::default(), &wanted)).await {
+                Ok(_) => return Ok(Created::Ours),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 Err(source) => return Err(self.take_error(&name, source)),
             }
-            let found = self.api.get_opt(&name).await;
+            let found = within(self.deadline, self.api.get_opt(&name)).await;
             match found.map_err(|source| self.take_error(&name, source))? {
-                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid => return Ok(None),
-                Some(found) => return Ok(Some(found)),
+                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid => return Ok(Created::Ours),
+                Some(found) => return Ok(Created::Held(Box::new(found))),
                 // It went between the two requests.
-                None => {}
+                None => self.pause(INDEX_TAKEN).await,
             }
         }
+    }
+
+    /// Waits about so long, and not beyond the deadline.
+    async fn pause(&self, about: std::time::Duration) {
+        tokio::time::sleep_until(self.deadline.min(Instant::now() + jitter(about))).await;
     }
 
     /// Reads the slice again, now that the attachment is there. The operator lists attachments after it has marked the slice
     /// for deletion: either it sees this one and keeps the slice, or the mark is seen here and the attachment goes.
-    async fn confirm(&self, created: &NetworkAttachment) -> Result<(), PrepareError> {
+    async fn confirm(&self, index: u32) -> Result<(), PrepareError> {
         let pod = self.entitled.pod_ref();
         let slices: Api<NetworkSlice> = Api::namespaced(self.agent.client.clone(), &pod.namespace);
-        let read = slices.get_metadata_opt(self.entitled.slice_name()).await;
-        let refused = match read {
-            Ok(live) if stands(live.as_ref().map(|live| &live.metadata), &self.entitled.slice.metadata) => {
-                return Ok(());
-            }
-            Ok(_) => PrepareError::SliceEnds {
-                namespace: pod.namespace.clone(),
-                network: self.entitled.slice.spec.network.name.clone(),
-            },
-            Err(source) => self.take_error(self.entitled.slice_name(), source),
-        };
-        let name = created.metadata.name.as_deref().unwrap_or_default();
-        if let Err(error) = release::index::give_back(&self.agent.client, &pod.namespace, name, &pod.uid).await {
-            tracing::warn!(attachment = name, %error, "an index that was taken too late could not be given back yet");
+        let name = self.entitled.slice_name();
+        let live = within(self.deadline, slices.get_metadata_opt(name))
+            .await
+            // The next try asks again.
+            .map_err(|source| self.take_error(name, source))?;
+        if stands(live.as_ref().map(|live| &live.metadata), &self.entitled.slice.metadata) {
+            return Ok(());
         }
-        Err(refused)
+        let attachment = names::attachment(name, index);
+        if let Err(error) = release::index::give_back(&self.agent.client, &pod.namespace, &attachment, &pod.uid).await {
+            tracing::warn!(attachment, %error, "an index that was taken too late could not be given back yet");
+        }
+        Err(PrepareError::SliceEnds {
+            namespace: pod.namespace,
+            network: self.entitled.slice.spec.network.name.clone(),
+        })
     }
 
     async fn describe(&self, held: &NetworkAttachment) -> String {
         let namespace = held.metadata.namespace.as_deref().unwrap_or_default();
         let pods: Api<Pod> = Api::namespaced(self.agent.client.clone(), namespace);
-        let pod = pods.get_opt(&held.spec.pod_name).await.ok().flatten();
+        let pod = within(self.deadline, pods.get_opt(&held.spec.pod_name))
+            .await
+            .ok()
+            .flatten();
         let pod = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&held.spec.pod_uid));
         holder(held, pod.as_ref(), Timestamp::now())
     }
@@ -180,8 +228,21 @@ fn stands(live: Option<&ObjectMeta>, checked: &ObjectMeta) -> bool {
     live.is_some_and(|live| live.deletion_timestamp.is_none() && live.uid == checked.uid)
 }
 
-fn lowest_free(held: &BTreeSet<u32>, pods: u32) -> Option<u32> {
-    (0..pods).find(|index| !held.contains(index))
+/// How many indices are tried before the list of those that are held is read again.
+const TRIES: usize = 4;
+
+/// Where a pod begins to look.
+fn start(pod_uid: &str, pods: u32) -> u32 {
+    // FNV-1a: the same in every process, and UIDs that differ in one digit begin far from each other.
+    let hash = pod_uid.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash % pods.max(1)
+}
+
+/// The free indices, from `start` on and round.
+fn free(held: &BTreeSet<u32>, pods: u32, start: u32) -> impl Iterator<Item = u32> {
+    (start..pods).chain(0..start).filter(|index| !held.contains(index))
 }
 
 /// Who holds an index and for how long still: `llama-7-x (Terminating 40s)`.
@@ -322,8 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_without_number_gets_the_lowest_free_index() {
-        assert_eq!(lowest_free(&BTreeSet::from([0, 1, 3]), 8), Some(2));
-        assert_eq!(lowest_free(&BTreeSet::from([0, 1]), 2), None);
+    fn a_pod_without_number_gets_a_free_index_and_many_of_them_begin_apart() {
+        let from =
+            |held: &[u32], pods, start| -> Vec<u32> { free(&held.iter().copied().collect(), pods, start).collect() };
+        assert_eq!(from(&[0, 1, 3], 5, 3), [4, 2]);
+        assert_eq!(from(&[0, 1], 2, 1), [0; 0]);
+        let starts: BTreeSet<u32> = (0..64)
+            .map(|pod| start(&format!("6f1c0a52-0000-4000-8000-0000000000{pod:02x}"), 256))
+            .collect();
+        assert!(starts.len() > 48, "{starts:?}");
     }
 }

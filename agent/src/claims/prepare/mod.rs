@@ -1,31 +1,80 @@
 //! NodePrepareResources: from a claim to a taken index, programmed functions, a plan and a CDI spec.
 //!
-//! Time budget: kubelet gives up after 45 s and comes back only after 60 to 90 s, so whatever may clear up soon (a slice
-//! that is being reserved, an index that is being given back) is waited for inside, up to 35 s.
+//! kubelet gives up after 45 s and comes back only after 60 to 90 s. So whatever may clear up soon (an API server that
+//! restarts, a slice that is being reserved, an index that is being given back, a lock, a driver that is busy, a function on its
+//! way home) is tried again inside, up to 35 s, and what was reached is kept between the tries: the index by its attachment,
+//! the functions by the plan. It is kept for kubelet's next call too. Only what will not clear up gives everything back.
 
 mod entitled;
 mod error;
 mod functions;
 mod index;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use railhead_crds::names;
-use railhead_plan::{AttachmentPlan, PodRef, RdmaPlan};
+use railhead_plan::{AttachmentPlan, PodRef};
 use railhead_planner::claim::RailAllocation;
+use tokio::time::Instant;
 
-pub(super) use error::PrepareError;
+use self::entitled::Entitled;
+pub(super) use error::{PrepareError, passes};
 
 use super::{cdi, plans, release};
 use crate::{
     agent::Agent,
     kubelet::{ClaimRef, PreparedDevice},
-    limits::PREPARE,
+    limits::{PREPARE_AGAIN, PREPARE_AGAIN_AT_MOST, jitter},
 };
 
-/// Prepares a claim. Repeating it is fine: what exists is checked and used.
-pub(super) async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<Vec<PreparedDevice>, PrepareError> {
-    let deadline = Instant::now() + PREPARE;
+/// Prepares a claim until `deadline`. Repeating it is fine: what exists is checked and used.
+pub(super) async fn prepare(
+    agent: &Arc<Agent>,
+    reference: &ClaimRef,
+    deadline: Instant,
+) -> Result<Vec<PreparedDevice>, PrepareError> {
+    let mut reached = Reached::default();
+    let mut pause = PREPARE_AGAIN;
+    loop {
+        let error = match attempt(agent, reference, deadline, &mut reached).await {
+            Ok(devices) => return Ok(devices),
+            Err(error) => error,
+        };
+        let wait = jitter(pause);
+        if error.is_transient() && Instant::now() + wait < deadline {
+            tracing::info!(%error, "not yet prepared");
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(PREPARE_AGAIN_AT_MOST);
+            continue;
+        }
+        if let Some(pod) = &reached.pod {
+            agent.events.warning(pod, error.reason(), error.to_string());
+        }
+        if !error.is_transient()
+            && let Err(left) = undo(agent, &reference.uid, &reached).await
+        {
+            // The garbage collector does it.
+            tracing::warn!(claim = reference.uid, error = %left, "a refused Prepare could not be undone yet");
+        }
+        return Err(error);
+    }
+}
+
+/// How far the tries have come.
+#[derive(Debug, Default)]
+struct Reached {
+    pod: Option<PodRef>,
+    /// Name of the attachment that holds the pod's index.
+    attachment: Option<String>,
+}
+
+/// One try.
+async fn attempt(
+    agent: &Arc<Agent>,
+    reference: &ClaimRef,
+    deadline: Instant,
+    reached: &mut Reached,
+) -> Result<Vec<PreparedDevice>, PrepareError> {
     if agent.phase.borrow().is_teardown() {
         return Err(PrepareError::TearingDown {
             node: agent.node.clone(),
@@ -33,84 +82,75 @@ pub(super) async fn prepare(agent: &Arc<Agent>, reference: &ClaimRef) -> Result<
     }
     let entitled = entitled::entitled(agent, reference, deadline).await?;
     let pod = entitled.pod_ref();
-    let prepared = attach(agent, reference, &entitled, deadline).await;
-    match &prepared {
-        Ok((plan, fresh)) if *fresh => {
-            tracing::info!(
-                pod = format!("{}/{}", pod.namespace, pod.name),
-                place = place(plan),
-                "took index and functions"
-            );
-            agent.attachments_changed.notify_one();
-            agent.node_changed.notify_one();
-        }
-        Ok(_) => {}
-        Err(error) => {
-            agent.events.warning(&pod, error.reason(), error.to_string()).await;
-        }
+    reached.pod = Some(pod.clone());
+    let known = plans::of_claim(&agent.layout, &reference.uid)?;
+    let known = known.filter(|plan| plan.boot_id == agent.boot_id && plan.pod.uid == pod.uid);
+    let taker = index::Taker::new(agent, &entitled, &reference.uid, deadline);
+    let index = match &known {
+        Some(plan) => taker.hold(plan.index).await?,
+        None => taker.take().await?,
+    };
+    reached.attachment = Some(names::attachment(entitled.slice_name(), index));
+    let made = make(agent, &entitled, &reference.uid, index, deadline).await;
+    if let (Err(PrepareError::Overtaken { .. }), Some(attachment)) = (&made, &reached.attachment) {
+        release::index::give_back(&agent.client, &pod.namespace, attachment, &pod.uid).await?;
     }
-    let (plan, _) = prepared?;
+    let plan = made?;
+    if known.is_none() {
+        tracing::info!(
+            pod = format!("{}/{}", pod.namespace, pod.name),
+            place = place(&plan),
+            "took index and functions"
+        );
+        agent.attachments_changed.notify_one();
+        agent.node_changed.notify_one();
+    }
     Ok(answer(&plan, &entitled.rails))
 }
 
-/// Returns the plan and whether it is new.
-async fn attach(
-    agent: &Arc<Agent>,
-    reference: &ClaimRef,
-    entitled: &entitled::Entitled,
-    deadline: Instant,
-) -> Result<(AttachmentPlan, bool), PrepareError> {
-    let known = plans::of_claim(&agent.layout, &reference.uid)?;
-    let pod = entitled.pod_ref();
-    if let Some(plan) = known.filter(|plan| plan.boot_id == agent.boot_id && plan.pod.uid == pod.uid) {
-        index::hold(agent, entitled, &reference.uid, plan.index, deadline).await?;
-        let _lock = release::lock(agent, &reference.uid).await?;
-        let plan = functions::program(agent, plan).await?;
-        write_cdi(agent, &plan).await?;
-        return Ok((plan, false));
-    }
-    let index = index::take(agent, entitled, &reference.uid, deadline).await?;
-    let made = make(agent, entitled, &reference.uid, index).await;
-    if made.is_err() {
-        // Whatever was done for this pod is undone, so that neither index nor function waits for a retry that may happen
-        // on another node. If that fails too, the garbage collector does it.
-        if let Err(error) = undo(agent, &reference.uid, &pod, entitled.slice_name(), index).await {
-            tracing::warn!(claim = reference.uid, %error, "a failed Prepare could not be undone yet");
-        }
-    }
-    made.map(|plan| (plan, true))
-}
-
 /// Functions first. While a plan of the pod is left, by this claim or another, something may still use the index.
-async fn undo(
-    agent: &Arc<Agent>,
-    claim_uid: &str,
-    pod: &PodRef,
-    slice: &str,
-    index: u32,
-) -> Result<(), release::ReleaseError> {
+async fn undo(agent: &Arc<Agent>, claim_uid: &str, reached: &Reached) -> Result<(), release::ReleaseError> {
+    let (Some(pod), Some(attachment)) = (&reached.pod, &reached.attachment) else {
+        return Ok(());
+    };
     release::claim(agent, claim_uid).await?;
     if agent.layout.plan(&pod.uid).exists() {
         return Ok(());
     }
-    release::index::give_back(
-        &agent.client,
-        &pod.namespace,
-        &names::attachment(slice, index),
-        &pod.uid,
-    )
-    .await
+    release::index::give_back(&agent.client, &pod.namespace, attachment, &pod.uid).await
 }
 
+/// What happens on the node, under the claim's lock.
 async fn make(
     agent: &Arc<Agent>,
-    entitled: &entitled::Entitled,
+    entitled: &Entitled,
     claim_uid: &str,
     index: u32,
+    deadline: Instant,
 ) -> Result<AttachmentPlan, PrepareError> {
-    let _lock = release::lock(agent, claim_uid).await?;
+    let _lock = release::lock_until(agent, claim_uid, deadline).await?;
+    let pod = entitled.pod_ref();
+    // Read under the lock: another agent may have made one since, and one that cannot be read holds functions all the same.
+    let plan = match plans::of_pod(&agent.layout, &pod.uid)? {
+        plans::Found::Plan(plan) if plan.boot_id == agent.boot_id && plan.claim_uid == claim_uid => {
+            if plan.index != index {
+                return Err(PrepareError::Overtaken {
+                    taken: index,
+                    planned: plan.index,
+                });
+            }
+            *plan
+        }
+        plans::Found::Damaged => {
+            release::take_damaged_home(agent, &pod).await?;
+            functions::choose(agent, entitled, claim_uid, index, deadline).await?
+        }
+        // Of an earlier boot, or of another claim, which is refused.
+        plans::Found::Plan(_) | plans::Found::Nothing => {
+            functions::choose(agent, entitled, claim_uid, index, deadline).await?
+        }
+    };
     // The plan is on disk before the first function is touched: it is the journal of what follows.
-    let plan = functions::choose(agent, entitled, claim_uid, index).await?;
     let plan = functions::program(agent, plan).await?;
     write_cdi(agent, &plan).await?;
     Ok(plan)
@@ -119,24 +159,7 @@ async fn make(
 async fn write_cdi(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), PrepareError> {
     let (agent, plan) = (agent.clone(), plan.clone());
     let written = tokio::task::spawn_blocking(move || {
-        let sysfs = agent.sysfs();
-        let mut uverbs = Vec::new();
-        for rail in &plan.rails {
-            if let RdmaPlan::Function { device } = &rail.rdma {
-                let node = sysfs.uverbs(device.as_str()).map_err(PrepareError::Sysfs)?;
-                uverbs.push(node.ok_or_else(|| PrepareError::NoUverbs {
-                    rail: rail.name.clone(),
-                    device: device.clone(),
-                })?);
-            }
-        }
-        let path = agent.layout.cdi_spec(&plan.claim_uid);
-        // A wired pod's spec was completed by ADD, and must stay so.
-        let wired = agent.layout.record(&plan.pod.uid).exists();
-        if wired && path.exists() {
-            return Ok(());
-        }
-        let spec = cdi::spec(&agent.layout, &plan, &uverbs, &agent.cni_binary);
+        let spec = cdi::of_plan(&agent, &plan)?;
         Ok(cdi::write(&agent.layout, &plan.claim_uid, &spec)?)
     });
     written.await.map_err(|_| PrepareError::Panicked)?
@@ -179,7 +202,7 @@ fn place(plan: &AttachmentPlan) -> String {
     )
 }
 
-impl entitled::Entitled {
+impl Entitled {
     /// The pod, as plans name it.
     fn pod_ref(&self) -> PodRef {
         let metadata = &self.pod.metadata;

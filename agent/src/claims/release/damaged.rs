@@ -1,21 +1,30 @@
 //! Gives back what a plan held that cannot be read any more: a file cut short by a full or broken disk.
 //!
 //! What the file no longer tells is asked of others. The NetworkAttachment tells whose claim it was, the file's name is the
-//! pod's UID, and the functions are those that no readable plan names: restoring one that nobody touched changes nothing.
+//! pod's UID, and the functions are those that no readable plan names, that nobody on the host uses and that carry an address
+//! of Railhead: restoring one that is somebody else's by now would cut off a service of the host.
 
 use std::{path::Path, sync::Arc};
 
 use kube::{Api, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
-use railhead_host::{FunctionLock, PciAddress};
+use railhead_host::{FunctionLock, MacAddress};
 use railhead_plan::{AttachmentPlan, PodRef};
-use railhead_vf::{Host, restore};
+use railhead_vf::{Host, HostError, VfOriginal, restore};
 
-use super::{ReleaseError, index, sandboxes};
-use crate::{agent::Agent, claims::plans, limits::NODE_LOCK};
+use super::{ReleaseError, index, lock, sandboxes};
+use crate::{
+    agent::Agent,
+    claims::plans,
+    inventory::{FoundFunction, FoundPort, is_given},
+    limits::{FUNCTION_LOCK, NODE_LOCK},
+};
 
-/// Gives back what the damaged plans of a claim hold, if there are any. The caller holds the claim's lock and knows that no
-/// readable plan is the claim's. The index goes last: by it the rest is found again.
+/// How the addresses of rails begin (docs/architecture.md, "Slots").
+const OURS: u8 = 0x02;
+
+/// Gives back what the damaged plans of a claim hold, and an index that was taken before there was a plan. The index goes
+/// last: by it the rest is found again.
 pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
     let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
@@ -25,8 +34,7 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
     })?;
     for attachment in listed {
         let spec = &attachment.spec;
-        let path = agent.layout.plan(&spec.pod_uid);
-        if spec.node_name != agent.node || spec.claim_uid != claim_uid || !unreadable(&path) {
+        if spec.node_name != agent.node || spec.claim_uid != claim_uid {
             continue;
         }
         let pod = PodRef {
@@ -34,18 +42,32 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
             name: spec.pod_name.clone(),
             uid: spec.pod_uid.clone(),
         };
-        tracing::warn!(plan = %path.display(), pod = pod.name, "the plan cannot be read; giving back what no other plan names");
-        sandboxes::unwire(agent, &pod).await?;
-        let worker = agent.clone();
-        tokio::task::spawn_blocking(move || restore_unplanned(&worker))
-            .await
-            .map_err(|_| ReleaseError::Panicked)??;
-        plans::remove(&agent.layout, &pod.uid)?;
+        let held = lock(agent, claim_uid).await?;
+        let path = agent.layout.plan(&pod.uid);
+        if unreadable(&path) {
+            take_home(agent, &pod).await?;
+        } else if path.exists() {
+            // Another claim's of the same pod.
+            continue;
+        }
+        drop(held);
         index::give_back(&agent.client, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
         agent.attachments_changed.notify_one();
         agent.node_changed.notify_one();
     }
     Ok(())
+}
+
+/// Takes home what the damaged plan of `pod` held, and removes the plan. The caller holds the claim's lock.
+pub(in crate::claims) async fn take_home(agent: &Arc<Agent>, pod: &PodRef) -> Result<(), ReleaseError> {
+    let path = agent.layout.plan(&pod.uid);
+    tracing::warn!(plan = %path.display(), pod = pod.name, "the plan cannot be read; giving back what no other plan names");
+    sandboxes::unwire(agent, pod).await?;
+    let worker = agent.clone();
+    tokio::task::spawn_blocking(move || restore_unplanned(&worker))
+        .await
+        .map_err(|_| ReleaseError::Panicked)??;
+    Ok(plans::remove(&agent.layout, &pod.uid)?)
 }
 
 /// Whether there is a plan that this release cannot read. A readable one is another claim's of the same pod, and stays.
@@ -56,7 +78,8 @@ fn unreadable(path: &Path) -> bool {
     }
 }
 
-/// Restores every recorded function that is at home and in no plan. Under the node's lock, so that none is chosen meanwhile.
+/// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Under the node's lock, so
+/// that none is chosen meanwhile.
 fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
     let path = agent.layout.node_lock();
     let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
@@ -64,33 +87,60 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
         source,
     })?;
     let taken = plans::functions_taken(&plans::all(&agent.layout)?, &agent.boot_id);
-    let mut host = Host::open(agent.sysfs())?;
-    for function in home_functions(agent, &host) {
-        if taken.contains(&function) {
-            continue;
-        }
-        let uses = host.uses(&function)?;
-        if !uses.is_empty() {
-            tracing::info!(vf = %function, ?uses, "the host uses a VF that no plan names; it is left alone");
-            continue;
-        }
-        if let Some(original) = agent.originals().vf(&function)? {
-            let owed = restore(&mut host, &original)?;
-            agent.originals().owe_rate(&original, owed)?;
+    let mut host = agent.host()?;
+    let inventory = agent.inventory.borrow().clone();
+    for port in inventory.iter().flat_map(|inventory| &inventory.ports) {
+        for function in functions_of(port, &host) {
+            if taken.contains(&function.pci_address) || !function.usable() {
+                continue;
+            }
+            let path = agent.layout.function_lock(function.pci_address.as_str());
+            let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
+                claim: function.pci_address.to_string(),
+                source,
+            })?;
+            let Some(original) = agent.originals().vf(&function.pci_address)? else {
+                continue;
+            };
+            if is_left_over(agent, &mut host, port, &function, &original)? {
+                let owed = restore(&mut host, &original)?;
+                agent.originals().owe_rate(&original, owed)?;
+            }
         }
     }
     Ok(())
 }
 
-fn home_functions(agent: &Agent, host: &Host) -> Vec<PciAddress> {
-    let inventory = agent.inventory.borrow().clone();
-    let ports = inventory.iter().flat_map(|inventory| &inventory.ports);
-    ports
-        .filter_map(|port| host.sysfs.virtual_functions(&port.pci_address).ok())
-        .flatten()
-        .filter(|function| function.link.is_some())
-        .map(|function| function.address)
-        .collect()
+fn functions_of(port: &FoundPort, host: &Host) -> Vec<FoundFunction> {
+    port.as_known(host.sysfs.virtual_functions(&port.pci_address).unwrap_or_default())
+}
+
+/// Whether the function is as a pod left it, and nobody has taken it since.
+fn is_left_over(
+    agent: &Agent,
+    host: &mut Host,
+    port: &FoundPort,
+    function: &FoundFunction,
+    original: &VfOriginal,
+) -> Result<bool, ReleaseError> {
+    let now = agent.originals().observe(
+        host,
+        &function.pci_address,
+        &port.pci_address,
+        function.index,
+        std::time::Duration::ZERO,
+    )?;
+    let link = host.vf(&function.pci_address, std::time::Duration::ZERO)?;
+    let addresses = host.route.addresses(link.index).map_err(HostError::from)?;
+    Ok(carries_ours(original, &now) && !addresses.iter().any(is_given))
+}
+
+/// Whether one of the MAC addresses that the function did not have before is one that Railhead gives.
+fn carries_ours(original: &VfOriginal, now: &VfOriginal) -> bool {
+    let ours = |mac: Option<MacAddress>, before: Option<MacAddress>| {
+        mac != before && mac.is_some_and(|mac| mac.bytes()[0] == OURS)
+    };
+    ours(now.link.mac, original.link.mac) || ours(now.enforced.mac, original.enforced.mac)
 }
 
 #[cfg(test)]
@@ -107,5 +157,23 @@ mod tests {
         assert!(!unreadable(&path), "a plan of another claim of this pod");
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
         assert!(unreadable(&path));
+    }
+
+    #[test]
+    fn a_function_that_an_administrator_changed_is_not_taken_for_one_that_a_pod_left() {
+        let original: VfOriginal = serde_json::from_value(serde_json::json!({
+            "version": 1, "bootId": "b", "pciAddress": "0000:18:00.3", "pfPciAddress": "0000:18:00.0", "index": 2,
+            "name": "ens1f0v2", "mac": "5e:00:00:00:00:09", "mtu": 1500, "up": false, "altnames": [], "alias": null,
+            "enforced": {"mac": "00:00:00:00:00:00", "vlan": null, "minRateMbps": 0, "maxRateMbps": 0,
+                "spoofCheck": true, "trust": false},
+        }))
+        .unwrap();
+        let mut administrators = original.clone();
+        administrators.enforced.max_rate_mbps = 100;
+        administrators.link.mac = Some("5e:00:00:00:00:0a".parse().unwrap());
+        assert!(!carries_ours(&original, &administrators));
+        let mut pods = original.clone();
+        pods.enforced.mac = Some("02:11:00:00:00:05".parse().unwrap());
+        assert!(carries_ours(&original, &pods));
     }
 }

@@ -7,7 +7,7 @@ use railhead_vf::{HostError, OriginalsError, RestoreError};
 use thiserror::Error;
 
 use crate::{
-    claims::{cdi::CdiError, plans::PlansError},
+    claims::{cdi::CdiError, plans::PlansError, prepare::passes},
     limits::DEL,
 };
 
@@ -23,6 +23,12 @@ pub(crate) enum ReleaseError {
         /// What happened.
         #[source]
         source: LockError,
+    },
+    /// kubelet's call for the claim has not ended.
+    #[error("claim {claim} is being prepared or given back")]
+    Turn {
+        /// UID of the claim.
+        claim: String,
     },
     /// Plans could not be read or removed.
     #[error(transparent)]
@@ -101,4 +107,23 @@ pub(crate) enum ReleaseError {
     /// A bug.
     #[error("the agent's work on the node panicked; see its log")]
     Panicked,
+}
+
+impl ReleaseError {
+    /// Whether it may succeed a little later.
+    pub(in crate::claims) fn is_transient(&self) -> bool {
+        match self {
+            Self::Lock { source, .. } => matches!(source, LockError::Held { .. }),
+            Self::Turn { .. } | Self::Slow { .. } | Self::StillWired { .. } => true,
+            Self::List { source, .. } | Self::Attachment { source, .. } => railhead_service::is_transient(source),
+            Self::Host(error) => passes(error),
+            Self::Restore(error) => passes(error),
+            Self::Plans(_)
+            | Self::Run { .. }
+            | Self::Del { .. }
+            | Self::Originals(_)
+            | Self::Cdi(_)
+            | Self::Panicked => false,
+        }
+    }
 }

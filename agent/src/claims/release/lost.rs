@@ -8,13 +8,14 @@
 use std::{path::Path, sync::Arc, thread};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use railhead_service::Pass;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{ReleaseError, sandboxes};
 use crate::{
     agent::Agent,
-    limits::{LOST_SANDBOXES, WATCH_AGAIN},
+    limits::{COLLECT_PASS, LOST_SANDBOXES, WATCH_AGAIN},
 };
 
 /// Where runtimes bind network namespaces.
@@ -35,8 +36,10 @@ pub(crate) async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     if let Err(error) = started {
         tracing::warn!(%error, "no thread to watch network namespaces");
     }
+    let round = agent.passes.begin("lost sandboxes", COLLECT_PASS);
     loop {
-        if let Err(error) = give_back(&agent).await {
+        round.done();
+        if let Err(error) = give_back(&agent, &round).await {
             tracing::warn!(%error, "a lost sandbox could not be given back yet");
         }
         tokio::select! {
@@ -64,9 +67,10 @@ fn watch(folder: &Path, gone: &Notify) -> nix::Result<()> {
 }
 
 /// Runs DEL for every sandbox whose network namespace is gone: the runtime deletes it after its own DEL, so none came.
-async fn give_back(agent: &Agent) -> Result<(), ReleaseError> {
+async fn give_back(agent: &Agent, round: &Pass) -> Result<(), ReleaseError> {
     let mut failed = None;
     for (container, journal) in sandboxes::journals(&agent.layout) {
+        round.done();
         if let Some(netns) = lost_namespace(&journal) {
             tracing::warn!(
                 container,

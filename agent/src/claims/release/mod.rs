@@ -1,8 +1,11 @@
-//! Gives back what a claim holds on this node: for Unprepare, for the garbage collector and for a Prepare that failed.
+//! Gives back what a claim holds on this node: for Unprepare, for the garbage collector and for a Prepare that was refused.
 //!
 //! Order: the sandbox (through the CNI binary), the functions, the CDI spec, the index, the plan. The plan goes last: while
 //! it exists its functions are nobody else's, and whatever was interrupted is found again. Nothing fails because something
 //! is gone already.
+//!
+//! Callers have the claim's turn ([`super::Turns`]). Its lock is held for what is changed on the node, and not while the API
+//! server is asked: an answer that does not come must keep nobody else from the claim.
 
 mod damaged;
 mod error;
@@ -14,24 +17,24 @@ mod vfs;
 use std::sync::Arc;
 
 use railhead_crds::names;
-use railhead_host::FunctionLock;
+use railhead_plan::AttachmentPlan;
+use tokio::time::Instant;
 
+pub(super) use damaged::take_home as take_damaged_home;
 pub(crate) use error::ReleaseError;
 
-use super::{cdi, plans};
+use super::{cdi, lock::ClaimLock, plans};
 use crate::{agent::Agent, limits::CLAIM_LOCK};
 
-/// Holds off everybody else who would work on the same claim.
-pub(super) async fn lock(agent: &Arc<Agent>, claim_uid: &str) -> Result<FunctionLock, ReleaseError> {
-    // Sixteen locks are enough to keep claims apart, and as many files stay in the folder.
-    let shard = claim_uid.chars().last().filter(char::is_ascii_alphanumeric);
-    let path = agent
-        .layout
-        .locks()
-        .join(format!("claim-{}.lock", shard.unwrap_or('x')));
-    tokio::task::spawn_blocking(move || FunctionLock::take(&path, CLAIM_LOCK))
+/// Holds off everybody else who would change what the claim has on the node.
+pub(super) async fn lock(agent: &Agent, claim_uid: &str) -> Result<ClaimLock, ReleaseError> {
+    lock_until(agent, claim_uid, Instant::now() + CLAIM_LOCK).await
+}
+
+/// The same, waiting until `deadline`.
+pub(super) async fn lock_until(agent: &Agent, claim_uid: &str, deadline: Instant) -> Result<ClaimLock, ReleaseError> {
+    ClaimLock::take(&agent.layout, claim_uid, deadline)
         .await
-        .map_err(|_| ReleaseError::Panicked)?
         .map_err(|source| ReleaseError::Lock {
             claim: claim_uid.to_owned(),
             source,
@@ -40,24 +43,49 @@ pub(super) async fn lock(agent: &Arc<Agent>, claim_uid: &str) -> Result<Function
 
 /// Gives back everything of a claim. Without a plan there is nothing but perhaps a CDI spec, or a plan that cannot be read.
 pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
-    let _lock = lock(agent, claim_uid).await?;
+    let held = lock(agent, claim_uid).await?;
     let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
-        damaged::release(agent, claim_uid).await?;
-        return Ok(cdi::remove(&agent.layout, claim_uid)?);
+        drop(held);
+        return without_plan(agent, claim_uid).await;
     };
     sandboxes::unwire(agent, &plan.pod).await?;
     vfs::restore(agent, &plan).await?;
     cdi::remove(&agent.layout, claim_uid)?;
+    drop(held);
     let name = names::attachment(&plan.slice_name, plan.index);
     index::give_back(&agent.client, &plan.pod.namespace, &name, &plan.pod.uid).await?;
+    forget(agent, &plan).await
+}
+
+/// Removes the plan of what was given back, unless another agent has prepared the claim anew while the API server was asked.
+async fn forget(agent: &Agent, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
+    let held = lock(agent, &plan.claim_uid).await?;
+    if agent.layout.cdi_spec(&plan.claim_uid).exists() {
+        tracing::info!(
+            claim = plan.claim_uid,
+            "the claim was prepared anew while it was given back"
+        );
+        return Ok(());
+    }
     plans::remove(&agent.layout, &plan.pod.uid)?;
+    held.remove();
     tracing::info!(
         pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
-        claim = claim_uid,
+        claim = plan.claim_uid,
         index = plan.index,
         "gave back index and functions"
     );
     agent.attachments_changed.notify_one();
     agent.node_changed.notify_one();
+    Ok(())
+}
+
+async fn without_plan(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
+    damaged::release(agent, claim_uid).await?;
+    let held = lock(agent, claim_uid).await?;
+    if plans::of_claim(&agent.layout, claim_uid)?.is_none() {
+        cdi::remove(&agent.layout, claim_uid)?;
+        held.remove();
+    }
     Ok(())
 }

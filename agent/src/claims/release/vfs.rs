@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use railhead_host::FunctionLock;
 use railhead_plan::{AttachmentPlan, VfPlan};
-use railhead_vf::{self as vf, Host};
+use railhead_vf::{self as vf};
 
 use super::ReleaseError;
 use crate::{agent::Agent, limits::FUNCTION_LOCK};
@@ -37,7 +37,7 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
 
 fn restore_vf(agent: &Agent, plan: &VfPlan) -> Result<(), ReleaseError> {
     let function = &plan.pci_address;
-    let mut host = Host::open(agent.sysfs())?;
+    let mut host = agent.host()?;
     if !host.sysfs.exists(function) {
         return Ok(());
     }

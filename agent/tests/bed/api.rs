@@ -1,0 +1,231 @@
+//! An API server in memory: objects by resource, namespace and name; create, read, list, watch, patch, delete. It can fall
+//! silent or refuse everything, as real ones do.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tower::{BoxError, ServiceExt};
+
+type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+/// How the server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    /// Takes requests and answers none.
+    Silent,
+    /// Answers everything with 503.
+    Busy,
+}
+
+#[derive(Default)]
+struct State {
+    mood: Mood,
+    objects: BTreeMap<(String, String), Value>,
+    requests: Vec<String>,
+    events: Vec<Value>,
+}
+
+/// The server.
+#[derive(Clone)]
+pub(crate) struct Api {
+    state: Arc<Mutex<State>>,
+    deleted: broadcast::Sender<Value>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            state: Arc::default(),
+            deleted: broadcast::Sender::new(64),
+        }
+    }
+}
+
+impl Api {
+    /// A client with the deadline for answers that the agent's has.
+    pub(crate) fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request| api.clone().answer(request));
+        railhead_service::client_of(service.map_err(BoxError::from), Duration::from_secs(10))
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        self.state.lock().unwrap().mood = mood;
+    }
+
+    pub(crate) fn put(&self, resource: &str, object: &Value) {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        self.state
+            .lock()
+            .unwrap()
+            .objects
+            .insert((resource.to_owned(), name), object.clone());
+    }
+
+    pub(crate) fn delete(&self, resource: &str, name: &str) {
+        let key = (resource.to_owned(), name.to_owned());
+        let gone = self.state.lock().unwrap().objects.remove(&key);
+        if let Some(gone) = gone {
+            // Nobody may be watching.
+            let _ = self.deleted.send(gone);
+        }
+    }
+
+    pub(crate) fn all(&self, resource: &str) -> Vec<Value> {
+        let state = self.state.lock().unwrap();
+        let of = |((of, _), object): (&(String, String), &Value)| (of == resource).then(|| object.clone());
+        state.objects.iter().filter_map(of).collect()
+    }
+
+    /// Reasons and notes of the events so far.
+    pub(crate) fn events(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let state = self.state.lock().unwrap();
+        let of = |event: &Value| (text(&event["reason"]), text(&event["note"]));
+        state.events.iter().map(of).collect()
+    }
+
+    /// Requests so far that begin like this, for example `POST /apis/railhead.dev`.
+    pub(crate) fn requests(&self, beginning: &str) -> usize {
+        let state = self.state.lock().unwrap();
+        state
+            .requests
+            .iter()
+            .filter(|request| request.starts_with(beginning))
+            .count()
+    }
+
+    async fn answer(self, request: Request<Body>) -> Result<Answer, Infallible> {
+        let (head, body) = request.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let mood = {
+            let mut state = self.state.lock().unwrap();
+            state.requests.push(format!("{} {}", head.method, head.uri.path()));
+            state.mood
+        };
+        match mood {
+            Mood::Silent => return std::future::pending().await,
+            Mood::Busy => return Ok(failure(503, "ServiceUnavailable")),
+            Mood::Well => {}
+        }
+        let query = head.uri.query().unwrap_or_default();
+        let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
+        // api/v1/... or apis/group/v1/..., then perhaps namespaces/<namespace>.
+        let rest = &path[if path[0] == "api" { 2 } else { 3 }..];
+        let rest = if rest[0] == "namespaces" && rest.len() > 2 {
+            &rest[2..]
+        } else {
+            rest
+        };
+        if query.contains("watch=true") {
+            return Ok(self.watch(query));
+        }
+        Ok(self.act(&head.method, rest, &body))
+    }
+
+    fn act(&self, method: &Method, path: &[&str], body: &Value) -> Answer {
+        let mut state = self.state.lock().unwrap();
+        let resource = path[0].to_owned();
+        if resource == "events" {
+            state.events.push(body.clone());
+            return ok(body);
+        }
+        let Some(name) = path.get(1).map(|&name| name.to_owned()) else {
+            if method == Method::POST {
+                let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                let key = (resource, name.clone());
+                if state.objects.contains_key(&key) {
+                    return failure(409, "AlreadyExists");
+                }
+                let mut object = body.clone();
+                object["metadata"]["uid"] = json!(format!("uid-of-{name}"));
+                object["metadata"]["resourceVersion"] = json!("1");
+                state.objects.insert(key, object.clone());
+                return ok(&object);
+            }
+            let items: Vec<&Value> = state
+                .objects
+                .iter()
+                .filter_map(|((of, _), object)| (*of == resource).then_some(object))
+                .collect();
+            return ok(
+                &json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}),
+            );
+        };
+        let key = (resource, name);
+        let Some(found) = state.objects.get(&key).cloned() else {
+            return failure(404, "NotFound");
+        };
+        match *method {
+            Method::DELETE => {
+                let wanted = &body["preconditions"]["uid"];
+                if !wanted.is_null() && *wanted != found["metadata"]["uid"] {
+                    return failure(409, "Conflict");
+                }
+                drop(state);
+                self.delete(&key.0, &key.1);
+                ok(&json!({"apiVersion": "v1", "kind": "Status", "status": "Success", "code": 200}))
+            }
+            Method::PATCH => {
+                let mut object = found;
+                object["status"] = body["status"].clone();
+                state.objects.insert(key, object.clone());
+                ok(&object)
+            }
+            _ => ok(&found),
+        }
+    }
+
+    /// Deletions of the object that the query names, for as long as somebody listens.
+    fn watch(&self, query: &str) -> Answer {
+        let name = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"))
+            .unwrap_or_default()
+            .to_owned();
+        let events = futures::stream::unfold((self.deleted.subscribe(), name), |(mut deleted, name)| async move {
+            loop {
+                let gone = deleted.recv().await.ok()?;
+                if gone["metadata"]["name"] == name.as_str() {
+                    let line = format!("{}\n", json!({"type": "DELETED", "object": gone}));
+                    let frame = http_body::Frame::data(Bytes::from(line));
+                    return Some((Ok::<_, BoxError>(frame), (deleted, name)));
+                }
+            }
+        });
+        Response::new(BodyExt::boxed_unsync(StreamBody::new(events)))
+    }
+}
+
+fn ok(object: &Value) -> Answer {
+    answer(200, object)
+}
+
+fn failure(code: u16, reason: &str) -> Answer {
+    let status = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason});
+    answer(code, &status)
+}
+
+fn answer(code: u16, object: &Value) -> Answer {
+    let body = Full::new(Bytes::from(object.to_string())).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+    response
+}

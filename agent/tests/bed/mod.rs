@@ -1,0 +1,159 @@
+//! An agent for tests: a folder that stands for the node, an API server that answers from memory.
+
+#![allow(dead_code)] // Each test binary uses its own part.
+#![allow(clippy::unwrap_used)] // A test that cannot go on panics.
+
+pub(crate) mod api;
+
+use std::{path::PathBuf, sync::Arc};
+
+use railhead_agent::{
+    agent::{Agent, Phase},
+    claims::{NodeClaims, Turns, plans},
+    events::Events,
+    inventory::Inventory,
+    kubelet::{ClaimRef, Registered, SocketPaths},
+    metrics::Metrics,
+};
+use railhead_plan::Layout;
+use railhead_service::Passes;
+use railhead_vf::testing::PfTable;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+
+use self::api::Api;
+
+pub(crate) const NODE: &str = "gpu-1";
+pub(crate) const NAMESPACE: &str = "team-a";
+pub(crate) const SLICE: &str = "llama-7f3a9c21";
+const NETWORK_UID: &str = "7f3a9c21-0000-4000-8000-000000000001";
+
+/// One node with its agent.
+pub(crate) struct Bed {
+    folder: tempfile::TempDir,
+    pub(crate) api: Api,
+    pub(crate) agent: Arc<Agent>,
+}
+
+impl Bed {
+    /// An agent that knows its ports, and an API server with the network `llama` of so many pods on no rail at all: what is
+    /// tested here happens in files and requests.
+    pub(crate) fn new(pods: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let api = Api::default();
+        let layout = Layout::under(folder.path());
+        plans::make_folders(&layout).unwrap();
+        let agent = Arc::new(Agent {
+            node: NODE.to_owned(),
+            client: api.client(),
+            events: Events::new(api.client(), None),
+            boot_id: "boot".to_owned(),
+            cni_binary: PathBuf::from("/bin/false"),
+            sockets: SocketPaths::new(folder.path(), "railhead.dev", None),
+            metrics: Metrics::default(),
+            pf_side: Arc::new(PfTable::default()),
+            turns: Turns::default(),
+            passes: Passes::default(),
+            inventory: watch::Sender::new(Some(Arc::new(Inventory {
+                fabric: "backend".to_owned(),
+                ..Inventory::default()
+            }))),
+            drift: watch::Sender::new(railhead_agent::drift::Drift::default()),
+            phase: watch::Sender::new(Phase::Serving),
+            registered: watch::Sender::new(Registered::default()),
+            node_changed: Notify::new(),
+            attachments_changed: Notify::new(),
+            layout,
+        });
+        api.put("trainingnetworks", &network(pods));
+        api.put("networkslices", &slice(pods));
+        Self { folder, api, agent }
+    }
+
+    pub(crate) fn claims(&self) -> NodeClaims {
+        NodeClaims::new(self.agent.clone())
+    }
+
+    /// Adds a pod, of an Indexed Job if it has an index, with its claim.
+    pub(crate) fn add_pod(&self, name: &str, index: Option<u32>) -> ClaimRef {
+        let (pod_uid, claim_uid) = (uid(name), format!("claim-{name}"));
+        let annotations = match index {
+            Some(index) => json!({"batch.kubernetes.io/job-completion-index": index.to_string()}),
+            None => json!({}),
+        };
+        self.api.put(
+            "pods",
+            &json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": NAMESPACE, "uid": pod_uid, "annotations": annotations,
+                    "labels": {"railhead.dev/network": "llama"}},
+                "spec": {"nodeName": NODE, "containers": []},
+            }),
+        );
+        self.api.put("resourceclaims", &json!({
+            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": claim_uid,
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod_uid}]},
+            "spec": {"devices": {"config": [{"opaque": {"driver": "railhead.dev", "parameters": {
+                "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkClaim", "network": "llama", "networkUID": NETWORK_UID}}}]}},
+            "status": {"reservedFor": [{"resource": "pods", "name": name, "uid": pod_uid}],
+                "allocation": {"devices": {"results": []}}},
+        }));
+        ClaimRef {
+            namespace: NAMESPACE.to_owned(),
+            name: name.to_owned(),
+            uid: claim_uid,
+        }
+    }
+
+    /// Another pod has the index.
+    pub(crate) fn hold(&self, index: u32, pod: &str) {
+        self.api.put(
+            "networkattachments",
+            &json!({
+                "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkAttachment",
+                "metadata": {"name": format!("{SLICE}-{index}"), "namespace": NAMESPACE, "uid": format!("a-{index}")},
+                "spec": {"sliceName": SLICE, "index": index, "podName": pod, "podUID": uid(pod),
+                    "claimUID": format!("claim-{pod}"), "nodeName": "gpu-2"},
+            }),
+        );
+    }
+
+    /// Names of the pods that hold indices, by attachment.
+    pub(crate) fn holders(&self) -> Vec<(String, String)> {
+        let of = |attachment: &Value| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            (
+                text(&attachment["metadata"]["name"]),
+                text(&attachment["spec"]["podName"]),
+            )
+        };
+        self.api.all("networkattachments").iter().map(of).collect()
+    }
+}
+
+/// UID of a pod.
+pub(crate) fn uid(pod: &str) -> String {
+    format!("uid-{pod}")
+}
+
+fn network(pods: u32) -> Value {
+    json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "TrainingNetwork",
+        "metadata": {"name": "llama", "namespace": NAMESPACE, "uid": NETWORK_UID},
+        "spec": {"pods": pods},
+    })
+}
+
+fn slice(pods: u32) -> Value {
+    json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkSlice",
+        "metadata": {"name": SLICE, "namespace": NAMESPACE, "uid": "s-1"},
+        "spec": {
+            "network": {"name": "llama", "uid": NETWORK_UID},
+            "fabric": {"name": "backend", "uid": "f-1", "mtu": 9000, "linkType": "RoCE", "softRoCE": "Never"},
+            "pods": pods, "base": 64, "capacity": pods.next_power_of_two(), "ledgerSequence": 1, "rails": [],
+            "qos": {"className": "gold", "dscp": 26, "priority": 3, "guaranteed": "1G", "trust": false, "spoofCheck": true},
+        },
+    })
+}

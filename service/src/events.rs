@@ -1,0 +1,224 @@
+//! Events on the objects that people look at. Each says the next step, and each is said once.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1 as events},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, Resource, api::PostParams};
+use tracing::{debug, warn};
+
+use crate::chain;
+
+/// What still holds is said again after this time, because the API server forgets events after an hour by default.
+const AGAIN: Duration = Duration::from_mins(50);
+/// The API server takes at most this many bytes for an event's note.
+const MAX_NOTE: usize = 1024;
+
+/// What happened to an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Whether somebody has to do something.
+    pub kind: Kind,
+    /// Why, in one word to search for.
+    pub reason: &'static str,
+    /// What was being done, in one word.
+    pub action: &'static str,
+    /// For people.
+    pub note: String,
+}
+
+/// Whether somebody has to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody.
+    Normal,
+    /// The note says what.
+    Warning,
+}
+
+/// UID of the object, and the reason.
+type Topic = (String, &'static str);
+
+/// Publishes events. kube's own recorder is not used: for it, an event with the same reason and another text is a repetition
+/// of the first text, which people then see for ever.
+pub struct Recorder {
+    client: Client,
+    reporter: &'static str,
+    instance: String,
+    said: Mutex<HashMap<Topic, (String, Instant)>>,
+}
+
+impl Recorder {
+    /// Events of `reporter` (`reportingController`), of which `instance` is one process.
+    pub fn new(client: Client, reporter: &'static str, instance: String) -> Self {
+        Self {
+            client,
+            reporter,
+            instance,
+            said: Mutex::default(),
+        }
+    }
+
+    /// Publishes `event` about `object`, unless just that was said before.
+    pub async fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, event: &Event) {
+        self.publish_about(object.object_ref(&()), event).await;
+    }
+
+    /// The same about an object that is only known by name. A failure is logged: events are not worth a retry.
+    pub async fn publish_about(&self, reference: ObjectReference, event: &Event) {
+        if !self.is_new(reference.uid.clone().unwrap_or_default(), event) {
+            return;
+        }
+        debug!(
+            kind = reference.kind,
+            name = reference.name,
+            reason = event.reason,
+            note = event.note,
+            "event"
+        );
+        let namespace = reference.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let api: Api<events::Event> = Api::namespaced(self.client.clone(), &namespace);
+        let published = self.object(reference, &namespace, event);
+        if let Err(error) = api.create(&PostParams::default(), &published).await {
+            warn!(reason = event.reason, error = chain(&error), "event was not published");
+        }
+    }
+
+    fn is_new(&self, uid: String, event: &Event) -> bool {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        said.retain(|_, (_, when)| now.duration_since(*when) < AGAIN);
+        let key = (uid, event.reason);
+        if said.get(&key).is_some_and(|(note, _)| *note == event.note) {
+            return false;
+        }
+        said.insert(key, (event.note.clone(), now));
+        true
+    }
+
+    fn object(&self, regarding: ObjectReference, namespace: &str, event: &Event) -> events::Event {
+        let now = Timestamp::now();
+        let mut note = event.note.clone();
+        if note.len() > MAX_NOTE {
+            let end = (0..=MAX_NOTE - 3).rev().find(|end| note.is_char_boundary(*end));
+            note.truncate(end.unwrap_or(0));
+            note.push_str("...");
+        }
+        events::Event {
+            metadata: ObjectMeta {
+                name: Some(format!(
+                    "{}.{:x}",
+                    regarding.name.as_deref().unwrap_or("railhead"),
+                    now.as_nanosecond()
+                )),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            type_: Some(match event.kind {
+                Kind::Normal => "Normal".to_owned(),
+                Kind::Warning => "Warning".to_owned(),
+            }),
+            reason: Some(event.reason.to_owned()),
+            action: Some(event.action.to_owned()),
+            note: Some(note),
+            regarding: Some(regarding),
+            event_time: Some(MicroTime(now)),
+            reporting_controller: Some(self.reporter.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..events::Event::default()
+        }
+    }
+}
+
+impl Event {
+    /// Something went as it should.
+    pub fn normal(action: &'static str, reason: &'static str, note: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Normal,
+            reason,
+            action,
+            note: note.into(),
+        }
+    }
+
+    /// Something needs attention.
+    pub fn warning(action: &'static str, reason: &'static str, note: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Warning,
+            reason,
+            action,
+            note: note.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server that keeps what is posted.
+    fn server() -> (Client, Arc<Mutex<Vec<Value>>>) {
+        let posted = Arc::new(Mutex::new(Vec::new()));
+        let keep = posted.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let keep = keep.clone();
+            async move {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                keep.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                Ok::<_, Infallible>(Response::new(Body::from(body.to_vec())))
+            }
+        });
+        (Client::new(service, "default"), posted)
+    }
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "llama-7", "namespace": "team-a", "uid": "u1"}})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_second_text_under_the_same_reason_is_shown_and_the_same_text_is_said_once() {
+        let (client, posted) = server();
+        let recorder = Recorder::new(client, "railhead.dev/agent", "agent-1".to_owned());
+        for note in ["held by llama-3", "held by llama-3", "none of 4 is free"] {
+            recorder
+                .publish(&pod(), &Event::warning("Prepare", "NotPrepared", note))
+                .await;
+        }
+        let posted = posted.lock().unwrap();
+        let notes: Vec<&str> = posted.iter().map(|event| event["note"].as_str().unwrap()).collect();
+        assert_eq!(notes, ["held by llama-3", "none of 4 is free"]);
+        assert_ne!(posted[0]["metadata"]["name"], posted[1]["metadata"]["name"]);
+        assert_eq!(posted[0]["regarding"]["uid"], "u1");
+        assert_eq!(posted[0]["reportingController"], "railhead.dev/agent");
+    }
+
+    #[tokio::test]
+    async fn a_long_note_is_cut_to_what_the_api_server_accepts() {
+        let (client, posted) = server();
+        let recorder = Recorder::new(client, "railhead.dev/agent", "agent-1".to_owned());
+        recorder
+            .publish(&pod(), &Event::normal("Attach", "Wired", "\u{e9}".repeat(600)))
+            .await;
+        let posted = posted.lock().unwrap();
+        let note = posted[0]["note"].as_str().unwrap();
+        assert!(note.len() <= MAX_NOTE && note.ends_with("..."));
+    }
+}
