@@ -8,6 +8,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::AsRawFd,
     path::Path,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -93,7 +94,9 @@ pub struct FloorRail {
 /// Wires the rails into the pod's namespace, all at once: the kernel's waits overlap. Answers with the longest wait for a signal.
 pub fn add(netns: &Path, rails: &[FloorRail]) -> Result<Duration> {
     let pod = File::open(netns).with_context(|| format!("open {}", netns.display()))?;
-    let waits = at_once(rails, |rail| add_rail(&pod, rail))?;
+    // The first device of a namespace opens the UDP socket for all; of two that are made at once one gets EPERM (kernel 7.3).
+    let soft_roce = Mutex::new(());
+    let waits = at_once(rails, |rail| add_rail(&pod, &soft_roce, rail))?;
     Ok(waits.into_iter().max().unwrap_or_default())
 }
 
@@ -118,7 +121,7 @@ fn at_once<T: Send>(rails: &[FloorRail], work: impl Fn(&FloorRail) -> Result<T> 
     })
 }
 
-fn add_rail(pod: &File, rail: &FloorRail) -> Result<Duration> {
+fn add_rail(pod: &File, soft_roce: &Mutex<()>, rail: &FloorRail) -> Result<Duration> {
     // Move, name, MAC and MTU in one request.
     let request = set_link(index_of(&rail.host_name)?, 0, 0)
         .with(IFLA_NET_NS_FD, &pod.as_raw_fd().to_ne_bytes())?
@@ -128,7 +131,7 @@ fn add_rail(pod: &File, rail: &FloorRail) -> Result<Duration> {
     Socket::open()?.send("move into the pod", request)?;
     setns(pod, CloneFlags::CLONE_NEWNET).context("enter the pod's namespace")?;
     let mut inside = Socket::open()?;
-    arrive(&mut inside, rail)?;
+    arrive(&mut inside, soft_roce, rail)?;
     prove(&mut inside, rail)
 }
 
@@ -151,7 +154,7 @@ fn del_rail(home: &File, pod: &File, rail: &FloorRail) -> Result<()> {
     inside.send("move home", request)
 }
 
-fn arrive(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
+fn arrive(inside: &mut Socket, soft_roce: &Mutex<()>, rail: &FloorRail) -> Result<()> {
     let index = index_of(&rail.pod_name)?;
     for (family, sysctl, value) in SYSCTLS {
         let file = format!("/proc/sys/net/{family}/conf/{}/{sysctl}", rail.pod_name);
@@ -169,6 +172,7 @@ fn arrive(inside: &mut Socket, rail: &FloorRail) -> Result<()> {
         .with(IFA_BROADCAST, &broadcast.to_be_bytes())?;
     inside.send("add the address", request)?;
     if let Some(device) = &rail.soft {
+        let _alone = soft_roce.lock().unwrap_or_else(PoisonError::into_inner);
         RdmaSocket::open()?.add_soft_roce(device, &rail.pod_name.parse()?)?;
     }
     // The prefix, then the default route that needs it.
