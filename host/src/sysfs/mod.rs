@@ -129,6 +129,7 @@ fn write(path: &Path, value: &str) -> Result<(), SysfsError> {
     let write = || -> io::Result<()> {
         OpenOptions::new()
             .write(true)
+            .create(true)
             .truncate(true)
             .custom_flags(OFlag::O_NONBLOCK.bits() | OFlag::O_NOFOLLOW.bits())
             .open(path)?
