@@ -43,7 +43,7 @@ pub use railhead_nic::{
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
 pub use route_socket::{
     Address, Link, LinkChange, LinkOptions, LinkWatch, OffloadSizes, Route, RouteSocket, Rule, VfError, VfKnob,
-    VfSettings, VfState, XdpMode,
+    VfLinkState, VfSettings, VfState, XdpMode,
 };
 pub use state_file::{STATE_FILE_LIMIT, StateFileError, read_state_file};
 pub use sysctl::{InterfaceSysctl, SysctlError, read_interface_sysctl, write_interface_sysctls};

@@ -399,6 +399,7 @@ fn a_link_without_functions_says_so() {
             max_rate_mbps: 400,
             spoof_check: true,
             trust: false,
+            link_state: None,
         };
         let error = socket.apply_vf("va", a, 0, &wanted).unwrap_err();
         assert!(matches!(error, VfError::NoSuchVf { vf: 0, .. }), "{error}");

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use railhead_host::{MacAddress, PciAddress, VfKnob, VfSettings, VfState};
+use railhead_host::{MacAddress, PciAddress, VfKnob, VfLinkState, VfSettings, VfState};
 use railhead_vf::{HostError, PfSide};
 
 /// A folder of such files.
@@ -50,6 +50,7 @@ impl PfSide for PfFiles {
             max_rate_mbps: 0,
             spoof_check: true,
             trust: false,
+            link_state: VfLinkState::Auto,
         }))
     }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use railhead_host::{
-    DurableError, MacAddress, PciAddress, StateFileError, VfSettings, read_state_file, remove_durably, write_durably,
+    DurableError, MacAddress, PciAddress, StateFileError, VfLinkState, VfSettings, read_state_file, remove_durably,
+    write_durably,
 };
 use railhead_plan::{Layout, VfPlan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -227,6 +228,7 @@ impl Originals {
                 max_rate_mbps: 0,
                 spoof_check: true,
                 trust: false,
+                link_state: Some(VfLinkState::Auto),
             },
             ..found
         })
@@ -515,6 +517,7 @@ mod tests {
                 max_rate_mbps: rate,
                 spoof_check: true,
                 trust: false,
+                link_state: None,
             },
             rate_owed: false,
         };

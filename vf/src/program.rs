@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, VfKnob, VfSettings};
+use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, VfKnob, VfLinkState, VfSettings};
 use railhead_plan::RailPlan;
 use thiserror::Error;
 
@@ -68,6 +68,8 @@ pub fn pf_settings(rail: &RailPlan) -> VfSettings {
         max_rate_mbps: rail.vf.max_rate_mbps,
         spoof_check: rail.vf.spoof_check,
         trust: rail.vf.trust,
+        // A former owner may have left it at `disable`, and the VF would wait for a signal in vain.
+        link_state: Some(VfLinkState::Auto),
     }
 }
 
@@ -246,6 +248,7 @@ pub(crate) fn knob_name(knob: VfKnob) -> &'static str {
         VfKnob::Rate => "rate",
         VfKnob::SpoofCheck => "spoof check",
         VfKnob::Trust => "trust",
+        VfKnob::LinkState => "link state",
         _ => "setting",
     }
 }

@@ -266,6 +266,7 @@ mod tests {
                 max_rate_mbps: 0,
                 spoof_check: true,
                 trust: false,
+                link_state: None,
             },
             rate_owed: false,
         }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use railhead_host::{
-    InterfaceName, MacAddress, Netns, PciAddress, RouteSocket, VfKnob, VfSettings, VfState,
+    InterfaceName, MacAddress, Netns, PciAddress, RouteSocket, VfKnob, VfLinkState, VfSettings, VfState,
     testing::{another_namespace, ip, ip_json},
 };
 use railhead_plan::Layout;
@@ -38,6 +38,7 @@ impl PfTable {
             max_rate_mbps: 0,
             spoof_check: true,
             trust: false,
+            link_state: VfLinkState::Auto,
         };
         self.0.lock().unwrap().insert((pf, index), fresh);
     }

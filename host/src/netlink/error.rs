@@ -75,6 +75,14 @@ impl NetlinkError {
         )
     }
 
+    /// Whether the driver or the kernel was busy with something that passes: a VF that is being reset (iavf answers EBUSY, ice
+    /// EAGAIN), another change of the same object (EBUSY), a dump that changed under our hands. The same request may work a
+    /// little later.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EBUSY | Errno::EAGAIN | Errno::EINTR))
+            || matches!(self, Self::Interrupted { .. })
+    }
+
     /// Whether the object of the request exists already.
     pub fn is_already_there(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)

@@ -21,7 +21,7 @@ pub use link_watch::LinkWatch;
 pub use options::{LinkOptions, XdpMode};
 pub use route::Route;
 pub use rule::Rule;
-pub use vf::{VfError, VfKnob, VfSettings, VfState};
+pub use vf::{VfError, VfKnob, VfLinkState, VfSettings, VfState};
 
 use crate::{
     Netns,

@@ -3,8 +3,8 @@
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoMac, VfInfoRate, VfInfoSpoofCheck,
-        VfInfoTrust, VfInfoVlan,
+        self, LinkAttribute, LinkExtentMask, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState, VfInfoMac, VfInfoRate,
+        VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan,
     },
 };
 use nix::errno::Errno;
@@ -32,6 +32,22 @@ pub struct VfState {
     pub spoof_check: bool,
     /// The function may change its own MAC and filters.
     pub trust: bool,
+    /// Whether the function's link follows the port's. The kernel reports `Auto` where a driver does not know it.
+    #[serde(default)]
+    pub link_state: VfLinkState,
+}
+
+/// The link of a VF as its PF shows it to the VF (`IFLA_VF_LINK_STATE`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VfLinkState {
+    /// As the port's.
+    #[default]
+    Auto,
+    /// Up, whatever the port's is.
+    Enable,
+    /// Down: the VF has no carrier.
+    Disable,
 }
 
 /// What the PF shall enforce. Everything is compared; only what differs is set.
@@ -50,6 +66,9 @@ pub struct VfSettings {
     pub spoof_check: bool,
     /// The function may change its own MAC and filters.
     pub trust: bool,
+    /// `None` leaves it as it is; few drivers know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_state: Option<VfLinkState>,
 }
 
 /// One thing that a PF can set on a VF.
@@ -67,6 +86,8 @@ pub enum VfKnob {
     SpoofCheck,
     /// Trust.
     Trust,
+    /// Whether the VF's link follows the port's.
+    LinkState,
 }
 
 /// Why a VF was not set or read through its PF.
@@ -107,6 +128,16 @@ pub enum VfError {
     },
 }
 
+impl VfError {
+    /// Whether the same request may work a little later ([`NetlinkError::is_busy`]).
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Unsupported { source, .. } | Self::Netlink { source, .. } => source.is_busy(),
+            Self::NoSuchVf { .. } => false,
+        }
+    }
+}
+
 impl VfState {
     /// What would have to be set for the VF to be as `wanted`.
     pub fn differences(&self, wanted: &VfSettings) -> Vec<VfKnob> {
@@ -117,6 +148,10 @@ impl VfState {
             (rate != (wanted.min_rate_mbps, wanted.max_rate_mbps), VfKnob::Rate),
             (wanted.spoof_check != self.spoof_check, VfKnob::SpoofCheck),
             (wanted.trust != self.trust, VfKnob::Trust),
+            (
+                wanted.link_state.is_some_and(|state| state != self.link_state),
+                VfKnob::LinkState,
+            ),
         ]
         .into_iter()
         .filter_map(|(differs, knob)| differs.then_some(knob))
@@ -134,6 +169,7 @@ impl VfState {
             }
             VfKnob::SpoofCheck => self.spoof_check = wanted.spoof_check,
             VfKnob::Trust => self.trust = wanted.trust,
+            VfKnob::LinkState => self.link_state = wanted.link_state.unwrap_or(self.link_state),
         }
     }
 
@@ -146,6 +182,7 @@ impl VfState {
             max_rate_mbps: self.max_rate_mbps,
             spoof_check: self.spoof_check,
             trust: self.trust,
+            link_state: Some(self.link_state),
         }
     }
 
@@ -158,6 +195,7 @@ impl VfState {
             max_rate_mbps: 0,
             spoof_check: false,
             trust: false,
+            link_state: VfLinkState::Auto,
         };
         let mut index = None;
         for attribute in info.0 {
@@ -176,6 +214,7 @@ impl VfState {
                 }
                 VfInfo::SpoofCheck(value) => state.spoof_check = value.enabled,
                 VfInfo::Trust(value) => state.trust = value.enabled,
+                VfInfo::LinkState(value) => state.link_state = link_state(value.state),
                 _ => {}
             }
         }
@@ -197,19 +236,7 @@ impl RouteSocket {
             &format!("read the VFs of link {pf_index}"),
             RouteNetlinkMessage::GetLink(message),
         )?;
-        let infos = link_message(answer)
-            .map(|message| message.attributes)
-            .unwrap_or_default()
-            .into_iter()
-            .find_map(|attribute| match attribute {
-                LinkAttribute::VfInfoList(infos) => Some(infos),
-                _ => None,
-            });
-        Ok(infos
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(VfState::from_info)
-            .collect())
+        Ok(link_message(answer).map(states).unwrap_or_default())
     }
 
     /// One VF.
@@ -225,13 +252,52 @@ impl RouteSocket {
             .ok_or_else(|| VfError::NoSuchVf { pf: pf.to_owned(), vf })
     }
 
-    /// Reads a VF and sets what differs from `wanted`, one request per setting. Returns what was set.
+    /// Reads a VF and sets what differs from `wanted`. Returns what was set.
     pub fn apply_vf(&mut self, pf: &str, pf_index: u32, vf: u32, wanted: &VfSettings) -> Result<Vec<VfKnob>, VfError> {
         let differences = self.vf(pf, pf_index, vf)?.differences(wanted);
-        for knob in &differences {
-            self.set_vf(pf, pf_index, vf, *knob, wanted)?;
-        }
+        self.set_vf_knobs(pf, pf_index, vf, &differences, wanted)?;
         Ok(differences)
+    }
+
+    /// Sets several settings of a VF in one request. The kernel sets them in the order MAC, VLAN, rate, spoof check, link
+    /// state, trust (`do_setvfinfo`, net/core/rtnetlink.c) and stops at the first that the driver refuses without saying which;
+    /// then each is set alone, so that the error names it.
+    pub fn set_vf_knobs(
+        &mut self,
+        pf: &str,
+        pf_index: u32,
+        vf: u32,
+        knobs: &[VfKnob],
+        wanted: &VfSettings,
+    ) -> Result<(), VfError> {
+        let infos: Vec<VfInfo> = knobs.iter().filter_map(|knob| info(vf, *knob, wanted)).collect();
+        if infos.is_empty() {
+            return Ok(());
+        }
+        let alone = infos.len() == 1;
+        let Err(source) = self.set_attribute(
+            &format!("set {knobs:?} of VF {vf}"),
+            pf_index,
+            LinkAttribute::VfInfoList(vec![LinkVfInfo(infos)]),
+        ) else {
+            return Ok(());
+        };
+        match (alone, is_refusal(&source), knobs) {
+            (true, true, [knob]) => Err(VfError::Unsupported {
+                pf: pf.to_owned(),
+                vf,
+                knob: *knob,
+                source,
+            }),
+            (false, true, knobs) => knobs
+                .iter()
+                .try_for_each(|knob| self.set_vf(pf, pf_index, vf, *knob, wanted)),
+            _ => Err(VfError::Netlink {
+                pf: pf.to_owned(),
+                vf,
+                source,
+            }),
+        }
     }
 
     /// Sets one setting of a VF. Drivers differ in what they can: igb has no minimum rate and no link state.
@@ -243,39 +309,78 @@ impl RouteSocket {
         knob: VfKnob,
         wanted: &VfSettings,
     ) -> Result<(), VfError> {
-        let info = match knob {
-            VfKnob::Mac => match wanted.mac {
-                Some(mac) => VfInfo::Mac(VfInfoMac::new(vf, &mac.bytes())),
-                None => return Ok(()),
+        self.set_vf_knobs(pf, pf_index, vf, &[knob], wanted)
+    }
+}
+
+/// The VFs in a PF's answer.
+pub(super) fn states(message: LinkMessage) -> Vec<VfState> {
+    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
+        LinkAttribute::VfInfoList(infos) => Some(infos),
+        _ => None,
+    });
+    lists.flatten().filter_map(VfState::from_info).collect()
+}
+
+/// Whether the driver lacks a setting or refuses its value.
+fn is_refusal(error: &NetlinkError) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPROTONOSUPPORT | Errno::ERANGE)
+    )
+}
+
+/// The attribute of one setting; `None` for what `wanted` leaves as it is.
+fn info(vf: u32, knob: VfKnob, wanted: &VfSettings) -> Option<VfInfo> {
+    Some(match knob {
+        VfKnob::Mac => VfInfo::Mac(VfInfoMac::new(vf, &wanted.mac?.bytes())),
+        VfKnob::Vlan => {
+            let (id, pcp) = wanted.vlan.map_or((0, 0), |vlan| (vlan.id(), vlan.pcp()));
+            VfInfo::Vlan(VfInfoVlan::new(vf, id.into(), pcp.into()))
+        }
+        VfKnob::Rate => VfInfo::Rate(VfInfoRate::new(vf, wanted.min_rate_mbps, wanted.max_rate_mbps)),
+        VfKnob::SpoofCheck => VfInfo::SpoofCheck(VfInfoSpoofCheck::new(vf, wanted.spoof_check)),
+        VfKnob::Trust => VfInfo::Trust(VfInfoTrust::new(vf, wanted.trust)),
+        VfKnob::LinkState => VfInfo::LinkState(VfInfoLinkState::new(
+            vf,
+            match wanted.link_state? {
+                VfLinkState::Auto => link::VfLinkState::Auto,
+                VfLinkState::Enable => link::VfLinkState::Enable,
+                VfLinkState::Disable => link::VfLinkState::Disable,
             },
-            VfKnob::Vlan => {
-                let (id, pcp) = wanted.vlan.map_or((0, 0), |vlan| (vlan.id(), vlan.pcp()));
-                VfInfo::Vlan(VfInfoVlan::new(vf, id.into(), pcp.into()))
-            }
-            VfKnob::Rate => VfInfo::Rate(VfInfoRate::new(vf, wanted.min_rate_mbps, wanted.max_rate_mbps)),
-            VfKnob::SpoofCheck => VfInfo::SpoofCheck(VfInfoSpoofCheck::new(vf, wanted.spoof_check)),
-            VfKnob::Trust => VfInfo::Trust(VfInfoTrust::new(vf, wanted.trust)),
-        };
-        self.set_attribute(
-            &format!("set {knob:?} of VF {vf}"),
-            pf_index,
-            LinkAttribute::VfInfoList(vec![LinkVfInfo(vec![info])]),
-        )
-        .map_err(|source| {
-            let pf = pf.to_owned();
-            match source.errno() {
-                Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPROTONOSUPPORT | Errno::ERANGE) => {
-                    VfError::Unsupported { pf, vf, knob, source }
-                }
-                _ => VfError::Netlink { pf, vf, source },
-            }
-        })
+        )),
+    })
+}
+
+fn link_state(state: link::VfLinkState) -> VfLinkState {
+    match state {
+        link::VfLinkState::Enable => VfLinkState::Enable,
+        link::VfLinkState::Disable => VfLinkState::Disable,
+        _ => VfLinkState::Auto,
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// All settings of a VF as attributes.
+    pub(in crate::route_socket) fn infos(vf: u32) -> Vec<VfInfo> {
+        let mut wanted = state().settings();
+        wanted.vlan = Some(Vlan::new(100, 3).unwrap());
+        wanted.max_rate_mbps = 400;
+        wanted.link_state = Some(VfLinkState::Enable);
+        [
+            VfKnob::Mac,
+            VfKnob::Vlan,
+            VfKnob::SpoofCheck,
+            VfKnob::LinkState,
+            VfKnob::Trust,
+            VfKnob::Rate,
+        ]
+        .map(|knob| info(vf, knob, &wanted).unwrap())
+        .to_vec()
+    }
 
     fn state() -> VfState {
         VfState {
@@ -286,6 +391,7 @@ mod tests {
             max_rate_mbps: 0,
             spoof_check: true,
             trust: false,
+            link_state: VfLinkState::Auto,
         }
     }
 
@@ -303,5 +409,39 @@ mod tests {
             state().differences(&wanted),
             [VfKnob::Vlan, VfKnob::Rate, VfKnob::SpoofCheck, VfKnob::Trust]
         );
+    }
+
+    #[test]
+    fn a_link_state_is_compared_where_one_is_wanted() {
+        let mut found = state();
+        found.link_state = VfLinkState::Disable;
+        let mut wanted = found.settings();
+        wanted.link_state = None;
+        assert_eq!(found.differences(&wanted), []);
+        wanted.link_state = Some(VfLinkState::Auto);
+        assert_eq!(found.differences(&wanted), [VfKnob::LinkState]);
+    }
+
+    /// `strace -e trace=sendmsg -e write=all ip link set eth1 vf 2 mac 02:00:00:00:00:01 vlan 100 qos 3 min_tx_rate 0
+    /// max_tx_rate 400 spoofchk on state enable trust off` (iproute2 6.1) sends these bytes.
+    #[test]
+    fn all_settings_of_a_vf_are_one_entry_of_the_list() {
+        use netlink_packet_core::{Emitable, Nla};
+        let attribute = LinkAttribute::VfInfoList(vec![LinkVfInfo(infos(2))]);
+        let mut bytes = vec![0; attribute.value_len()];
+        attribute.emit_value(&mut bytes);
+        assert_eq!(attribute.kind(), 22); // IFLA_VFINFO_LIST
+        #[rustfmt::skip]
+        let expected = [
+            0x70, 0, 1, 0,
+            0x28, 0, 1, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            0x10, 0, 2, 0, 2, 0, 0, 0, 100, 0, 0, 0, 3, 0, 0, 0,
+            0x0c, 0, 4, 0, 2, 0, 0, 0, 1, 0, 0, 0,
+            0x0c, 0, 5, 0, 2, 0, 0, 0, 1, 0, 0, 0,
+            0x0c, 0, 9, 0, 2, 0, 0, 0, 0, 0, 0, 0,
+            0x10, 0, 6, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0x90, 1, 0, 0,
+        ];
+        assert_eq!(bytes, expected);
+        assert_eq!(attribute.buffer_len(), 4 + bytes.len());
     }
 }
