@@ -33,7 +33,9 @@ pub(super) fn abandoned(layout: &Layout) {
     }
     // ADD makes a pod's folder under such a name, DEL takes it away under one.
     remove_older(&layout.attachments(), ABANDONED, |name| name.starts_with('.'));
-    remove_older(&layout.journals(), SPOILT, |name| name.ends_with(SET_ASIDE));
+    for folder in [layout.journals(), layout.former_journals()] {
+        remove_older(&folder, SPOILT, |name| name.ends_with(SET_ASIDE));
+    }
 }
 
 /// Removes what is in `folder`, has a name that `is` one of these and has not been changed for `age`.
