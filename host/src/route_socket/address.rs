@@ -90,7 +90,7 @@ fn to_message(link: u32, net: IpNet) -> AddressMessage {
     message
 }
 
-fn from_message(message: &AddressMessage) -> Option<Address> {
+pub(super) fn from_message(message: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut address = None;
     for attribute in &message.attributes {

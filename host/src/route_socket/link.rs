@@ -53,7 +53,7 @@ impl Link {
         self.parent.as_deref()?.parse().ok()
     }
 
-    fn from_message(message: LinkMessage) -> Self {
+    pub(super) fn from_message(message: LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,
             name: String::new(),

@@ -3,6 +3,8 @@
 mod address;
 mod change;
 mod function_link;
+#[cfg(test)]
+mod hostile_answers;
 mod link;
 mod link_watch;
 mod neighbour;

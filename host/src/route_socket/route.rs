@@ -120,7 +120,7 @@ fn to_message(route: &Route) -> RouteMessage {
     message
 }
 
-fn from_message(message: &RouteMessage) -> Option<Route> {
+pub(super) fn from_message(message: &RouteMessage) -> Option<Route> {
     if message.header.kind != RouteType::Unicast {
         return None;
     }

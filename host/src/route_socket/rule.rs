@@ -99,7 +99,7 @@ fn to_message(rule: &Rule) -> RuleMessage {
     message
 }
 
-fn from_message(message: &RuleMessage) -> Option<Rule> {
+pub(super) fn from_message(message: &RuleMessage) -> Option<Rule> {
     if message.header.action != RuleAction::ToTable {
         return None;
     }
