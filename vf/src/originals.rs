@@ -14,7 +14,7 @@ use railhead_plan::{Layout, VfPlan};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use crate::{Host, HostError, LinkState};
+use crate::{Host, HostError, LinkState, driver};
 
 /// The version that this release writes. It reads its neighbours too; a record is only worth its own boot.
 const VERSION: u32 = 1;
@@ -208,6 +208,10 @@ impl Originals {
     /// What a VF is given back to when no record tells how it was: the interface as it is, down, and nothing that the PF
     /// enforces for a pod. So a lost record costs a name and a MTU, and not the VF.
     pub fn assumed(&self, host: &mut Host, vf: &VfPlan, patience: Duration) -> Result<VfOriginal, OriginalsError> {
+        driver::ensure(host, &vf.pci_address, None).map_err(|source| OriginalsError::Observe {
+            vf: vf.pci_address.clone(),
+            source: Box::new(source),
+        })?;
         let found = self.observe(host, &vf.pci_address, &vf.pf_pci_address, vf.index, patience)?;
         tracing::warn!(
             vf = %vf.pci_address,

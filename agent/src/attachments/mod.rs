@@ -81,6 +81,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let round = agent.passes.begin("attachments", REPORT_PASS);
     let mut reported = Reported::new();
     loop {
+        round.done();
         let pause = match report_all(&agent, &mut reported, &round).await {
             Ok(()) => PERIOD,
             Err(error) => {
@@ -105,7 +106,6 @@ async fn report_all(agent: &Agent, reported: &mut Reported, round: &Pass) -> Res
     reported.retain(|pod_uid, _| alive.contains(pod_uid.as_str()));
     let mut wired = 0;
     let mut failed = None;
-    round.done();
     for plan in &plans {
         round.done();
         // One pod's trouble must not hide another pod's news.

@@ -199,6 +199,8 @@ impl Chain {
         });
         let (conflist, binary) = files.await.map_err(|_| ChainError::Panicked)??;
         if binary != Installed::Present || self.spoken.is_empty() {
+            // A binary that does not answer now must not pass for the one that did.
+            self.spoken.clear();
             self.spoken = binary::versions(&real.bin_dir.join(BINARY)).await?;
             tracing::info!(binary = %self.paths.binary().display(), speaks = self.spoken.join(" "), "the CNI binary");
         }
