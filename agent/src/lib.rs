@@ -21,3 +21,4 @@ pub mod node;
 pub mod proto;
 pub mod publish;
 pub mod run;
+mod unix_channel;

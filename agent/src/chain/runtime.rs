@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use thiserror::Error;
-use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
 
 use super::binary::BINARY;
-use crate::proto::cri::{StatusRequest, runtime_service_client::RuntimeServiceClient};
+use crate::{
+    proto::cri::{StatusRequest, runtime_service_client::RuntimeServiceClient},
+    unix_channel,
+};
 
 /// How long the runtime may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -107,15 +107,7 @@ pub enum RuntimeError {
 
 /// Asks the runtime.
 pub(super) async fn ask(socket: &Path) -> Result<RuntimeView, RuntimeError> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://localhost")
-        .connect_timeout(ANSWER)
-        .timeout(ANSWER)
-        .connect_with_connector(connector)
+    let channel = unix_channel::connect(socket, ANSWER)
         .await
         .map_err(|source| RuntimeError::Connect {
             socket: socket.to_owned(),

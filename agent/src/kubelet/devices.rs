@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
 
-use crate::proto::pod_resources::{
-    AllocatableResourcesRequest, ContainerDevices, ListPodResourcesRequest,
-    pod_resources_lister_client::PodResourcesListerClient,
+use crate::{
+    proto::pod_resources::{
+        AllocatableResourcesRequest, ContainerDevices, ListPodResourcesRequest,
+        pod_resources_lister_client::PodResourcesListerClient,
+    },
+    unix_channel,
 };
 
 /// How long kubelet may take to answer.
@@ -46,15 +46,7 @@ pub enum DevicesError {
 /// The devices of all device plugins of the node, those that pods have and those that they may get: by the plugin's own id of
 /// the device, which for SR-IOV plugins is the VF's PCI address, the name of the resource.
 pub async fn plugin_devices(socket: &Path) -> Result<BTreeMap<String, String>, DevicesError> {
-    let path = socket.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://localhost")
-        .connect_timeout(ANSWER)
-        .timeout(ANSWER)
-        .connect_with_connector(connector)
+    let channel = unix_channel::connect(socket, ANSWER)
         .await
         .map_err(|source| DevicesError::Connect {
             socket: socket.to_owned(),
