@@ -541,12 +541,13 @@ fn check_names_whatever_was_changed() {
             .get_mut(&(pf_address(0), 2))
             .unwrap()
             .spoof_check = false;
-        railhead_host::write_interface_sysctls(
-            sandbox.netns(),
-            &"rail0".parse().unwrap(),
-            &[(Ipv4("arp_ignore"), "0")],
-        )
-        .unwrap();
+        let rail0 = "rail0".parse().unwrap();
+        let spoilt = [(Ipv4("arp_ignore"), "0")];
+        sandbox
+            .netns()
+            .run(|| railhead_host::write_interface_sysctls(&rail0, &spoilt))
+            .unwrap()
+            .unwrap();
         let error = answer(&call(&node.context(), "CHECK", &sandbox));
         for word in ["SpoofCheck", "sysctl arp_ignore is 0, not 1"] {
             assert!(error["msg"].as_str().unwrap().contains(word), "{error}");

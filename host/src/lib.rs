@@ -34,7 +34,7 @@ pub use function_lock::{FunctionLock, LockError};
 pub use link_settings::{LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket};
 pub use memlock::{MemlockError, MemlockLimit, memlock_limit, raise_memlock};
 pub use netlink::NetlinkError;
-pub use netns::{Netns, NetnsError, NetnsId};
+pub use netns::{Door, Netns, NetnsError, NetnsId};
 pub use nix::errno::Errno;
 pub use railhead_nic::{
     InterfaceName, InvalidInterfaceName, InvalidMacAddress, InvalidPciAddress, InvalidRdmaName, InvalidVlan,

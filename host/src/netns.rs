@@ -1,4 +1,5 @@
-//! Network namespaces. [`Netns::run`] is the only place of the project that changes a thread's namespace.
+//! Network namespaces. [`Door::enter`], on the short-lived threads of [`Netns::run_each`], is the only place of the project that
+//! changes a thread's namespace.
 
 use std::{
     fs::File,
@@ -131,24 +132,59 @@ impl Netns {
     /// A socket opened there stays in the namespace and may be used from any thread afterwards. The thread ends with the
     /// call, so no thread of the process is ever left in a foreign namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        let done = self.run_each([work], |work, door| door.enter().map(|()| work()));
+        done.into_iter().next().unwrap_or_else(|| Err(self.panicked()))?
+    }
+
+    /// Runs `work` for each item, each on a thread of its own that begins in the namespace of the caller and goes in when it
+    /// opens the door. Waits for all; the answers are in the order of the items. As with [`Netns::run`] the threads end with
+    /// the call.
+    pub fn run_each<I: Send, T: Send>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        work: impl Fn(I, Door<'_>) -> T + Sync,
+    ) -> Vec<Result<T, NetnsError>> {
         thread::scope(|scope| {
-            let visit = thread::Builder::new()
-                .name("netns".to_owned())
-                .spawn_scoped(scope, || setns(&self.file, CloneFlags::CLONE_NEWNET).map(|()| work()))
-                .map_err(|source| NetnsError::Thread {
-                    path: self.path.clone(),
-                    source,
-                })?;
-            match visit.join() {
-                Ok(Ok(result)) => Ok(result),
-                Ok(Err(source)) => Err(NetnsError::Enter {
-                    path: self.path.clone(),
-                    source,
-                }),
-                Err(_) => Err(NetnsError::Panicked {
-                    path: self.path.clone(),
-                }),
-            }
+            let visits: Vec<_> = items
+                .into_iter()
+                .map(|item| {
+                    let work = &work;
+                    thread::Builder::new()
+                        .name("netns".to_owned())
+                        .spawn_scoped(scope, move || work(item, Door(self)))
+                })
+                .collect();
+            visits
+                .into_iter()
+                .map(|visit| match visit.map(thread::ScopedJoinHandle::join) {
+                    Ok(Ok(result)) => Ok(result),
+                    Ok(Err(_)) => Err(self.panicked()),
+                    Err(source) => Err(NetnsError::Thread {
+                        path: self.path.clone(),
+                        source,
+                    }),
+                })
+                .collect()
+        })
+    }
+
+    fn panicked(&self) -> NetnsError {
+        NetnsError::Panicked {
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// The way of one thread of [`Netns::run_each`] into the namespace.
+#[derive(Debug)]
+pub struct Door<'a>(&'a Netns);
+
+impl Door<'_> {
+    /// From here on the thread is inside.
+    pub fn enter(self) -> Result<(), NetnsError> {
+        setns(&self.0.file, CloneFlags::CLONE_NEWNET).map_err(|source| NetnsError::Enter {
+            path: self.0.path.clone(),
+            source,
         })
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fmt::{self, Display},
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -69,35 +70,30 @@ impl InterfaceSysctl<'_> {
     }
 }
 
-/// Writes every pair, in one visit of the namespace. Sysctls of IPv6 are passed over where there is no IPv6.
+/// Writes every pair in the namespace of the calling thread. Sysctls of IPv6 are passed over where there is no IPv6.
 pub fn write_interface_sysctls(
-    netns: &Netns,
     interface: &InterfaceName,
     values: &[(InterfaceSysctl<'_>, &str)],
 ) -> Result<(), SysctlError> {
-    let files = values
-        .iter()
-        .map(|(sysctl, value)| Ok((*sysctl, sysctl.file(interface)?, *value)))
-        .collect::<Result<Vec<_>, _>>()?;
-    netns
-        .run(|| {
-            files.into_iter().try_for_each(|(sysctl, path, value)| {
-                fs::write(&path, value)
-                    .or_else(|error| {
-                        if sysctl.is_without_ipv6(&path, &error) {
-                            Ok(())
-                        } else {
-                            Err(error)
-                        }
-                    })
-                    .map_err(|source| SysctlError::File {
-                        verb: "write",
-                        path,
-                        source,
-                    })
-            })
-        })
-        .map_err(SysctlError::Netns)?
+    for (sysctl, value) in values {
+        let path = sysctl.file(interface)?;
+        // Without O_CREAT and O_TRUNC, which procfs has no use for.
+        let written = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(value.as_bytes()));
+        match written {
+            Err(error) if !sysctl.is_without_ipv6(&path, &error) => {
+                return Err(SysctlError::File {
+                    verb: "write",
+                    path,
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Reads a sysctl; `None` for one of IPv6 where there is no IPv6.

@@ -206,12 +206,7 @@ fn sysctls_of_an_interface_without_ipv6_are_passed_over() {
         let host = Netns::current().unwrap();
         // IPv6 needs an MTU of 1280 (RFC 8200, section 5); below it the kernel takes IPv6 off the interface.
         ip("link set va mtu 1000");
-        write_interface_sysctls(
-            &host,
-            &name("va"),
-            &[(Ipv6("accept_ra"), "0"), (Ipv4("arp_ignore"), "1")],
-        )
-        .unwrap();
+        write_interface_sysctls(&name("va"), &[(Ipv6("accept_ra"), "0"), (Ipv4("arp_ignore"), "1")]).unwrap();
         assert_eq!(
             read_interface_sysctl(&host, &name("va"), Ipv6("accept_ra")).unwrap(),
             None
@@ -222,7 +217,7 @@ fn sysctls_of_an_interface_without_ipv6_are_passed_over() {
                 .unwrap(),
             "1"
         );
-        let error = write_interface_sysctls(&host, &name("vb"), &[(Ipv6("absent"), "0")]).unwrap_err();
+        let error = write_interface_sysctls(&name("vb"), &[(Ipv6("absent"), "0")]).unwrap_err();
         assert!(error.to_string().contains("ipv6/conf/vb/absent"), "{error}");
     });
 }
@@ -314,12 +309,9 @@ fn sysctls_are_those_of_the_namespace_and_not_of_the_host() {
         let pod = another_namespace();
         let a = link(socket, "va").index;
         socket.move_to(a, &pod).unwrap();
-        write_interface_sysctls(
-            &pod,
-            &name("va"),
-            &[(Ipv4("arp_ignore"), "1"), (Ipv4("rp_filter"), "2")],
-        )
-        .unwrap();
+        pod.run(|| write_interface_sysctls(&name("va"), &[(Ipv4("arp_ignore"), "1"), (Ipv4("rp_filter"), "2")]))
+            .unwrap()
+            .unwrap();
         assert_eq!(
             read_interface_sysctl(&pod, &name("va"), Ipv4("arp_ignore"))
                 .unwrap()
@@ -333,11 +325,13 @@ fn sysctls_are_those_of_the_namespace_and_not_of_the_host() {
                 .unwrap(),
             "0"
         );
-        let error = write_interface_sysctls(&host, &name("va"), &[(Ipv4("arp_ignore"), "1")]).unwrap_err();
+        let error = write_interface_sysctls(&name("va"), &[(Ipv4("arp_ignore"), "1")]).unwrap_err();
         assert!(error.to_string().contains("/conf/va/arp_ignore"), "{error}");
         let error = read_interface_sysctl(&host, &name("vb"), Ipv4("../../ip_forward")).unwrap_err();
         assert!(error.to_string().contains("not the name"), "{error}");
-        write_interface_sysctls(&pod, &name("va"), &[(Ipv6("accept_ra"), "0")]).unwrap();
+        pod.run(|| write_interface_sysctls(&name("va"), &[(Ipv6("accept_ra"), "0")]))
+            .unwrap()
+            .unwrap();
         assert_eq!(
             read_interface_sysctl(&pod, &name("va"), Ipv6("accept_ra"))
                 .unwrap()
@@ -364,7 +358,9 @@ fn neighbours_learn_an_announced_address() {
             ip("addr add 10.0.0.1/24 dev vb");
         })
         .unwrap();
-        write_interface_sysctls(&peer, &name("vb"), &[(Ipv4("arp_accept"), "1")]).unwrap();
+        peer.run(|| write_interface_sysctls(&name("vb"), &[(Ipv4("arp_accept"), "1")]))
+            .unwrap()
+            .unwrap();
         let a = link(socket, "va");
         ip("addr add 10.0.0.7/24 dev va");
         // The kernel announces an address by itself when the link comes up, if it is told to; here only we do.

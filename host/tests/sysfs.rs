@@ -4,7 +4,7 @@
 
 use std::{fs, net::IpAddr, os::unix::fs::symlink, path::Path};
 
-use railhead_host::{Gid, PciAddress, Sysfs, SysfsError};
+use railhead_host::{PciAddress, Sysfs, SysfsError};
 
 const PF: &str = "0000:18:00.0";
 const VF: &str = "0000:18:10.2";
@@ -181,13 +181,19 @@ fn a_vf_is_probed_also_where_the_port_leaves_its_vfs_alone() {
 fn the_gid_of_an_address_is_the_one_for_roce_v2() {
     let folder = tempfile::tempdir().unwrap();
     let sysfs = tree(folder.path());
-    let table = sysfs.gids("rxe0", 1).unwrap();
-    assert_eq!(table.iter().map(|gid| gid.index).collect::<Vec<_>>(), [0, 1, 2, 10]);
-    let find = |text: &str| Gid::of_address(&table, text.parse::<IpAddr>().unwrap()).map(|gid| gid.index);
-    assert_eq!(find("10.0.0.7"), Some(2));
-    assert_eq!(find("fd00::7"), Some(10));
+    let find = |text: &str| sysfs.gid_of("rxe0", 1, text.parse().unwrap()).unwrap();
+    let gid = find("10.0.0.7").unwrap();
+    assert_eq!(
+        (gid.index, gid.text().as_str()),
+        (2, "0000:0000:0000:0000:0000:ffff:0a00:0007")
+    );
+    assert_eq!(find("fd00::7").unwrap().index, 10);
     assert_eq!(find("10.0.0.8"), None);
-    assert_eq!(table[2].text(), "0000:0000:0000:0000:0000:ffff:0a00:0007");
+    // Behind the places that are looked at first.
+    let port = folder.path().join("class/infiniband/rxe0/ports/1");
+    fs::write(port.join("gids/300"), "fd00:0000:0000:0000:0000:0000:0000:0008\n").unwrap();
+    fs::write(port.join("gid_attrs/types/300"), "RoCE v2\n").unwrap();
+    assert_eq!(find("fd00::8").unwrap().index, 300);
     assert!(sysfs.rdma_port_is_active("rxe0", 1).unwrap());
     assert!(!sysfs.rdma_port_is_active("absent", 1).unwrap());
 }
@@ -202,7 +208,10 @@ fn the_character_device_is_found_by_its_rdma_device() {
     );
     assert_eq!(sysfs.uverbs("rxe9").unwrap(), None);
     assert!(sysfs.rdma_device_exists("rxe0").unwrap());
-    assert!(matches!(sysfs.gids("../rxe0", 1), Err(SysfsError::Name { .. })));
+    assert!(matches!(
+        sysfs.gid_of("../rxe0", 1, IpAddr::from([10, 0, 0, 7])),
+        Err(SysfsError::Name { .. })
+    ));
 }
 
 /// What ConnectX in switchdev mode shows below the PF's address: representors sort before the port's own link.
@@ -295,6 +304,6 @@ proptest::proptest! {
             fs::write(rxe.join(file), &content).unwrap();
         }
         let _ = (sysfs.physical_functions(), sysfs.virtual_functions(&address(PF)), sysfs.function_link(&address(PF)));
-        let _ = (sysfs.gids("rxe0", 1), sysfs.rdma_port_is_active("rxe0", 1));
+        let _ = (sysfs.gid_of("rxe0", 1, IpAddr::from([10, 0, 0, 7])), sysfs.rdma_port_is_active("rxe0", 1));
         }
 }

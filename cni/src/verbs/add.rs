@@ -1,6 +1,6 @@
 //! ADD: carry out the plan, or change nothing.
 
-use std::{path::Path, thread, time::Instant};
+use std::{path::Path, time::Instant};
 
 use railhead_host::{FunctionLock, InterfaceName, Link, Netns, PciAddress, RouteSocket};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
@@ -210,23 +210,15 @@ fn wire(
     links: &[Link],
     netns: &Netns,
 ) -> Result<Vec<RailRecord>, Failure> {
-    let pod = &Pod::new(netns);
-    let sockets = pod.sockets(rails.len()).map_err(|error| Failure::io(&error))?;
-    let results: Vec<Result<RailRecord, WireError>> = thread::scope(|scope| {
-        let threads: Vec<_> = rails
-            .iter()
-            .zip(&journal.rails)
-            .zip(links)
-            .zip(sockets)
-            .map(|(((rail, journal), link), sockets)| {
-                scope.spawn(move || wire_rail(context, pod, rail, journal, link, sockets))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or(Err(WireError::Panicked)))
-            .collect()
-    });
+    let pod = Pod::default();
+    let jobs = rails.iter().zip(&journal.rails).zip(links);
+    let results: Vec<Result<RailRecord, WireError>> = netns
+        .run_each(jobs, |((rail, journal), link), door| {
+            wire_rail(context, &pod, netns, door, rail, journal, link)
+        })
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|error| Err(WireError::Netns(error))))
+        .collect();
     if results.iter().any(|result| matches!(result, Err(WireError::Stopped))) {
         return Err(Failure::Stopped);
     }

@@ -1,7 +1,5 @@
 //! The inverse of ADD as a whole, used by DEL, by a failed ADD, by an ADD that follows a lost sandbox, and by GC.
 
-use std::thread;
-
 use railhead_host::{FunctionLock, Netns, PciAddress};
 
 use super::this_boot;
@@ -42,23 +40,22 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
     };
     // Under the locks no ADD of the pod is making its folder.
     attachment_folder::remove_leftovers(&context.layout, &journal.pod.uid).map_err(|error| io(&error))?;
-    let pod = open_netns(journal)?;
-    let results: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = journal
-            .rails
-            .iter()
-            .map(|rail| scope.spawn(|| undo_rail(context, pod.as_ref(), rail)))
-            .collect();
-        threads
-            .into_iter()
-            .zip(&journal.rails)
-            .map(|(thread, rail)| match thread.join() {
-                Ok(Ok(undone)) => Ok(undone),
-                Ok(Err(error)) => Err(format!("rail {}: {error}", rail.rail)),
-                Err(_) => Err(format!("rail {}: its thread panicked", rail.rail)),
-            })
-            .collect()
+    let (netns, exists) = match open_netns(journal)? {
+        Some(pod) => (pod, true),
+        None => (Netns::current().map_err(|error| io(&error))?, false),
+    };
+    let undone = netns.run_each(&journal.rails, |rail, door| {
+        undo_rail(context, exists.then_some(door), rail)
     });
+    let results: Vec<_> = undone
+        .into_iter()
+        .zip(&journal.rails)
+        .map(|(undone, rail)| match undone {
+            Ok(Ok(undone)) => Ok(undone),
+            Ok(Err(error)) => Err(format!("rail {}: {error}", rail.rail)),
+            Err(error) => Err(format!("rail {}: {error}", rail.rail)),
+        })
+        .collect();
     if let Some(original) = &journal.cdi
         && let Err(error) = cdi_nodes::restore(&context.layout, original)
     {

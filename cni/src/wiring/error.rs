@@ -52,8 +52,8 @@ pub(crate) enum WireError {
     Sysctl(SysctlError),
     #[error(transparent)]
     Rdma(RdmaError),
-    #[error("a thread of the rail panicked")]
-    Panicked,
+    #[error(transparent)]
+    Netns(NetnsError),
     #[error("stopped")]
     Stopped,
 }

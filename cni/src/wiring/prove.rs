@@ -18,13 +18,18 @@ use crate::context::Context;
 /// back for up to a second (`linkwatch_schedule_work`, net/core/link_watch.c).
 const UNASKED: Duration = Duration::from_millis(50);
 
-/// Waits for the signal, then announces the addresses: a frame sent earlier is lost.
-pub(super) fn prove_carrier(context: &Context, rail: &Rail, link: u32, sockets: &mut Sockets) -> Result<(), WireError> {
+/// Waits for the signal, then announces the addresses: a frame sent earlier is lost. Returns the link as it is then.
+pub(super) fn prove_carrier(
+    context: &Context,
+    rail: &Rail,
+    index: u32,
+    sockets: &mut Sockets,
+) -> Result<Link, WireError> {
     let start = Instant::now();
-    loop {
-        let now = sockets.inside.link(link).map_err(WireError::Netlink)?;
-        if now.is_some_and(|link| link.carrier) {
-            break;
+    let link = loop {
+        let now = sockets.inside.link(index).map_err(WireError::Netlink)?;
+        if let Some(link) = now.filter(|link| link.carrier) {
+            break link;
         }
         let left = context.proof_patience.saturating_sub(start.elapsed());
         if left.is_zero() {
@@ -34,32 +39,26 @@ pub(super) fn prove_carrier(context: &Context, rail: &Rail, link: u32, sockets: 
             });
         }
         sockets.changes.wait(left.min(UNASKED)).map_err(WireError::Netlink)?;
-    }
+    };
     for address in &rail.addresses {
         if let IpAddr::V4(address) = address.addr() {
-            sockets.inside.announce(link, address).map_err(WireError::Netlink)?;
+            sockets.inside.announce(index, address).map_err(WireError::Netlink)?;
         }
     }
-    Ok(())
+    Ok(link)
 }
 
-/// Reads the link and its addresses once more and compares them with the plan.
-pub(super) fn read_back(rail: &Rail, index: u32, inside: &mut RouteSocket) -> Result<Link, WireError> {
-    let not_as_planned = |what: String| WireError::NotAsPlanned {
-        name: rail.name.clone(),
-        what,
-    };
-    let link = inside
-        .link(index)
-        .map_err(WireError::Netlink)?
-        .ok_or_else(|| not_as_planned("the interface is gone".to_owned()))?;
-    let mut drift = link_drift(rail, &link);
-    drift.extend(number_drift(rail, index, inside)?);
+/// Compares the link, as it was read after the last change, and its addresses with the plan.
+pub(super) fn read_back(rail: &Rail, link: &Link, inside: &mut RouteSocket) -> Result<(), WireError> {
+    let mut drift = link_drift(rail, link);
+    drift.extend(number_drift(rail, link.index, inside)?);
     if drift.is_empty() {
-        Ok(link)
-    } else {
-        Err(not_as_planned(drift.join("; ")))
+        return Ok(());
     }
+    Err(WireError::NotAsPlanned {
+        name: rail.name.clone(),
+        what: drift.join("; "),
+    })
 }
 
 /// Compares link, addresses, routes, rules, sysctls, the PF's settings and the GID of a rail with what ADD made; returns what differs, in words.

@@ -11,16 +11,16 @@ use crate::context::Context;
 /// RoCE devices have one port per function.
 const PORT: u32 = 1;
 
-/// Makes the rail's soft device inside the pod, or finds the VF's own; returns its name.
+/// Makes the rail's soft device inside the pod, where the calling thread is, or finds the VF's own; returns its name.
 ///
 /// A soft device dies with every move of its link, so it is made after the move. From kernel 7.1 its UDP socket belongs to
 /// the namespace of the link.
-pub(super) fn make(context: &Context, pod: &Pod<'_>, rail: &Rail) -> Result<Option<RdmaName>, WireError> {
+pub(super) fn make(context: &Context, pod: &Pod, rail: &Rail) -> Result<Option<RdmaName>, WireError> {
     match &rail.rdma {
         RailRdma::None => Ok(None),
         RailRdma::Soft(device) => {
             let _alone = pod.soft_roce.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut socket = RdmaSocket::open_in(pod.netns).map_err(WireError::Rdma)?;
+            let mut socket = RdmaSocket::open().map_err(WireError::Rdma)?;
             // Left by a sandbox of this pod that ended without DEL; its link is gone or about to go.
             if let Some(stale) = socket.device_named(device.as_str()).map_err(WireError::Rdma)? {
                 socket.remove_soft(&stale).map_err(WireError::Rdma)?;
@@ -100,8 +100,7 @@ fn look(sysfs: &Sysfs, device: &RdmaName, address: IpAddr) -> Result<Option<Gid>
     {
         return Ok(None);
     }
-    let table = sysfs.gids(device.as_str(), PORT).map_err(WireError::Sysfs)?;
-    Ok(Gid::of_address(&table, address).cloned())
+    sysfs.gid_of(device.as_str(), PORT, address).map_err(WireError::Sysfs)
 }
 
 /// What differs from the record, in words.

@@ -1,7 +1,7 @@
 //! The inverse of a wired rail. It looks at what is there and may be run any number of times, after any step of ADD.
 
 use railhead_host::{
-    InterfaceName, Link, LinkChange, NetlinkError, Netns, RdmaError, RdmaSocket, RouteSocket, wait_until,
+    Door, InterfaceName, Link, LinkChange, NetlinkError, Netns, RdmaError, RdmaSocket, RouteSocket, wait_until,
 };
 
 use super::{
@@ -22,8 +22,8 @@ pub(crate) enum Undone {
     Elsewhere,
 }
 
-/// Gives one function back. `pod` is the sandbox's namespace, if it still exists.
-pub(crate) fn undo_rail(context: &Context, pod: Option<&Netns>, rail: &RailJournal) -> Result<Undone, UndoError> {
+/// Gives one function back. The thread begins on the host and goes by `door` into the sandbox's namespace, if that still exists.
+pub(crate) fn undo_rail(context: &Context, door: Option<Door<'_>>, rail: &RailJournal) -> Result<Undone, UndoError> {
     let step = |step| {
         if (context.after_step)(rail.rail, step) {
             Ok(())
@@ -31,15 +31,21 @@ pub(crate) fn undo_rail(context: &Context, pod: Option<&Netns>, rail: &RailJourn
             Err(UndoError::Stopped)
         }
     };
-    if let Some(pod) = pod {
-        leave_pod(context, pod, rail, &step)?;
-    }
-    step(Step::Home)?;
     let netlink = |source| UndoError::Netlink {
         vf: rail.vf.clone(),
         source,
     };
+    let netns = |source| UndoError::Netns {
+        vf: rail.vf.clone(),
+        source,
+    };
     let mut host = RouteSocket::open().map_err(netlink)?;
+    if let Some(door) = door {
+        let home = Netns::current().map_err(netns)?;
+        door.enter().map_err(netns)?;
+        leave_pod(context, &home, rail, &step)?;
+    }
+    step(Step::Home)?;
     let sysfs = context.sysfs();
     let found = wait_until(context.return_patience, POLL, || {
         match journaled_on_host(&sysfs, &mut host, rail)? {
@@ -67,10 +73,10 @@ fn may_come_back(context: &Context, rail: &RailJournal) -> bool {
     rail.has_parent && sysfs.exists(&rail.vf) && sysfs.driver(&rail.vf).is_some()
 }
 
-/// Rules, RDMA before the link, then the link itself.
+/// Rules, RDMA before the link, then the link itself. The calling thread is inside the pod.
 fn leave_pod(
     context: &Context,
-    pod: &Netns,
+    home: &Netns,
     rail: &RailJournal,
     step: &impl Fn(Step) -> Result<(), UndoError>,
 ) -> Result<(), UndoError> {
@@ -78,13 +84,13 @@ fn leave_pod(
         vf: rail.vf.clone(),
         source,
     };
-    let mut inside = RouteSocket::open_in(pod).map_err(netlink)?;
+    let mut inside = RouteSocket::open().map_err(netlink)?;
     for rule in &rail.rules {
         ignore_gone(inside.remove_rule(rule)).map_err(netlink)?;
     }
     step(Step::RulesRemoved)?;
     if let Some(device) = &rail.soft_rdma {
-        remove_soft_rdma(pod, device.as_str()).map_err(|source| UndoError::Rdma {
+        remove_soft_rdma(device.as_str()).map_err(|source| UndoError::Rdma {
             vf: rail.vf.clone(),
             source,
         })?;
@@ -93,11 +99,7 @@ fn leave_pod(
     let Some(link) = journaled(&mut inside, rail).map_err(netlink)? else {
         return Ok(());
     };
-    let host = Netns::current().map_err(|source| UndoError::Netns {
-        vf: rail.vf.clone(),
-        source,
-    })?;
-    ignore_gone(move_home(context, &mut inside, &host, &link, rail)).map_err(netlink)
+    ignore_gone(move_home(context, &mut inside, home, &link, rail)).map_err(netlink)
 }
 
 /// One request takes the link home and makes it what it was.
@@ -153,9 +155,9 @@ fn move_home(
     Err(last)
 }
 
-fn remove_soft_rdma(pod: &Netns, device: &str) -> Result<(), RdmaError> {
+fn remove_soft_rdma(device: &str) -> Result<(), RdmaError> {
     let removed = (|| {
-        let mut socket = RdmaSocket::open_in(pod)?;
+        let mut socket = RdmaSocket::open()?;
         match socket.device_named(device)? {
             Some(device) => socket.remove_soft(&device),
             None => Ok(()),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use railhead_host::{
-    Errno, InterfaceSysctl, Link, LinkChange, LinkWatch, NetlinkError, Netns, RouteSocket, VfState,
+    Door, Errno, InterfaceSysctl, Link, LinkChange, LinkWatch, NetlinkError, Netns, RouteSocket, VfState,
     write_interface_sysctls,
 };
 use railhead_plan::RailRecord;
@@ -26,41 +26,19 @@ use crate::{
 /// How soon a driver that is busy is asked again.
 const BUSY: Duration = Duration::from_millis(20);
 
-/// The pod's namespace, shared by its rails.
-pub(crate) struct Pod<'a> {
-    pub(crate) netns: &'a Netns,
+/// The pod, shared by the threads that wire its rails.
+#[derive(Default)]
+pub(crate) struct Pod {
     /// Held while a soft-RoCE device is made. The first one of a namespace opens the UDP socket for all; two that are made
     /// at the same time both try, and one of them gets EPERM (seen with kernel 7.2).
     pub(super) soft_roce: Mutex<()>,
 }
 
 /// What one rail needs inside the pod.
-pub(crate) struct Sockets {
+pub(super) struct Sockets {
     pub(super) inside: RouteSocket,
     /// Told of every change of a link from before the rail is up.
     pub(super) changes: LinkWatch,
-}
-
-impl<'a> Pod<'a> {
-    pub(crate) fn new(netns: &'a Netns) -> Self {
-        Self {
-            netns,
-            soft_roce: Mutex::new(()),
-        }
-    }
-
-    /// The sockets of so many rails, in one visit of the namespace.
-    pub(crate) fn sockets(&self, rails: usize) -> Result<Vec<Sockets>, NetlinkError> {
-        let open = || {
-            Ok(Sockets {
-                inside: RouteSocket::open()?,
-                changes: LinkWatch::open()?,
-            })
-        };
-        self.netns
-            .run(|| (0..rails).map(|_| open()).collect())
-            .map_err(NetlinkError::Netns)?
-    }
 }
 
 /// Sysctls of a rail's interface. Several rails may share a pool, so an interface answers only for its own addresses and
@@ -76,14 +54,16 @@ pub(super) const SYSCTLS: [(InterfaceSysctl<'static>, &str); 5] = [
     (InterfaceSysctl::Ipv6("autoconf"), "0"),
 ];
 
-/// Wires one rail whose link was just seen on the host; returns what was read back.
+/// Wires one rail whose link was just seen on the host; returns what was read back. The thread begins on the host, does what is
+/// to do there, and goes into the pod.
 pub(crate) fn wire_rail(
     context: &Context,
-    pod: &Pod<'_>,
+    pod: &Pod,
+    netns: &Netns,
+    door: Door<'_>,
     rail: &Rail,
     journal: &RailJournal,
     seen: &Link,
-    mut sockets: Sockets,
 ) -> Result<RailRecord, WireError> {
     let step = |step| {
         if (context.after_step)(rail.id, step) {
@@ -93,12 +73,18 @@ pub(crate) fn wire_rail(
         }
     };
     let state = repair_pf_side(context, rail)?;
+    let host = RouteSocket::open().map_err(WireError::Netlink)?;
+    door.enter().map_err(WireError::Netns)?;
+    let mut sockets = Sockets {
+        inside: RouteSocket::open().map_err(WireError::Netlink)?,
+        changes: LinkWatch::open().map_err(WireError::Netlink)?,
+    };
     let inside = &mut sockets.inside;
-    let link = move_in(context, pod, rail, journal, seen, inside)?;
+    let link = move_in(context, netns, rail, journal, seen, host, inside)?;
     step(Step::Moved)?;
     // Sysctls before up, so that no packet is sent under wrong ones; routes come after it, since taking a link down flushes
     // them.
-    write_interface_sysctls(pod.netns, &rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
+    write_interface_sysctls(&rail.name, &SYSCTLS).map_err(WireError::Sysctl)?;
     while_busy(context.return_patience, || inside.set_up(link.index, true)).map_err(WireError::Netlink)?;
     step(Step::Up)?;
     for address in &rail.addresses {
@@ -109,9 +95,9 @@ pub(crate) fn wire_rail(
     step(Step::RdmaMade)?;
     route(rail, &link, inside)?;
     step(Step::Routed)?;
-    prove_carrier(context, rail, link.index, &mut sockets)?;
+    let link = prove_carrier(context, rail, link.index, &mut sockets)?;
     let rdma = rdma::prove(context, rail, device.as_ref())?;
-    let link = read_back(rail, link.index, &mut sockets.inside)?;
+    read_back(rail, &link, &mut sockets.inside)?;
     step(Step::Proven)?;
     Ok(record(rail, &link, &state, rdma))
 }
@@ -139,26 +125,20 @@ pub(super) fn repair_pf_side(context: &Context, rail: &Rail) -> Result<VfState, 
 /// one that is refused leaves the link in the pod.
 fn move_in(
     context: &Context,
-    pod: &Pod<'_>,
+    netns: &Netns,
     rail: &Rail,
     journal: &RailJournal,
     seen: &Link,
+    mut host: RouteSocket,
     inside: &mut RouteSocket,
 ) -> Result<Link, WireError> {
-    let named = inside.link_named(&rail.name).map_err(WireError::Netlink)?;
-    if named.is_some() {
-        return Err(WireError::NameTaken {
-            name: rail.name.clone(),
-        });
-    }
     let change = LinkChange {
-        netns: Some(pod.netns),
+        netns: Some(netns),
         mac: (seen.mac != Some(rail.mac)).then_some(rail.mac),
         mtu: (seen.mtu != rail.mtu).then_some(rail.mtu),
         name: (seen.name != rail.name.as_str()).then_some(&rail.name),
         ..LinkChange::default()
     };
-    let mut host = RouteSocket::open().map_err(WireError::Netlink)?;
     let moved = host.change_link(seen.index, &change);
     // A link that moved may have another number.
     let link = journaled(inside, journal).map_err(WireError::Netlink)?;
@@ -166,8 +146,19 @@ fn move_in(
         (Ok(()), Some(link)) => Ok(link),
         (Ok(()), None) => Err(WireError::LostOnTheWay { vf: rail.vf.clone() }),
         (Err(_), Some(link)) => finish(context, rail, link, inside),
-        (Err(source), None) => Err(WireError::Netlink(source)),
+        (Err(source), None) => Err(refused_move(rail, source, inside)),
     }
+}
+
+/// The kernel refuses a link whose name is taken where it goes (`__dev_change_net_namespace`, `dev_change_name`, net/core/dev.c),
+/// and also one with an alternative name that is.
+fn refused_move(rail: &Rail, source: NetlinkError, inside: &mut RouteSocket) -> WireError {
+    if source.is_already_there() && matches!(inside.link_named(&rail.name), Ok(Some(_))) {
+        return WireError::NameTaken {
+            name: rail.name.clone(),
+        };
+    }
+    WireError::Netlink(source)
 }
 
 /// What the kernel did not come to, one by one, so that the error is of the one that was refused.
@@ -185,7 +176,8 @@ fn finish(context: &Context, rail: &Rail, link: Link, inside: &mut RouteSocket) 
         while_busy(patience, || inside.set_mtu(index, rail.mtu)).map_err(WireError::Netlink)?;
     }
     if link.name != rail.name.as_str() {
-        inside.rename(index, &rail.name).map_err(WireError::Netlink)?;
+        let renamed = inside.rename(index, &rail.name);
+        renamed.map_err(|source| refused_move(rail, source, inside))?;
     }
     Ok(link)
 }

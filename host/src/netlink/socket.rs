@@ -44,6 +44,8 @@ const DUMP_PAUSE: Duration = Duration::from_millis(64);
 pub(crate) struct Socket<M> {
     inner: netlink_sys::Socket,
     sequence: u32,
+    /// The last datagram. It is kept, since room of this size is mapped and unmapped each time that it is asked for.
+    datagram: Vec<u8>,
     messages: PhantomData<fn(M) -> M>,
 }
 
@@ -67,6 +69,7 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
         Ok(Self {
             inner: open().map_err(|source| NetlinkError::Open { source })?,
             sequence: 0,
+            datagram: Vec::new(),
             messages: PhantomData,
         })
     }
@@ -130,8 +133,8 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
         let mut answers = Vec::new();
         let mut interrupted = false;
         loop {
-            let datagram = self.receive(request)?;
-            let mut rest = datagram.as_slice();
+            self.receive(request)?;
+            let mut rest = self.datagram.as_slice();
             while rest.len() >= HEADER {
                 let length = message_length(rest).ok_or_else(|| malformed(request, "a length that is not there"))?;
                 let (message, header) = parse::<M>(request, &rest[..length], self.sequence)?;
@@ -165,16 +168,17 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
         }
     }
 
-    fn receive(&self, request: &str) -> Result<Vec<u8>, NetlinkError> {
-        let mut datagram = Vec::with_capacity(DATAGRAM);
+    fn receive(&mut self, request: &str) -> Result<(), NetlinkError> {
+        self.datagram
+            .reserve_exact(DATAGRAM.saturating_sub(self.datagram.len()));
         loop {
-            datagram.clear();
-            match self.inner.recv_from(&mut datagram, MSG_TRUNC) {
+            self.datagram.clear();
+            match self.inner.recv_from(&mut self.datagram, MSG_TRUNC) {
                 Ok((length, _)) if length > DATAGRAM => {
                     return Err(malformed(request, "longer than the receive buffer"));
                 }
                 // Port 0 is the kernel; any process may send to our port.
-                Ok((_, sender)) if sender.port_number() == 0 => return Ok(datagram),
+                Ok((_, sender)) if sender.port_number() == 0 => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(transfer(request, source)),

@@ -7,27 +7,21 @@ use super::{Sysfs, SysfsError, function::plain_name, names, read};
 /// How a GID type reads in `gid_attrs/types` for RoCE v2 (drivers/infiniband/core/cache.c).
 const ROCE_V2: &str = "RoCE v2";
 
-/// One entry of a GID table.
+/// Places of a GID table that are looked at before the table is listed. It may have 1,024 of them, each a file of its own
+/// (`RXE_PORT_GID_TBL_LEN`, drivers/infiniband/sw/rxe/rxe_param.h), and the kernel fills the first that is empty (`find_gid`,
+/// drivers/infiniband/core/cache.c).
+const FIRST_GIDS: u32 = 16;
+
+/// A RoCE v2 entry of a GID table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gid {
     /// Index in the table. It may change whenever addresses change.
     pub index: u32,
     /// The GID; an IPv4 address appears as IPv4-mapped IPv6.
     pub value: Ipv6Addr,
-    /// Whether it is for RoCE v2 (and not v1).
-    pub roce_v2: bool,
 }
 
 impl Gid {
-    /// The RoCE v2 entry of an address in a table.
-    pub fn of_address(table: &[Self], address: IpAddr) -> Option<&Self> {
-        let wanted = match address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        table.iter().find(|gid| gid.roce_v2 && gid.value == wanted)
-    }
-
     /// As sysfs writes it: eight groups of four digits, nothing left out.
     pub fn text(&self) -> String {
         let groups = self.value.segments().map(|group| format!("{group:04x}"));
@@ -36,34 +30,44 @@ impl Gid {
 }
 
 impl Sysfs {
-    /// The used entries of a port's GID table. Any namespace may read them, only `gid_attrs/ndevs` needs the link's own.
-    pub fn gids(&self, device: &str, port: u32) -> Result<Vec<Gid>, SysfsError> {
+    /// The RoCE v2 entry of `address` in a port's GID table. Any namespace may read the table, only `gid_attrs/ndevs` needs the
+    /// link's own.
+    pub fn gid_of(&self, device: &str, port: u32, address: IpAddr) -> Result<Option<Gid>, SysfsError> {
+        let value = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
         let port = self
             .root
             .join("class/infiniband")
             .join(plain_name(device)?)
             .join("ports")
             .join(port.to_string());
-        let mut gids = Vec::new();
-        for name in names(&port.join("gids"))? {
-            let Ok(index) = name.parse::<u32>() else {
-                continue;
-            };
-            let Some(value) = read(&port.join("gids").join(&name))?
-                .and_then(|text| text.parse::<Ipv6Addr>().ok())
-                .filter(|value| !value.is_unspecified())
-            else {
-                continue;
-            };
-            let kind = read(&port.join("gid_attrs/types").join(&name))?;
-            gids.push(Gid {
-                index,
-                value,
-                roce_v2: kind.as_deref() == Some(ROCE_V2),
-            });
+        let (gids, types) = (port.join("gids"), port.join("gid_attrs/types"));
+        let is_at = |index: u32| -> Result<bool, SysfsError> {
+            let name = index.to_string();
+            Ok(
+                read(&gids.join(&name))?.and_then(|text| text.parse::<Ipv6Addr>().ok()) == Some(value)
+                    && read(&types.join(&name))?.as_deref() == Some(ROCE_V2),
+            )
+        };
+        for index in 0..FIRST_GIDS {
+            if is_at(index)? {
+                return Ok(Some(Gid { index, value }));
+            }
         }
-        gids.sort_by_key(|gid| gid.index);
-        Ok(gids)
+        let mut others: Vec<u32> = names(&gids)?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .filter(|index| *index >= FIRST_GIDS)
+            .collect();
+        others.sort_unstable();
+        for index in others {
+            if is_at(index)? {
+                return Ok(Some(Gid { index, value }));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a port is in state ACTIVE (`4: ACTIVE`).

@@ -57,10 +57,12 @@ const SCOPE_LINK: u8 = 253;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The sysctls of an interface, below `/proc/sys/net`; the same that ADD writes.
-const SYSCTLS: [(&str, &str, &str); 3] = [
+const SYSCTLS: [(&str, &str, &str); 5] = [
     ("ipv4", "arp_ignore", "1"),
     ("ipv4", "arp_announce", "2"),
     ("ipv4", "rp_filter", "2"),
+    ("ipv6", "accept_ra", "0"),
+    ("ipv6", "autoconf", "0"),
 ];
 
 /// One rail of one pod, as both directions need it.
