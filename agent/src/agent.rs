@@ -87,7 +87,7 @@ impl Agent {
 
     /// What is needed to work on VFs, from a thread of the host's namespace, which the agent never leaves.
     pub fn host(&self) -> Result<Host, HostError> {
-        Host::with_pf_side(self.sysfs(), self.pf_side.clone())
+        Host::with_pf_side(&self.layout, self.pf_side.clone())
     }
 
     /// The node's sysfs.

@@ -142,7 +142,8 @@ fn the_number_of_functions_goes_through_zero_and_is_left_alone_when_right() {
 fn a_driver_is_unbound_and_bound_through_its_own_files() {
     let folder = tempfile::tempdir().unwrap();
     let sysfs = tree(folder.path());
-    sysfs.rebind(&address(PF)).unwrap();
+    sysfs.unbind(&address(PF)).unwrap();
+    sysfs.bind(&address(PF), Some("igb")).unwrap();
     for file in ["unbind", "bind"] {
         let path = folder.path().join("bus/pci/drivers/igb").join(file);
         assert_eq!(fs::read_to_string(path).unwrap(), PF);
@@ -155,26 +156,22 @@ fn a_driver_is_unbound_and_bound_through_its_own_files() {
     }
 }
 
-/// `sriov_drivers_autoprobe` is obeyed for every probe of a VF, so it is on meanwhile; the administrator's value comes back.
 #[test]
-fn a_vf_is_probed_also_where_the_port_leaves_its_vfs_alone() {
+fn whether_the_kernel_probes_vfs_is_read_and_set() {
     let root = tempfile::tempdir().unwrap();
     let sysfs = tree(root.path());
-    let (pf, vf): (PciAddress, PciAddress) = (PF.parse().unwrap(), VF.parse().unwrap());
-    let autoprobe = root
+    let pf: PciAddress = PF.parse().unwrap();
+    assert_eq!(sysfs.autoprobe(&pf).unwrap(), None, "a kernel without that file");
+    let file = root
         .path()
         .join("bus/pci/devices")
         .join(PF)
         .join("sriov_drivers_autoprobe");
-    fs::write(&autoprobe, "0\n").unwrap();
-    sysfs.probe_vf(&pf, &vf).unwrap();
-    let probed = fs::read_to_string(root.path().join("bus/pci/drivers_probe")).unwrap();
-    assert_eq!(probed, VF);
-    assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
-    // A kernel without that file probes every VF.
-    fs::remove_file(&autoprobe).unwrap();
-    sysfs.probe_vf(&pf, &vf).unwrap();
-    assert!(!autoprobe.exists());
+    fs::write(&file, "1\n").unwrap();
+    assert_eq!(sysfs.autoprobe(&pf).unwrap(), Some(true));
+    sysfs.set_autoprobe(&pf, false).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "0");
+    assert_eq!(sysfs.autoprobe(&pf).unwrap(), Some(false));
 }
 
 #[test]

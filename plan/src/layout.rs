@@ -47,6 +47,16 @@ impl Layout {
         self.locks().join(format!("{pci_address}.lock"))
     }
 
+    /// Held while the kernel gives VFs of a port to drivers that it is told to leave alone.
+    pub fn autoprobe_lock(&self, pf: &str) -> PathBuf {
+        self.locks().join(format!("{pf}.autoprobe.lock"))
+    }
+
+    /// One empty file per port whose `sriov_drivers_autoprobe` is on for the moment only: `/run/railhead/autoprobe`.
+    pub fn autoprobe_notes(&self) -> PathBuf {
+        self.root.join("run/railhead/autoprobe")
+    }
+
     /// What ADD made, one folder per pod: `/run/railhead/attachments`.
     pub fn attachments(&self) -> PathBuf {
         self.root.join("run/railhead/attachments")

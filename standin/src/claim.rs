@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use railhead_host::{FunctionLock, Sysfs, boot_id, remove_durably, write_durably};
+use railhead_host::{FunctionLock, boot_id, remove_durably, write_durably};
 use railhead_plan::{AttachmentPlan, Layout};
 use railhead_vf::{Host, Originals, program, restore};
 
@@ -47,7 +47,7 @@ pub fn child(verb: &str, pod: &str) -> Result<()> {
     let claim = Claim {
         layout: Layout::under(root),
         originals: Originals::new(&Layout::under(root), &boot_id(Layout::boot_id())?),
-        host: Host::with_pf_side(Sysfs::new(Layout::under(root).sysfs()), Arc::new(PfFiles::below(root)))?,
+        host: Host::with_pf_side(&Layout::under(root), Arc::new(PfFiles::below(root)))?,
     };
     match verb {
         "prepare" => claim.prepare(&wanted_file(root, pod), pod),

@@ -8,7 +8,7 @@ use std::{
 
 use railhead_host::{Errno, PciAddress, Sysfs, SysfsError};
 
-use crate::{Host, HostError, POLL};
+use crate::{Host, HostError, POLL, autoprobe};
 
 /// How long a driver may be busy with an earlier bind or with a reset of the VF.
 const BUSY: Duration = Duration::from_secs(10);
@@ -17,30 +17,48 @@ const BACK: Duration = Duration::from_secs(10);
 
 /// Gives a VF that has no driver one: `recorded`, the one that it had when it was found, else whichever claims it. A process
 /// that was killed between unbind and bind leaves a VF so; whoever comes next goes on from there.
-pub(crate) fn ensure(host: &mut Host, vf: &PciAddress, recorded: Option<&str>) -> Result<(), HostError> {
+pub(crate) fn ensure(
+    host: &mut Host,
+    vf: &PciAddress,
+    pf: &PciAddress,
+    recorded: Option<&str>,
+) -> Result<(), HostError> {
     let lacks_driver = host.sysfs.exists(vf) && host.sysfs.driver(vf).is_none();
     if !lacks_driver || host.route.function_link(&host.sysfs, vf)?.is_some() {
         return Ok(());
     }
     tracing::warn!(%vf, driver = recorded, "a VF has no driver; it is bound again");
-    bind(&host.sysfs, vf, recorded)
+    bind(host, vf, pf, recorded)
 }
 
 /// Takes a VF from its driver and gives it back: some take a MAC address that the PF set only then (igbvf), and mlx5 reads the
 /// VF's node GUID only then. Waits for its interface, and for its RDMA device if it had one.
-pub(crate) fn rebind(host: &mut Host, vf: &PciAddress, recorded: Option<&str>) -> Result<(), HostError> {
+pub(crate) fn rebind(
+    host: &mut Host,
+    vf: &PciAddress,
+    pf: &PciAddress,
+    recorded: Option<&str>,
+) -> Result<(), HostError> {
     let had_rdma = !host.sysfs.rdma_devices(vf)?.is_empty();
     let driver = host.sysfs.driver(vf);
     if driver.is_some() {
         until_not_busy(BUSY, || host.sysfs.unbind(vf)).map_err(|source| error(vf, source))?;
         until(|| host.sysfs.driver(vf).is_none());
     }
-    bind(&host.sysfs, vf, driver.as_deref().or(recorded))?;
+    bind(host, vf, pf, driver.as_deref().or(recorded))?;
     host.vf(vf, BACK)?;
     if had_rdma {
         wait_for_rdma(&host.sysfs, vf)?;
     }
     Ok(())
+}
+
+/// Has the driver core find a driver for a VF that has none, also where the port leaves its VFs alone. Returns whether one
+/// took it.
+pub fn probe(host: &Host, vf: &PciAddress, pf: &PciAddress) -> Result<bool, HostError> {
+    let probe = || host.sysfs.bind(vf, None).map_err(|source| error(vf, source));
+    autoprobe::while_on(host, pf, probe)?;
+    Ok(host.sysfs.driver(vf).is_some())
 }
 
 /// Whether a VF has an RDMA device that has no node GUID: mlx5 makes it of the administrative MAC address, warns that "RDMA_CM
@@ -55,19 +73,27 @@ fn is_zero(guid: &str) -> bool {
     guid.bytes().all(|byte| byte == b'0' || byte == b':')
 }
 
-fn bind(sysfs: &Sysfs, vf: &PciAddress, driver: Option<&str>) -> Result<(), HostError> {
-    let bound = until_not_busy(BUSY, || match sysfs.bind(vf, driver) {
+fn bind(host: &Host, vf: &PciAddress, pf: &PciAddress, driver: Option<&str>) -> Result<(), HostError> {
+    let try_it = || bind_now(&host.sysfs, vf, driver).map_err(|source| error(vf, source));
+    if autoprobe::leaves_alone(host, pf)? {
+        autoprobe::while_on(host, pf, try_it)
+    } else {
+        try_it()
+    }
+}
+
+fn bind_now(sysfs: &Sysfs, vf: &PciAddress, driver: Option<&str>) -> Result<(), SysfsError> {
+    until_not_busy(BUSY, || match sysfs.bind(vf, driver) {
         // Somebody else was faster: udev, or another agent.
         Err(_) if sysfs.driver(vf).is_some() => Ok(()),
         bound => bound,
-    });
-    bound.map_err(|source| error(vf, source))?;
+    })?;
     // `drivers_probe` takes any function, also one that no driver wants or that is probed in the background.
     if until(|| sysfs.driver(vf).is_some()) {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(SysfsError::NoDriver { address: vf.clone() })
     }
-    let source = SysfsError::NoDriver { address: vf.clone() };
-    Err(error(vf, source))
 }
 
 /// Whether something comes true while a driver may still be at it.

@@ -1,8 +1,8 @@
 //! What can go wrong between us, a VF and its PF.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use railhead_host::{Errno, InvalidInterfaceName, NetlinkError, PciAddress, SysfsError, VfError, VfKnob};
+use railhead_host::{Errno, InvalidInterfaceName, LockError, NetlinkError, PciAddress, SysfsError, VfError, VfKnob};
 use thiserror::Error;
 
 /// Why a VF or its PF could not be read or set.
@@ -43,6 +43,24 @@ pub enum HostError {
         /// What the kernel said.
         #[source]
         source: SysfsError,
+    },
+    /// Another process binds VFs of the port.
+    #[error("bind VFs of PF {pf}: {source}")]
+    Lock {
+        /// Which PF.
+        pf: PciAddress,
+        /// What happened.
+        #[source]
+        source: LockError,
+    },
+    /// It could not be noted that a port's VFs are probed for the moment.
+    #[error("note below /run/railhead that PF {pf} gives its VFs to drivers for the moment: {source}; is /run full?")]
+    Note {
+        /// Which PF.
+        pf: PciAddress,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
     },
     /// The VF had an RDMA device before it was bound again, and has none now.
     #[error(

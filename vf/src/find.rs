@@ -8,6 +8,7 @@ use std::{
 };
 
 use railhead_host::{Link, PciAddress, RouteSocket, Sysfs, VfState};
+use railhead_plan::Layout;
 
 use crate::{HostError, KernelPfSide, PfSide};
 
@@ -34,6 +35,8 @@ pub fn wait(sysfs: &Sysfs, socket: &mut RouteSocket, vf: &PciAddress, patience: 
 
 /// What is needed to work on VFs from the host's namespace.
 pub struct Host {
+    /// Where notes and locks lie.
+    pub layout: Layout,
     /// The tree.
     pub sysfs: Sysfs,
     /// A socket in the host's namespace.
@@ -44,15 +47,16 @@ pub struct Host {
 
 impl Host {
     /// The real kernel, seen from the namespace of the calling thread, which is the host's.
-    pub fn open(sysfs: Sysfs) -> Result<Self, HostError> {
-        let pf_side = Arc::new(KernelPfSide::new(sysfs.clone()));
-        Self::with_pf_side(sysfs, pf_side)
+    pub fn open(layout: &Layout) -> Result<Self, HostError> {
+        let pf_side = Arc::new(KernelPfSide::new(Sysfs::new(layout.sysfs())));
+        Self::with_pf_side(layout, pf_side)
     }
 
     /// As [`Host::open`], with PFs of another kind.
-    pub fn with_pf_side(sysfs: Sysfs, pf_side: Arc<dyn PfSide>) -> Result<Self, HostError> {
+    pub fn with_pf_side(layout: &Layout, pf_side: Arc<dyn PfSide>) -> Result<Self, HostError> {
         Ok(Self {
-            sysfs,
+            layout: layout.clone(),
+            sysfs: Sysfs::new(layout.sysfs()),
             route: RouteSocket::open()?,
             pf_side,
         })

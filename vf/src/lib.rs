@@ -3,6 +3,7 @@
 //! The agent does so in Prepare and Unprepare, the CNI binary in ADD and DEL. Moving a VF into a pod and out of it is the
 //! binary's; choosing one is the agent's. Everything is synchronous. Callers hold the VF's [`railhead_host::FunctionLock`].
 
+mod autoprobe;
 mod driver;
 mod error;
 mod find;
@@ -15,6 +16,8 @@ mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use autoprobe::put_autoprobe_back;
+pub use driver::probe;
 pub use error::HostError;
 pub use find::{Host, POLL, wait};
 pub use originals::{Originals, OriginalsError, PortOriginal, PortSet, VfOriginal};

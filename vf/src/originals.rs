@@ -208,7 +208,7 @@ impl Originals {
     /// What a VF is given back to when no record tells how it was: the interface as it is, down, and nothing that the PF
     /// enforces for a pod. So a lost record costs a name and a MTU, and not the VF.
     pub fn assumed(&self, host: &mut Host, vf: &VfPlan, patience: Duration) -> Result<VfOriginal, OriginalsError> {
-        driver::ensure(host, &vf.pci_address, None).map_err(|source| OriginalsError::Observe {
+        driver::ensure(host, &vf.pci_address, &vf.pf_pci_address, None).map_err(|source| OriginalsError::Observe {
             vf: vf.pci_address.clone(),
             source: Box::new(source),
         })?;

@@ -78,7 +78,7 @@ pub fn pf_settings(rail: &RailPlan) -> VfSettings {
 /// Returns whether the PF enforces the plan's minimum rate. Where it does not, the rail's plan has to say 0, or ADD would
 /// try it again. Idempotent.
 pub fn program(host: &mut Host, rail: &RailPlan) -> Result<bool, ProgramError> {
-    driver::ensure(host, &rail.vf.pci_address, None).map_err(|source| error(rail, source))?;
+    driver::ensure(host, &rail.vf.pci_address, &rail.vf.pf_pci_address, None).map_err(|source| error(rail, source))?;
     let mut step = Step { host, rail };
     step.set_mac()?;
     let mut settings = pf_settings(rail);
@@ -152,7 +152,8 @@ impl Step<'_> {
         let vf = &self.rail.vf.pci_address;
         let without_guid = driver::lacks_node_guid(&self.host.sysfs, vf).map_err(|source| self.error(source))?;
         if refuses || without_guid {
-            driver::rebind(self.host, vf, None).map_err(|source| error(self.rail, source))?;
+            driver::rebind(self.host, vf, &self.rail.vf.pf_pci_address, None)
+                .map_err(|source| error(self.rail, source))?;
             self.take_over_mac()?;
         }
         Ok(())

@@ -54,8 +54,8 @@ pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreEr
         tracing::info!(vf = %original.pci_address, "the VF no longer exists");
         return Ok(false);
     }
-    driver::ensure(host, &original.pci_address, original.driver.as_deref())
-        .map_err(|source| error(original, source))?;
+    let (vf, pf) = (&original.pci_address, &original.pf_pci_address);
+    driver::ensure(host, vf, pf, original.driver.as_deref()).map_err(|source| error(original, source))?;
     let mut step = Step { host, original };
     let link = step.link()?;
     // Drivers take a name, a MAC address and an MTU from a link that is down only.
@@ -122,8 +122,8 @@ impl Step<'_> {
             && (link.mac != Some(mac) || taken_off.is_ok())
             && self.host.route.set_mac(link.index, mac).is_err()
         {
-            driver::rebind(self.host, &original.pci_address, original.driver.as_deref())
-                .map_err(|source| error(original, source))?;
+            let (vf, pf) = (&original.pci_address, &original.pf_pci_address);
+            driver::rebind(self.host, vf, pf, original.driver.as_deref()).map_err(|source| error(original, source))?;
             let link = self.link()?;
             if link.mac != Some(mac) {
                 self.host

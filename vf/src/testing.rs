@@ -137,7 +137,8 @@ impl StandIn {
     }
 
     /// Plays the driver `name` for the VF until the answer is dropped: what is written to `unbind`, `bind` and `drivers_probe`
-    /// takes the link away and brings it back, and a bind gives RDMA devices without node GUID one, as mlx5 does.
+    /// takes the link away and brings it back, and a bind gives RDMA devices without node GUID one, as mlx5 does. As the
+    /// kernel, it refuses binds while the PF's `sriov_drivers_autoprobe` is 0.
     pub fn driven(&self, layout: &Layout, name: &str) -> Driver {
         let bus = layout.sysfs().join("bus/pci");
         let (device, driver) = (
@@ -145,6 +146,7 @@ impl StandIn {
             bus.join("drivers").join(name),
         );
         fs::create_dir_all(&driver).unwrap();
+        let autoprobe = self.autoprobe(layout);
         let target = Path::new("../../drivers").join(name);
         symlink(&target, device.join("driver")).unwrap();
         let (home, away) = (Netns::current().unwrap(), another_namespace());
@@ -164,7 +166,9 @@ impl StandIn {
                     move_link(&mut RouteSocket::open().unwrap(), &away, Some(&cable));
                     fs::remove_file(device.join("driver")).unwrap();
                 }
-                if told(driver.join("bind")) || told(bus.join("drivers_probe")) {
+                let wanted = told(driver.join("bind")) || told(bus.join("drivers_probe"));
+                let refused = fs::read_to_string(&autoprobe).is_ok_and(|text| text.trim() == "0");
+                if wanted && !refused {
                     for rdma in fs::read_dir(device.join("infiniband")).into_iter().flatten() {
                         fs::write(rdma.unwrap().path().join("node_guid"), "0200:00ff:fe00:0001").unwrap();
                     }
@@ -180,6 +184,13 @@ impl StandIn {
             stop,
             thread: Some(thread),
         }
+    }
+
+    /// The file that says whether the kernel gives VFs of the PF to drivers.
+    pub fn autoprobe(&self, layout: &Layout) -> PathBuf {
+        let pf = layout.sysfs().join("bus/pci/devices").join(self.pf.as_str());
+        fs::create_dir_all(&pf).unwrap();
+        pf.join("sriov_drivers_autoprobe")
     }
 
     /// Fails unless the VF is on the host exactly as it was made.

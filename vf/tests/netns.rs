@@ -5,17 +5,18 @@
 use std::{
     collections::BTreeSet,
     fs,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Barrier, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use railhead_host::{
-    Errno, NetlinkError, PciAddress, Sysfs, VfKnob, VfSettings, VfState,
+    Errno, FunctionLock, NetlinkError, PciAddress, VfKnob, VfSettings, VfState,
     testing::{in_a_namespace, ip, ip_json},
 };
 use railhead_plan::{Layout, RailPlan, RdmaPlan, VfPlan, Vlan};
 use railhead_vf::{
-    Host, HostError, Originals, POLL, PfSide, VfOriginal, pf_settings, program, restore, settle,
+    Host, HostError, Originals, POLL, PfSide, VfOriginal, pf_settings, probe, program, put_autoprobe_back, restore,
+    settle,
     testing::{Driver, Mirror, PfTable, StandIn, VF_INDEX},
 };
 
@@ -48,8 +49,7 @@ impl Node {
     }
 
     fn host(&self) -> Host {
-        let sysfs = Sysfs::new(self.layout().sysfs());
-        Host::with_pf_side(sysfs, Arc::new(self.pf_side.clone())).unwrap()
+        Host::with_pf_side(&self.layout(), Arc::new(self.pf_side.clone())).unwrap()
     }
 
     fn record(&self) -> VfOriginal {
@@ -163,6 +163,95 @@ fn a_vf_that_lost_its_driver_is_bound_again_and_given_back() {
     });
 }
 
+#[test]
+fn a_vf_whose_port_leaves_its_vfs_alone_gets_its_driver_back_and_the_port_stays_so() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let autoprobe = node.vf.autoprobe(&node.layout());
+        let driver = node.vf.driven(&node.layout(), "igbvf");
+        let original = node.record();
+        fs::write(&autoprobe, "0").unwrap();
+        program(&mut node.host(), &node.rail()).unwrap();
+        take_driver(&node, &driver);
+        restore(&mut node.host(), &original).unwrap();
+        assert_eq!(driver.binds.load(Ordering::Relaxed), 1);
+        assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+        node.vf.assert_at_home("after it was bound again");
+    });
+}
+
+#[test]
+fn a_port_whose_vfs_a_killed_process_let_be_probed_leaves_them_alone_again() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let autoprobe = node.vf.autoprobe(&node.layout());
+        let (host, notes) = (node.host(), node.layout().autoprobe_notes());
+        let killed = || {
+            fs::write(&autoprobe, "1").unwrap();
+            fs::create_dir_all(&notes).unwrap();
+            fs::write(notes.join(node.vf.pf.as_str()), "").unwrap();
+        };
+        killed();
+        // Whoever is at it is alive: the note is its own.
+        let lock = node.layout().autoprobe_lock(node.vf.pf.as_str());
+        let held = FunctionLock::take(&lock, PATIENCE).unwrap();
+        put_autoprobe_back(&host).unwrap();
+        assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "1");
+        drop(held);
+        put_autoprobe_back(&host).unwrap();
+        assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+        assert_eq!(fs::read_dir(&notes).unwrap().count(), 0);
+        // Nor does the next bind take it for the administrator's.
+        killed();
+        let driver = node.vf.driven(&node.layout(), "igbvf");
+        take_driver(&node, &driver);
+        program(&mut node.host(), &node.rail()).unwrap();
+        probe(&host, &node.vf.pci_address, &node.vf.pf).unwrap();
+        assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+    });
+}
+
+#[test]
+fn vfs_of_a_port_that_are_bound_at_once_do_not_take_the_permission_from_each_other() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let layout = node.layout();
+        let mut other = StandIn::new(&layout, &node.pf_side, 1);
+        other.pf = node.vf.pf.clone();
+        let _other_sysfs = other.mirrored(&layout);
+        let autoprobe = node.vf.autoprobe(&layout);
+        let drivers = [node.vf.driven(&layout, "igbvf"), other.driven(&layout, "iavf")];
+        let originals = [&node.vf, &other].map(|vf| {
+            Originals::new(&layout, "boot")
+                .record_vf(&mut node.host(), &vf.pci_address, &vf.pf, VF_INDEX, PATIENCE)
+                .unwrap()
+        });
+        fs::write(&autoprobe, "0").unwrap();
+        let at_once = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for original in &originals {
+                let mut host = node.host();
+                let at_once = &at_once;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        host.sysfs.unbind(&original.pci_address).unwrap();
+                        while host.sysfs.driver(&original.pci_address).is_some() {
+                            std::thread::sleep(POLL);
+                        }
+                        at_once.wait();
+                        restore(&mut host, original).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(
+            drivers.each_ref().map(|driver| driver.binds.load(Ordering::Relaxed)),
+            [20, 20]
+        );
+        assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+    });
+}
+
 /// The states of `node_guid` are those of sriov-network-operator issue 267: zero until the VF is bound after its MAC was set.
 #[test]
 fn a_vf_whose_rdma_device_has_no_node_guid_is_bound_again_once() {
@@ -234,7 +323,7 @@ fn a_pf_that_resets_the_vf_after_every_setting_is_asked_again() {
         let node = Node::new();
         let (original, before) = (node.record(), node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap());
         let pf_side = Arc::new(Resetting(node.pf_side.clone(), Mutex::new(0)));
-        let mut host = Host::with_pf_side(Sysfs::new(node.layout().sysfs()), pf_side).unwrap();
+        let mut host = Host::with_pf_side(&node.layout(), pf_side).unwrap();
         let rail = node.rail();
         assert!(program(&mut host, &rail).unwrap(), "the minimum rate is kept");
         let enforced = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap();

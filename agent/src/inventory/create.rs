@@ -137,12 +137,12 @@ pub fn create_functions(
 pub fn probe_driverless(host: &Host, port: &FoundPort, taken: &BTreeSet<PciAddress>) {
     let driverless = |vf: &&FoundFunction| vf.driver.is_none() && !vf.home && !taken.contains(&vf.pci_address);
     for vf in port.functions.iter().filter(driverless) {
-        match host.sysfs.probe_vf(&port.pci_address, &vf.pci_address) {
-            Ok(()) if host.sysfs.driver(&vf.pci_address).is_some() => {
+        match railhead_vf::probe(host, &vf.pci_address, &port.pci_address) {
+            Ok(true) => {
                 tracing::info!(port = %port.pci_address, vf = %vf.pci_address, "a VF had no driver and got one");
             }
             // The port's state says that it has none.
-            Ok(()) => {}
+            Ok(false) => {}
             Err(error) => tracing::debug!(vf = %vf.pci_address, %error, "no driver took a VF"),
         }
     }
@@ -188,9 +188,10 @@ mod tests {
     #[test]
     fn only_vfs_without_driver_that_no_pod_has_are_probed() {
         let root = tempfile::tempdir().unwrap();
-        let probed = root.path().join("bus/pci/drivers_probe");
+        let layout = railhead_plan::Layout::under(root.path());
+        let probed = layout.sysfs().join("bus/pci/drivers_probe");
         fs::create_dir_all(probed.parent().unwrap()).unwrap();
-        let host = Host::open(railhead_host::Sysfs::new(root.path())).unwrap();
+        let host = Host::open(&layout).unwrap();
         let mut port = port(true, Some(1000), 2);
         let probe = |port: &FoundPort, taken: &BTreeSet<PciAddress>| {
             fs::write(&probed, "").unwrap();

@@ -313,7 +313,7 @@ mod tests {
             std::fs::write(device.join("sriov_numvfs"), "0").unwrap();
             let layout = railhead_plan::Layout::under(root.path());
             let originals = Originals::new(&layout, "boot-1");
-            let mut host = Host::open(railhead_host::Sysfs::new(layout.sysfs())).unwrap();
+            let mut host = Host::open(&layout).unwrap();
             let mut give_back = || port(&originals, &mut host, &original()).unwrap().join("; ");
 
             let left = give_back();

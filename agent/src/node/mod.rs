@@ -209,6 +209,9 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
     if let Err(error) = vf::settle(&mut host, &originals, &agent.layout, &taken) {
         tracing::warn!(%error, "a rate is owed still");
     }
+    if let Err(error) = vf::put_autoprobe_back(&host) {
+        tracing::warn!(%error, "a port whose VFs the kernel shall leave alone still gives them to drivers");
+    }
     let previous = agent.inventory.borrow().clone();
     let mut problems = Vec::new();
     if spec.vf_management == VfManagement::Managed {

@@ -211,6 +211,7 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
     refuse_while_attached(agent)?;
     let originals = agent.originals();
     let mut host = agent.host()?;
+    vf::put_autoprobe_back(&host)?;
     // Before ports go down: some set no rate then.
     let owed = vf::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
     let mut stays = Vec::new();

@@ -1,5 +1,7 @@
 //! Any PCI function: its links, its driver, its RDMA devices.
 
+use std::path::PathBuf;
+
 use super::{Sysfs, SysfsError, link_target, names, read, write};
 use crate::{InterfaceName, PciAddress, RdmaName};
 
@@ -79,29 +81,19 @@ impl Sysfs {
         }
     }
 
-    /// Gives a VF without driver to whichever claims it, also where the port's new VFs are left alone: the kernel obeys
-    /// `sriov_drivers_autoprobe` for every probe of a VF (`pci_device_can_probe`, drivers/pci/pci-driver.c), so it is on for as
-    /// long as this takes.
-    pub fn probe_vf(&self, pf: &PciAddress, vf: &PciAddress) -> Result<(), SysfsError> {
-        let autoprobe = self.pci_device(pf).join("sriov_drivers_autoprobe");
-        let off = read(&autoprobe)?.as_deref() == Some("0");
-        if off {
-            write(&autoprobe, "1")?;
-        }
-        let probed = self.bind(vf, None);
-        if off {
-            write(&autoprobe, "0")?;
-        }
-        probed
+    /// Whether the kernel gives the port's VFs to drivers; `None` where it does not say (before 4.13) and does. Where it does
+    /// not, it refuses every probe of a VF, a bind by name too (`pci_device_can_probe`, drivers/pci/pci-driver.c).
+    pub fn autoprobe(&self, pf: &PciAddress) -> Result<Option<bool>, SysfsError> {
+        Ok(read(&self.autoprobe_file(pf))?.map(|text| text != "0"))
     }
 
-    /// Unbinds and binds to the same driver: some take a MAC address that the PF set only then (igbvf, mlx5).
-    pub fn rebind(&self, function: &PciAddress) -> Result<(), SysfsError> {
-        let driver = self.driver(function).ok_or_else(|| SysfsError::NoDriver {
-            address: function.clone(),
-        })?;
-        self.unbind(function)?;
-        self.bind(function, Some(&driver))
+    /// Sets whether the kernel gives the port's VFs to drivers.
+    pub fn set_autoprobe(&self, pf: &PciAddress, on: bool) -> Result<(), SysfsError> {
+        write(&self.autoprobe_file(pf), if on { "1" } else { "0" })
+    }
+
+    fn autoprobe_file(&self, pf: &PciAddress) -> PathBuf {
+        self.pci_device(pf).join("sriov_drivers_autoprobe")
     }
 }
 
