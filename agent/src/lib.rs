@@ -8,6 +8,7 @@ pub mod agent;
 pub mod args;
 pub mod attachments;
 pub mod chain;
+mod claim_status;
 pub mod claims;
 pub mod conditions;
 pub mod drift;

@@ -1,4 +1,4 @@
-//! What ADD and DEL left behind, as the status of NetworkAttachments and as events: the CNI binary itself talks to nobody.
+//! What ADD and DEL left behind, as the status of NetworkAttachments and claims and as events: the CNI binary itself talks to nobody.
 //!
 //! Level-triggered: a look at the folder says everything, the watch only says when to look.
 
@@ -27,6 +27,7 @@ use status::Trouble;
 
 use crate::{
     agent::Agent,
+    claim_status::{ClaimReporter, ClaimStatusError},
     claims::plans::{self, PlansError},
     limits::REPORT_PASS,
 };
@@ -62,6 +63,8 @@ enum ReportError {
         #[source]
         source: Box<kube::Error>,
     },
+    #[error(transparent)]
+    Claim(#[from] ClaimStatusError),
 }
 
 /// By pod UID: what was reported.
@@ -80,9 +83,10 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     watch::start(agent.clone());
     let round = agent.passes.begin("attachments", REPORT_PASS);
     let mut reported = Reported::new();
+    let mut claims = ClaimReporter::default();
     loop {
         round.done();
-        let pause = match report_all(&agent, &mut reported, &round).await {
+        let pause = match report_all(&agent, &mut reported, &mut claims, &round).await {
             Ok(()) => PERIOD,
             Err(error) => {
                 tracing::warn!(%error, "an attachment could not be reported");
@@ -97,13 +101,19 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     }
 }
 
-async fn report_all(agent: &Agent, reported: &mut Reported, round: &Pass) -> Result<(), ReportError> {
+async fn report_all(
+    agent: &Agent,
+    reported: &mut Reported,
+    claims: &mut ClaimReporter,
+    round: &Pass,
+) -> Result<(), ReportError> {
     let plans: Vec<AttachmentPlan> = plans::all(&agent.layout)?
         .into_iter()
         .filter(|plan| plan.boot_id == agent.boot_id)
         .collect();
     let alive: HashSet<&str> = plans.iter().map(|plan| plan.pod.uid.as_str()).collect();
     reported.retain(|pod_uid, _| alive.contains(pod_uid.as_str()));
+    claims.begin(&alive);
     let mut wired = 0;
     let mut failed = None;
     for plan in &plans {
@@ -122,25 +132,19 @@ async fn report_all(agent: &Agent, reported: &mut Reported, round: &Pass) -> Res
             trouble: trouble(agent, plan),
         };
         let before = reported.get(&plan.pod.uid);
-        if before == Some(&told) {
-            continue;
-        }
-        // An agent that has just started does not repeat what its predecessor told.
-        let newly_wired = before.is_some_and(|before| before.sandbox != told.sandbox);
-        match report(
-            agent,
-            plan,
-            record.as_ref(),
-            &told.trouble,
-            before.is_none(),
-            newly_wired,
-        )
-        .await
-        {
-            Ok(()) => {
-                reported.insert(plan.pod.uid.clone(), told);
+        if before != Some(&told) {
+            // An agent that has just started does not repeat what its predecessor told.
+            let newly_wired = before.is_some_and(|before| before.sandbox != told.sandbox);
+            let first = before.is_none();
+            match report(agent, plan, record.as_ref(), &told.trouble, first, newly_wired).await {
+                Ok(()) => {
+                    reported.insert(plan.pod.uid.clone(), told.clone());
+                }
+                Err(error) => failed = Some(error),
             }
-            Err(error) => failed = Some(error),
+        }
+        if let Err(error) = claims.report(agent, plan, record.as_ref(), &told.trouble.drift).await {
+            failed = Some(error.into());
         }
     }
     let degraded = agent.drift.borrow().len();

@@ -4,16 +4,15 @@ use k8s_openapi::jiff::Timestamp;
 use railhead_crds::{AttachedRail, AttachmentState, NetworkAttachmentStatus};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord, Vlan};
 
-use crate::conditions::{self, Finding};
+use crate::{
+    conditions::{self, Finding},
+    drift::words::{self, DRIFTED, RAIL_DOWN},
+};
 
 const WIRED: &str = "Wired";
 const DEGRADED: &str = "Degraded";
 /// Reason of the event that says that a pod's rails are in order again.
 pub(super) const RECOVERED: &str = "Recovered";
-/// A rail has no signal, is down or gone.
-const RAIL_DOWN: &str = "RailDown";
-/// Something else is not as ADD made it.
-const DRIFTED: &str = "Drifted";
 /// A container with rails may lock little memory.
 const MEMLOCK_LOW: &str = "MemlockLow";
 /// The sandbox was not wired yet.
@@ -141,17 +140,7 @@ fn wired_finding(
 
 /// The worst first. The guarantee is admitted by the scheduler; whether the port also enforces it on the wire is another matter.
 fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
-    if let Some(first) = trouble.drift.first() {
-        let down = ["has no carrier", "it is down", "is gone"];
-        let reason = if down.iter().any(|word| first.contains(word)) {
-            RAIL_DOWN
-        } else {
-            DRIFTED
-        };
-        let message = match trouble.drift.len() - 1 {
-            0 => first.clone(),
-            more => format!("{first} (and {more} more)"),
-        };
+    if let Some((reason, message)) = words::told(&trouble.drift) {
         return Finding::yes(DEGRADED, reason, message);
     }
     if let Some(memlock) = &trouble.memlock {

@@ -6,6 +6,7 @@
 
 mod check;
 mod kernel;
+pub(crate) mod words;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

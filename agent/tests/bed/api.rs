@@ -13,7 +13,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tower::{BoxError, ServiceExt};
 
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -34,7 +34,18 @@ struct State {
     mood: Mood,
     objects: BTreeMap<(String, String), Value>,
     requests: Vec<String>,
+    refused: Option<String>,
+    hold: Option<Hold>,
     events: Vec<Value>,
+}
+
+/// The request at which the client is to be killed.
+struct Hold {
+    /// Requests that are answered first; events do not count, which come when they come.
+    after: usize,
+    /// Whether the server does what it is asked before the client is killed.
+    done: bool,
+    reached: Arc<Notify>,
 }
 
 /// The server.
@@ -63,6 +74,26 @@ impl Api {
 
     pub(crate) fn set(&self, mood: Mood) {
         self.state.lock().unwrap().mood = mood;
+    }
+
+    /// Answers requests that begin like this with 403 from now on.
+    pub(crate) fn refuse(&self, beginning: &str) {
+        self.state.lock().unwrap().refused = Some(beginning.to_owned());
+    }
+
+    /// Answers `after` more requests and none any more; whether it does what the next one asks is `done`. Tells when that came.
+    pub(crate) fn hold_at(&self, after: usize, done: bool) -> Arc<Notify> {
+        let reached = Arc::new(Notify::new());
+        self.state.lock().unwrap().hold = Some(Hold {
+            after,
+            done,
+            reached: reached.clone(),
+        });
+        reached
+    }
+
+    pub(crate) fn hold_no_more(&self) {
+        self.state.lock().unwrap().hold = None;
     }
 
     pub(crate) fn put(&self, resource: &str, object: &Value) {
@@ -115,11 +146,19 @@ impl Api {
             .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let mood = {
+        let line = format!("{} {}", head.method, head.uri.path());
+        let (mood, refused) = {
             let mut state = self.state.lock().unwrap();
-            state.requests.push(format!("{} {}", head.method, head.uri.path()));
-            state.mood
+            let refused = state
+                .refused
+                .as_ref()
+                .is_some_and(|beginning| line.starts_with(beginning));
+            state.requests.push(line);
+            (state.mood, refused)
         };
+        if refused {
+            return Ok(failure(403, "Forbidden"));
+        }
         match mood {
             Mood::Silent => return std::future::pending().await,
             Mood::Busy => return Ok(failure(503, "ServiceUnavailable")),
@@ -134,10 +173,32 @@ impl Api {
         } else {
             rest
         };
-        if query.contains("watch=true") {
-            return Ok(self.watch(query));
+        let kept = self.held(rest[0]);
+        if kept == Some(false) {
+            return std::future::pending().await;
         }
-        Ok(self.act(&head.method, rest, &body))
+        let answer = if query.contains("watch=true") {
+            self.watch(query)
+        } else {
+            self.act(&head.method, rest, &body)
+        };
+        match kept {
+            Some(_) => std::future::pending().await,
+            None => Ok(answer),
+        }
+    }
+
+    /// Whether the request is one that is not answered, and if so, whether it is carried out.
+    fn held(&self, resource: &str) -> Option<bool> {
+        let mut state = self.state.lock().unwrap();
+        let hold = state.hold.as_mut().filter(|_| resource != "events")?;
+        let Some(after) = hold.after.checked_sub(1) else {
+            hold.reached.notify_one();
+            // Only the first one of them.
+            return Some(std::mem::take(&mut hold.done));
+        };
+        hold.after = after;
+        None
     }
 
     fn act(&self, method: &Method, path: &[&str], body: &Value) -> Answer {
@@ -185,7 +246,13 @@ impl Api {
             }
             Method::PATCH => {
                 let mut object = found;
-                object["status"] = body["status"].clone();
+                match (&mut object["status"], &body["status"]) {
+                    // Several write there, each its own fields.
+                    (Value::Object(status), Value::Object(applied)) if key.0 == "resourceclaims" => {
+                        status.extend(applied.clone());
+                    }
+                    (status, applied) => *status = applied.clone(),
+                }
                 state.objects.insert(key, object.clone());
                 ok(&object)
             }

@@ -169,7 +169,11 @@ fn shared() -> Vec<Test> {
             the_garbage_collector_still_collects,
             a_namespace_with_networks_and_attachments_still_ends,
         ],
-        claims: [a_tenant_cannot_claim_rails_by_hand],
+        claims: [
+            a_tenant_cannot_claim_rails_by_hand,
+            an_agent_says_what_claims_of_its_own_node_got,
+            the_policy_confines_an_agent_where_the_api_server_does_not,
+        ],
         fabrics: [
             a_fabric_without_nodes_says_so,
             a_fabric_whose_ports_no_node_has_says_which_are_missing,

@@ -9,6 +9,7 @@ use railhead_e2e::{
 };
 
 use crate::{
+    claim_status::{device, ready},
     pods::{Pod, ping, pods, replaced},
     world::{STEADY, TEAM_A, World},
 };
@@ -27,14 +28,25 @@ pub(crate) fn a_pulled_cable_under_a_running_pod_is_said_within_a_minute(world: 
     let pulled = Instant::now();
     node.cable(0, false)?;
     let said = said(lab, pod, pulled, &pod.rails[0].name);
+    // The claim is written right after the attachment.
+    let claimed = said
+        .as_ref()
+        .is_ok()
+        .then(|| wait_ready(lab, pod, 0, "False", "RailDown"));
     node.cable(0, true)?;
     let said = said?;
     ensure!(said.contains("carrier"), "it says {said}");
+    let claimed = claimed.transpose()?.unwrap_or_default();
+    ensure!(claimed.contains("carrier"), "the claim says {claimed}");
     eventually("the attachment is as planned again", || {
         let degraded = degraded(lab, pod)?;
         ensure!(!degraded.contains("carrier"), "it says {degraded}");
         Ok(())
     })?;
+    wait_ready(lab, pod, 0, "True", "Wired")?;
+    // The other rail has had its signal all the time.
+    let other = device(lab, &pod.namespace, &pod.name, &pod.rails[1].name)?;
+    ensure!(ready(&other).0 == "True", "the claim says {other}");
     ping(lab, &before[0], &before[1])
 }
 
@@ -56,6 +68,17 @@ pub(crate) fn functions_that_are_removed_under_a_running_pod_are_said_within_a_m
     );
     let after = pods(lab, TEAM_A, STEADY, 2)?;
     ping(lab, &after[0], &after[1])
+}
+
+/// Waits until the pod's claim says so of the rail, and answers with `reason: message`.
+fn wait_ready(lab: &Lab, pod: &Pod, rail: usize, status: &str, reason: &str) -> Result<String> {
+    let name = &pod.rails[rail].name;
+    eventually(&format!("the claim of {} says {reason} of {name}", pod.name), || {
+        let device = device(lab, &pod.namespace, &pod.name, name)?;
+        let (found, why) = ready(&device);
+        ensure!(found == status && why.starts_with(reason), "it says {device}");
+        Ok(why)
+    })
 }
 
 /// Waits until the pod's attachment is degraded and names the rail.

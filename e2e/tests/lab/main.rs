@@ -6,6 +6,7 @@
 mod agents;
 mod api_cut;
 mod bandwidth;
+mod claim_status;
 mod cni_folder;
 mod drift;
 mod ends;
@@ -61,6 +62,7 @@ fn tests() -> Vec<Test> {
         sandboxes::a_sandbox_made_again_is_wired_as_before,
         indices::an_index_keeps_its_addresses_on_another_pod_and_another_node,
         tenants::two_networks_on_the_same_nodes_cannot_reach_each_other,
+        tenants::rdma_cm_works_over_a_pods_own_device_and_the_device_of_another_tenant_cannot_be_opened,
         tenants::a_claim_copied_from_another_namespace_gets_nothing,
         indices::a_pod_beyond_the_network_does_not_start_and_the_others_run,
         sandboxes::a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted,

@@ -112,3 +112,18 @@ pub(crate) fn rdma(lab: &Lab, tool: &str, rail: usize, client: &Pod, server: &Po
         |command| client.inside(lab, command),
     )
 }
+
+/// The same by the connection manager, which finds the path by the rail's address.
+pub(crate) fn rdma_cm(lab: &Lab, tool: &str, rail: usize, client: &Pod, server: &Pod) -> Result<Output> {
+    let perftest = Perftest {
+        tool,
+        flags: "-R -s 4096 -n 10",
+        server: &server.rails[rail],
+        client: &client.rails[rail],
+        address: server.address(rail),
+    };
+    perftest.run(
+        |command| server.inside(lab, command),
+        |command| client.inside(lab, command),
+    )
+}

@@ -13,7 +13,10 @@ use railhead_e2e::{
 };
 use serde_json::Value;
 
-use crate::world::{TEAM_A, World};
+use crate::{
+    claim_status,
+    world::{TEAM_A, World},
+};
 
 /// What the lab's default class says.
 const PRIORITY: u8 = 3;
@@ -22,7 +25,7 @@ const GUARANTEED: Bandwidth = Bandwidth::from_mbps(200);
 const MAXIMUM_MBPS: u64 = 400;
 const MTU: u64 = 9000;
 
-/// Slice, VLAN, address, MTU, GID, rates, spoof check, NCCL settings, environment, conditions, traffic; then nothing.
+/// Slice, VLAN, address, MTU, GID, rates, spoof check, NCCL settings, environment, claim, conditions, traffic; then nothing.
 pub(crate) fn the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back(world: &World) -> Result<()> {
     let lab = &world.lab;
     lab.apply(TEAM_A, NETWORK)?;
@@ -43,6 +46,7 @@ pub(crate) fn the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back
     for (index, pod) in pods.iter().enumerate() {
         inside(pod, index, rails).with_context(|| pod.name.clone())?;
         told(lab, pod, index).with_context(|| pod.name.clone())?;
+        claim_status::wait_told(lab, TEAM_A, &pod.name, &pod.rails)?;
     }
     let seen = report::traffic(lab, TEAM_A, &pods[0], &pods[1])?;
     for (rail, seen) in seen.iter().enumerate() {

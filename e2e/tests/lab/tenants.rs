@@ -1,12 +1,15 @@
 //! Tenants stay apart: on the wire, and in what they may claim.
 
-use anyhow::{Result, ensure};
-use railhead_e2e::lab::RAILS;
+use anyhow::{Context, Result, ensure};
+use railhead_e2e::{
+    cluster::NODE_LIMIT,
+    lab::{Lab, RAILS, run::Output},
+};
 use serde_json::json;
 
 use crate::{
     jobs,
-    pods::{Pod, ping, pods, rdma},
+    pods::{Pod, ping, pods, rdma, rdma_cm},
     world::{STEADY, TEAM_A, TEAM_B, World},
 };
 
@@ -66,6 +69,85 @@ fn arping(seconds: u32, rail: usize, from: &Pod, to: &Pod) -> String {
         from.rails[rail].name,
         to.address(rail)
     )
+}
+
+/// In shared mode every pod sees every RDMA device of the node in sysfs; it can open its own, and its libraries find that one.
+pub(crate) fn rdma_cm_works_over_a_pods_own_device_and_the_device_of_another_tenant_cannot_be_opened(
+    world: &World,
+) -> Result<()> {
+    let lab = &world.lab;
+    let ours = world.steady()?;
+    ensure!(ours[0].node != ours[1].node, "both pods are on {}", ours[0].node);
+    world.apply(TEAM_B, &jobs::network("other", 3))?;
+    for (name, node) in [("near", &ours[0].node), ("far", &ours[1].node)] {
+        world.apply(TEAM_B, &jobs::pod(name, Some("other"), node))?;
+    }
+    let theirs = pods(lab, TEAM_B, "other", 2)?;
+    let at = |node: &str| {
+        let pod = theirs.iter().find(|pod| pod.node == node);
+        pod.with_context(|| format!("no pod of the other network runs on {node}"))
+    };
+    let (near, far) = (at(&ours[0].node)?, at(&ours[1].node)?);
+    for (pod, peer) in [(&ours[0], &ours[1]), (near, far)] {
+        for rail in 0..RAILS {
+            by_connection_manager(lab, rail, pod, peer)?;
+        }
+    }
+    for (pod, stranger) in [(&ours[0], near), (near, &ours[0])] {
+        for rail in 0..RAILS {
+            let own = open(lab, pod, pod, rail)?;
+            ensure!(own.success(), "{} cannot open its own device: {own}", pod.name);
+            let foreign = open(lab, pod, stranger, rail)?;
+            ensure!(
+                !foreign.success() && foreign.stderr.contains("not permitted"),
+                "{} opens the device of {}: {foreign}",
+                pod.name,
+                stranger.name
+            );
+        }
+    }
+    // Devices that come and go beside it do not matter.
+    world.apply(TEAM_B, &jobs::pod("third", Some("other"), &ours[0].node))?;
+    by_connection_manager(lab, 0, &ours[0], &ours[1]).context("while a pod starts beside it")?;
+    pods(lab, TEAM_B, "other", 3)?;
+    by_connection_manager(lab, 0, &ours[0], &ours[1]).context("beside another pod")?;
+    lab.kubectl(&["delete", "-n", TEAM_B, "pod/third", "--wait=false"])?
+        .ok()?;
+    by_connection_manager(lab, 0, &ours[0], &ours[1]).context("while a pod ends beside it")?;
+    world.clear(TEAM_B)
+}
+
+/// The pod's libraries list its device, and the connection manager finds a path over it.
+fn by_connection_manager(lab: &Lab, rail: usize, pod: &Pod, peer: &Pod) -> Result<()> {
+    let device = &pod.rails[rail].rdma_device;
+    let listed = pod.inside(lab, "ibv_devices")?.ok()?;
+    ensure!(
+        listed.stdout.contains(device.as_str()),
+        "{}: {device} is not in {listed}",
+        pod.name
+    );
+    let written = rdma_cm(lab, "ib_write_bw", rail, pod, peer)?;
+    ensure!(
+        written.success(),
+        "{} to {} over {device}: {written}",
+        pod.name,
+        peer.name
+    );
+    Ok(())
+}
+
+/// What comes of it when a container of `pod` opens the character device of `of` on a rail, under a name that it makes itself:
+/// what counts is the device's number. In the container's own control group, so by `kubectl exec`.
+fn open(lab: &Lab, pod: &Pod, of: &Pod, rail: usize) -> Result<Output> {
+    let device = &of.rails[rail].rdma_device;
+    let find = format!(
+        "for u in /sys/class/infiniband_verbs/uverbs*; do [ \"$(cat $u/ibdev)\" = {device} ] && cat $u/dev; done; true"
+    );
+    let found = of.machine(lab)?.exec(&find, NODE_LIMIT)?.ok()?.stdout;
+    let number = found.trim().split_once(':');
+    let (major, minor) = number.with_context(|| format!("{device} has no character device: {found:?}"))?;
+    let command = format!("rm -f /verbs && mknod /verbs c {major} {minor} && exec 3<>/verbs && rm /verbs");
+    lab.exec(&pod.namespace, &pod.name, &command)
 }
 
 /// Identity comes from the claim and its namespace: neither the copied claim nor a network of the same name helps.
