@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
 pub(crate) mod api;
+pub(crate) mod ports;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,7 +18,7 @@ use railhead_agent::{
 };
 use railhead_plan::Layout;
 use railhead_service::Passes;
-use railhead_vf::testing::PfTable;
+use railhead_vf::{PfSide, testing::PfTable};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
@@ -43,30 +44,12 @@ impl Bed {
         let api = Api::default();
         let layout = Layout::under(folder.path());
         plans::make_folders(&layout).unwrap();
-        let agent = Arc::new(Agent {
-            node: NODE.to_owned(),
-            client: api.client(),
-            events: Events::new(api.client(), None),
-            boot_id: "boot".to_owned(),
-            cni_binary: PathBuf::from("/bin/false"),
-            sockets: SocketPaths::new(folder.path(), "railhead.dev", None),
-            metrics: Metrics::default(),
-            pf_side: Arc::new(PfTable::default()),
-            turns: Turns::default(),
-            passes: Passes::default(),
-            inventory: watch::Sender::new(Some(Arc::new(Inventory {
-                fabric: "backend".to_owned(),
-                ..Inventory::default()
-            }))),
-            drift: watch::Sender::new(railhead_agent::drift::Drift::default()),
-            phase: watch::Sender::new(Phase::Serving),
-            registered: watch::Sender::new(Registered::default()),
-            node_changed: Notify::new(),
-            attachments_changed: Notify::new(),
-            layout,
-        });
-        api.put("trainingnetworks", &network(pods));
-        api.put("networkslices", &slice(pods));
+        let inventory = Inventory {
+            fabric: "backend".to_owned(),
+            ..Inventory::default()
+        };
+        let agent = agent(&api, layout, Arc::new(PfTable::default()), inventory);
+        put_network(&api, pods, &json!([]));
         Self { folder, api, agent }
     }
 
@@ -76,34 +59,7 @@ impl Bed {
 
     /// Adds a pod, of an Indexed Job if it has an index, with its claim.
     pub(crate) fn add_pod(&self, name: &str, index: Option<u32>) -> ClaimRef {
-        let (pod_uid, claim_uid) = (uid(name), format!("claim-{name}"));
-        let annotations = match index {
-            Some(index) => json!({"batch.kubernetes.io/job-completion-index": index.to_string()}),
-            None => json!({}),
-        };
-        self.api.put(
-            "pods",
-            &json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": name, "namespace": NAMESPACE, "uid": pod_uid, "annotations": annotations,
-                    "labels": {"railhead.dev/network": "llama"}},
-                "spec": {"nodeName": NODE, "containers": []},
-            }),
-        );
-        self.api.put("resourceclaims", &json!({
-            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
-            "metadata": {"name": name, "namespace": NAMESPACE, "uid": claim_uid,
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod_uid}]},
-            "spec": {"devices": {"config": [{"opaque": {"driver": "railhead.dev", "parameters": {
-                "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkClaim", "network": "llama", "networkUID": NETWORK_UID}}}]}},
-            "status": {"reservedFor": [{"resource": "pods", "name": name, "uid": pod_uid}],
-                "allocation": {"devices": {"results": []}}},
-        }));
-        ClaimRef {
-            namespace: NAMESPACE.to_owned(),
-            name: name.to_owned(),
-            uid: claim_uid,
-        }
+        add_pod(&self.api, name, index, &json!([]))
     }
 
     /// Another pod has the index.
@@ -132,6 +88,67 @@ impl Bed {
     }
 }
 
+/// An agent that knows its ports, over these folders. Its client belongs to the runtime in which it is made.
+pub(crate) fn agent(api: &Api, layout: Layout, pf_side: Arc<dyn PfSide>, inventory: Inventory) -> Arc<Agent> {
+    Arc::new(Agent {
+        node: NODE.to_owned(),
+        client: api.client(),
+        events: Events::new(api.client(), None),
+        boot_id: "boot".to_owned(),
+        cni_binary: PathBuf::from("/bin/false"),
+        sockets: SocketPaths::new(&layout.locks(), "railhead.dev", None),
+        metrics: Metrics::default(),
+        pf_side,
+        turns: Turns::default(),
+        passes: Passes::default(),
+        inventory: watch::Sender::new(Some(Arc::new(inventory))),
+        drift: watch::Sender::new(railhead_agent::drift::Drift::default()),
+        phase: watch::Sender::new(Phase::Serving),
+        registered: watch::Sender::new(Registered::default()),
+        node_changed: Notify::new(),
+        attachments_changed: Notify::new(),
+        layout,
+    })
+}
+
+/// Adds the network `llama` of so many pods, on these rails.
+pub(crate) fn put_network(api: &Api, pods: u32, rails: &Value) {
+    api.put("trainingnetworks", &network(pods));
+    api.put("networkslices", &slice(pods, rails));
+}
+
+/// Adds a pod, of an Indexed Job if it has an index, with its claim, for which the scheduler has allocated `results`.
+pub(crate) fn add_pod(api: &Api, name: &str, index: Option<u32>, results: &Value) -> ClaimRef {
+    let (pod_uid, claim_uid) = (uid(name), format!("claim-{name}"));
+    let annotations = match index {
+        Some(index) => json!({"batch.kubernetes.io/job-completion-index": index.to_string()}),
+        None => json!({}),
+    };
+    api.put(
+        "pods",
+        &json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": pod_uid, "annotations": annotations,
+                "labels": {"railhead.dev/network": "llama"}},
+            "spec": {"nodeName": NODE, "containers": []},
+        }),
+    );
+    api.put("resourceclaims", &json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": claim_uid,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod_uid}]},
+        "spec": {"devices": {"config": [{"opaque": {"driver": "railhead.dev", "parameters": {
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkClaim", "network": "llama", "networkUID": NETWORK_UID}}}]}},
+        "status": {"reservedFor": [{"resource": "pods", "name": name, "uid": pod_uid}],
+            "allocation": {"devices": {"results": results}}},
+    }));
+    ClaimRef {
+        namespace: NAMESPACE.to_owned(),
+        name: name.to_owned(),
+        uid: claim_uid,
+    }
+}
+
 /// UID of a pod.
 pub(crate) fn uid(pod: &str) -> String {
     format!("uid-{pod}")
@@ -145,14 +162,14 @@ fn network(pods: u32) -> Value {
     })
 }
 
-fn slice(pods: u32) -> Value {
+fn slice(pods: u32, rails: &Value) -> Value {
     json!({
         "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkSlice",
         "metadata": {"name": SLICE, "namespace": NAMESPACE, "uid": "s-1"},
         "spec": {
             "network": {"name": "llama", "uid": NETWORK_UID},
-            "fabric": {"name": "backend", "uid": "f-1", "mtu": 9000, "linkType": "RoCE", "softRoCE": "Never"},
-            "pods": pods, "base": 64, "capacity": pods.next_power_of_two(), "ledgerSequence": 1, "rails": [],
+            "fabric": {"name": "backend", "uid": "f-1", "mtu": 9000, "linkType": "Ethernet", "softRoCE": "Never"},
+            "pods": pods, "base": 64, "capacity": pods.next_power_of_two(), "ledgerSequence": 1, "rails": rails,
             "qos": {"className": "gold", "dscp": 26, "priority": 3, "guaranteed": "1G", "trust": false, "spoofCheck": true},
         },
     })

@@ -1,0 +1,285 @@
+//! The agent's Prepare, Unprepare and collector on the real kernel, with stand-ins for ports: killed at any request, beside another
+//! agent, over damaged plans. Whatever happens, in the end host, PFs, files and API are as they were.
+
+#![allow(clippy::unwrap_used)] // Also in the functions that tests share.
+
+mod bed;
+
+use std::{fs, sync::Arc, time::Duration};
+
+use bed::{ports::Ports, uid};
+use railhead_agent::{
+    agent::Agent,
+    claims::{NodeClaims, gc},
+    kubelet::{ClaimRef, Claims, PreparedDevice},
+};
+use railhead_host::testing::{in_a_namespace, ip};
+use tokio_util::sync::CancellationToken;
+
+/// kubelet's call to an agent.
+async fn asks_prepare(agent: Arc<Agent>, claim: ClaimRef) -> Result<Vec<PreparedDevice>, String> {
+    NodeClaims::new(agent).prepare(claim).await
+}
+
+async fn asks_unprepare(agent: Arc<Agent>, claim: ClaimRef) -> Result<(), String> {
+    NodeClaims::new(agent).unprepare(claim).await
+}
+
+/// Prepares a claim with an agent that has just started.
+fn prepare(ports: &Ports, claim: &ClaimRef) {
+    let prepared = ports.run(|agent| asks_prepare(agent, claim.clone()));
+    let devices = prepared.unwrap_or_else(|error| panic!("{}: {error}", claim.name));
+    assert_eq!(devices.len(), 2, "one per rail: {devices:?}");
+}
+
+fn unprepare(ports: &Ports, claim: &ClaimRef) {
+    let released = ports.run(|agent| asks_unprepare(agent, claim.clone()));
+    released.unwrap_or_else(|error| panic!("{}: {error}", claim.name));
+}
+
+/// A collector that runs until it has seen for long enough that the pod is gone.
+fn collect(ports: &Ports, claim: &ClaimRef) {
+    ports.api.delete("pods", &claim.name);
+    ports.api.delete("resourceclaims", &claim.name);
+    ports.run(|agent| async {
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(gc::run(agent, stop.clone()));
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        stop.cancel();
+        running.await.unwrap();
+    });
+}
+
+#[test]
+fn a_claim_is_programmed_planned_and_given_back() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 2, 4);
+        let claim = ports.add_pod("llama-2", Some(2));
+        prepare(&ports, &claim);
+        ports.assert_prepared(&claim, "prepared");
+        let plan = ports.plans().remove(0);
+        assert_eq!(plan.rails[1].addresses[0].to_string(), "10.1.64.2/16");
+        // kubelet asks again after it has started, and gets the same.
+        prepare(&ports, &claim);
+        assert_eq!(ports.plans(), [plan]);
+        let second = ports.add_pod("llama-0", Some(0));
+        prepare(&ports, &second);
+        ports.assert_prepared(&second, "beside another pod");
+        unprepare(&ports, &claim);
+        ports.assert_prepared(&second, "after the other pod");
+        unprepare(&ports, &second);
+        unprepare(&ports, &second);
+        ports.assert_as_before("given back");
+    });
+}
+
+/// All the functions are held: the third pod is refused and takes nothing with it, and has them when one pod goes.
+#[test]
+fn a_pod_without_a_free_function_leaves_nothing_behind() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 1, 4);
+        let (first, second) = (ports.add_pod("llama-0", Some(0)), ports.add_pod("llama-1", Some(1)));
+        prepare(&ports, &first);
+        let refused = ports.run(|agent| asks_prepare(agent, second.clone()));
+        assert!(
+            refused.as_ref().is_err_and(|error| error.contains("rail0")),
+            "{refused:?}"
+        );
+        ports.assert_prepared(&first, "the other one is refused");
+        unprepare(&ports, &first);
+        prepare(&ports, &second);
+        ports.assert_prepared(&second, "when there is room");
+        unprepare(&ports, &second);
+        ports.assert_as_before("given back");
+    });
+}
+
+/// What comes after an agent was killed.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// kubelet asks the next agent for the same again, and later for the end of it.
+    Again,
+    /// The pod was deleted meanwhile.
+    Unprepare,
+    /// Nobody asks any more: pod and claim are gone.
+    Collector,
+}
+
+const WAYS: [Way; 3] = [Way::Again, Way::Unprepare, Way::Collector];
+
+#[test]
+fn a_prepare_killed_at_any_request_leaves_nothing_whatever_comes_next() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 1, 4);
+        let mut killed = 0;
+        for done in [false, true] {
+            for n in 0.. {
+                let mut ended = false;
+                for way in WAYS {
+                    let when = format!("killed at request {n} (done: {done}), then {way:?}");
+                    let claim = ports.add_pod("llama-2", Some(2));
+                    let prepared = ports.run_until(n, done, |agent| asks_prepare(agent, claim.clone()));
+                    ended = prepared.is_some();
+                    killed += usize::from(!ended);
+                    match way {
+                        Way::Again => {
+                            prepare(&ports, &claim);
+                            ports.assert_prepared(&claim, &when);
+                            unprepare(&ports, &claim);
+                        }
+                        Way::Unprepare => unprepare(&ports, &claim),
+                        Way::Collector => collect(&ports, &claim),
+                    }
+                    ports.assert_as_before(&when);
+                }
+                if ended {
+                    break;
+                }
+            }
+        }
+        // Claim, pod, network, slice and attachment at least, three ways each, before and after.
+        assert!(killed >= 5 * 3 * 2, "{killed} cases");
+    });
+}
+
+#[test]
+fn an_unprepare_killed_at_any_request_leaves_nothing_whatever_comes_next() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 1, 4);
+        let mut killed = 0;
+        for done in [false, true] {
+            for n in 0.. {
+                let mut ended = false;
+                for way in WAYS {
+                    let when = format!("killed at request {n} (done: {done}), then {way:?}");
+                    let claim = ports.add_pod("llama-2", Some(2));
+                    prepare(&ports, &claim);
+                    let released = ports.run_until(n, done, |agent| asks_unprepare(agent, claim.clone()));
+                    ended = released.is_some();
+                    killed += usize::from(!ended);
+                    match way {
+                        Way::Again => {
+                            prepare(&ports, &claim);
+                            ports.assert_prepared(&claim, &when);
+                            unprepare(&ports, &claim);
+                        }
+                        Way::Unprepare => unprepare(&ports, &claim),
+                        Way::Collector => collect(&ports, &claim),
+                    }
+                    ports.assert_as_before(&when);
+                }
+                if ended {
+                    break;
+                }
+            }
+        }
+        assert!(killed >= 3 * 2, "{killed} cases");
+    });
+}
+
+/// The plan's file was cut short by a full disk, filled with zeros by a lost power, or replaced.
+#[test]
+fn a_damaged_plan_is_given_back_before_a_new_one_is_made_and_by_whoever_comes() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 2, 4);
+        let other = ports.add_pod("llama-0", Some(0));
+        prepare(&ports, &other);
+        for damage in [&b"{\"version\":1,\"bo"[..], b"", &[0; 4096]] {
+            for way in WAYS {
+                let when = format!("{} bytes, then {way:?}", damage.len());
+                let claim = ports.add_pod("llama-2", Some(2));
+                prepare(&ports, &claim);
+                fs::write(ports.layout().plan(&uid("llama-2")), damage).unwrap();
+                match way {
+                    Way::Again => {
+                        prepare(&ports, &claim);
+                        ports.assert_prepared(&claim, &when);
+                        unprepare(&ports, &claim);
+                    }
+                    Way::Unprepare => unprepare(&ports, &claim),
+                    Way::Collector => collect(&ports, &claim),
+                }
+                ports.assert_prepared(&other, &when);
+                assert_eq!(ports.plans().len(), 1, "{when}");
+                assert_eq!(ports.holders().len(), 1, "{when}: {:?}", ports.holders());
+            }
+        }
+        unprepare(&ports, &other);
+        ports.assert_as_before("given back");
+    });
+}
+
+/// The API server is away when a pod ends, and comes back: kubelet's next call, or the collector, does the rest.
+#[test]
+fn a_pod_that_is_gone_is_collected_with_everything_it_had() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 2, 4);
+        let (gone, stays) = (ports.add_pod("llama-2", Some(2)), ports.add_pod("llama-3", Some(3)));
+        prepare(&ports, &gone);
+        prepare(&ports, &stays);
+        collect(&ports, &gone);
+        ports.assert_prepared(&stays, "the collector went by");
+        assert_eq!(ports.plans().len(), 1);
+        unprepare(&ports, &stays);
+        ports.assert_as_before("collected");
+    });
+}
+
+/// What the host did with a free function since is the host's, and the next pod does not get that one.
+#[test]
+fn a_function_that_the_host_took_is_nobody_elses() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 2, 4);
+        ip("address add 192.168.7.1/24 dev p0v0");
+        let claim = ports.add_pod("llama-2", Some(2));
+        prepare(&ports, &claim);
+        let plan = ports.plans().remove(0);
+        assert_eq!((plan.rails[0].vf.index, plan.rails[1].vf.index), (1, 0));
+        unprepare(&ports, &claim);
+        ip("address del 192.168.7.1/24 dev p0v0");
+        ports.assert_as_before("given back");
+    });
+}
+
+/// Two agents of a rolling update serve the same folders and both hear of everything, as when kubelet asks one and then the other.
+#[test]
+fn two_agents_that_race_for_claims_leak_nothing_and_give_nothing_twice() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 2, 4);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (one, two) = (NodeClaims::new(ports.agent()), NodeClaims::new(ports.agent()));
+            for round in 0..100 {
+                let claims = [ports.add_pod("llama-a", None), ports.add_pod("llama-b", None)];
+                let [a, b] = &claims;
+                let prepared = tokio::join!(
+                    one.prepare(a.clone()),
+                    two.prepare(a.clone()),
+                    two.prepare(b.clone()),
+                    one.prepare(b.clone())
+                );
+                for prepared in [&prepared.0, &prepared.1, &prepared.2, &prepared.3] {
+                    assert!(prepared.is_ok(), "round {round}: {prepared:?}");
+                }
+                for claim in &claims {
+                    ports.assert_prepared(claim, &format!("round {round}"));
+                }
+                assert_eq!(ports.holders().len(), 2, "round {round}: {:?}", ports.holders());
+                let released = tokio::join!(
+                    one.unprepare(a.clone()),
+                    two.unprepare(a.clone()),
+                    two.unprepare(b.clone()),
+                    one.unprepare(b.clone())
+                );
+                for released in [&released.0, &released.1, &released.2, &released.3] {
+                    assert!(released.is_ok(), "round {round}: {released:?}");
+                }
+                ports.assert_as_before(&format!("round {round}"));
+            }
+        });
+    });
+}
