@@ -33,6 +33,8 @@ pub enum LinkSetting {
     Promiscuous,
     /// All multicast frames.
     AllMulticast,
+    /// Other flags of the link.
+    Flags,
     /// Length of the transmit queue.
     TxQueueLen,
     /// Sizes of GSO and GRO.
@@ -49,8 +51,18 @@ pub enum LinkSetting {
     Rings,
     /// Interrupt moderation.
     Coalesce,
+    /// Which queue a received frame goes to.
+    Steering,
     /// Filter rules.
     FilterRules,
+}
+
+impl LinkSetting {
+    /// Whether the next holder of the link would lose frames, or others would see his, by what a former one left.
+    pub fn harms(self) -> bool {
+        use LinkSetting::{AllMulticast, FilterRules, Flags, Promiscuous, Xdp};
+        matches!(self, Promiscuous | AllMulticast | Flags | Xdp | FilterRules)
+    }
 }
 
 /// Why the settings of a link could not be read or set.
@@ -87,6 +99,7 @@ impl LinkSettings {
         [
             (is.promiscuous != was.promiscuous, LinkSetting::Promiscuous),
             (is.all_multicast != was.all_multicast, LinkSetting::AllMulticast),
+            (is.flags != was.flags, LinkSetting::Flags),
             (is.tx_queue_len != was.tx_queue_len, LinkSetting::TxQueueLen),
             (is.offload_sizes != was.offload_sizes, LinkSetting::OffloadSizes),
             (is.xdp != was.xdp, LinkSetting::Xdp),
@@ -95,6 +108,7 @@ impl LinkSettings {
             (now.channels != then.channels, LinkSetting::Channels),
             (now.rings != then.rings, LinkSetting::Rings),
             (now.coalesce != then.coalesce, LinkSetting::Coalesce),
+            (now.steering != then.steering, LinkSetting::Steering),
             (self.filter_rules != wanted.filter_rules, LinkSetting::FilterRules),
         ]
         .into_iter()
@@ -157,6 +171,7 @@ impl LinkSettingsSocket {
         let change = LinkChange {
             promiscuous: (found.options.promiscuous != was.promiscuous).then_some(was.promiscuous),
             all_multicast: (found.options.all_multicast != was.all_multicast).then_some(was.all_multicast),
+            flags: (found.options.flags != was.flags).then_some(was.flags),
             tx_queue_len: (found.options.tx_queue_len != was.tx_queue_len).then_some(was.tx_queue_len),
             offload_sizes: (found.options.offload_sizes != was.offload_sizes).then_some(was.offload_sizes),
             ..LinkChange::default()
@@ -183,6 +198,7 @@ impl fmt::Display for LinkSetting {
         f.write_str(match self {
             Self::Promiscuous => "promiscuous mode",
             Self::AllMulticast => "all multicast",
+            Self::Flags => "flags of the link (arp, multicast, dynamic, debug)",
             Self::TxQueueLen => "length of the transmit queue",
             Self::OffloadSizes => "sizes of GSO and GRO",
             Self::Xdp => "XDP program",
@@ -191,6 +207,7 @@ impl fmt::Display for LinkSetting {
             Self::Channels => "numbers of queues",
             Self::Rings => "lengths of rings",
             Self::Coalesce => "interrupt moderation",
+            Self::Steering => "spreading of received frames over queues",
             Self::FilterRules => "filter rules",
         })
     }

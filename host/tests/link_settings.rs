@@ -55,7 +55,7 @@ fn what_a_pod_set_on_its_link_comes_home_with_it_is_seen_and_taken_back() {
         let pod = another_namespace();
         RouteSocket::open().unwrap().move_to(va, &pod).unwrap();
         pod.run(|| {
-            ip("link set va promisc on allmulticast on txqueuelen 7 gso_max_size 4096 gso_max_segs 3");
+            ip("link set va arp off multicast off promisc on allmulticast on txqueuelen 7 gso_max_size 4096 gso_max_segs 3");
             let va = RouteSocket::open()
                 .unwrap()
                 .link_named(&"va".parse().unwrap())
@@ -84,6 +84,7 @@ fn what_a_pod_set_on_its_link_comes_home_with_it_is_seen_and_taken_back() {
         let expected = [
             LinkSetting::Promiscuous,
             LinkSetting::AllMulticast,
+            LinkSetting::Flags,
             LinkSetting::TxQueueLen,
             LinkSetting::OffloadSizes,
             LinkSetting::Features,
@@ -94,7 +95,11 @@ fn what_a_pod_set_on_its_link_comes_home_with_it_is_seen_and_taken_back() {
         assert_eq!(socket.read(va).unwrap().unwrap(), original);
         let shown = ip("-d link show dev va");
         assert!(
-            !shown.contains("PROMISC") && !shown.contains("ALLMULTI") && shown.contains("qlen 1000"),
+            !shown.contains("NOARP")
+                && shown.contains("MULTICAST")
+                && !shown.contains("PROMISC")
+                && !shown.contains("ALLMULTI")
+                && shown.contains("qlen 1000"),
             "{shown}"
         );
     });

@@ -57,6 +57,16 @@ impl Layout {
         self.root.join("run/railhead/autoprobe")
     }
 
+    /// One file per VF that a pod has or had and that was not given back since: `/run/railhead/lent`.
+    pub fn lent_vfs(&self) -> PathBuf {
+        self.root.join("run/railhead/lent")
+    }
+
+    /// The note of one VF. It holds the id of the boot.
+    pub fn lent_vf(&self, vf: &str) -> PathBuf {
+        self.lent_vfs().join(vf)
+    }
+
     /// What ADD made, one folder per pod: `/run/railhead/attachments`.
     pub fn attachments(&self) -> PathBuf {
         self.root.join("run/railhead/attachments")

@@ -35,13 +35,18 @@ struct Header {
     version: u32,
 }
 
+/// Whether a release that writes version `current` reads a file of version `found`: its own, one back and one forth.
+pub fn is_readable(found: u32, current: u32) -> bool {
+    found != 0 && found.abs_diff(current) <= 1
+}
+
 /// Parses `bytes` when their `version` is `current` or one beside it.
 ///
 /// Fields that this release does not know are ignored; fields that it needs and a neighbour lacks must carry a serde default.
 pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, current: u32, bytes: &[u8]) -> Result<T, FormatError> {
     let damaged = |source| FormatError::Damaged { what, source };
     let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
-    if header.version.abs_diff(current) > 1 || header.version == 0 {
+    if !is_readable(header.version, current) {
         return Err(FormatError::Version {
             what,
             found: header.version,

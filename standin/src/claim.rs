@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use railhead_host::{FunctionLock, boot_id, remove_durably, write_durably};
+use railhead_host::{FileLock, boot_id, remove_durably, write_durably};
 use railhead_plan::{AttachmentPlan, Layout};
 use railhead_vf::{Host, Originals, program, restore};
 
@@ -80,6 +80,7 @@ impl Claim {
         };
         for rail in &plan.rails {
             let _lock = self.lock(rail.vf.pci_address.as_str())?;
+            self.originals.lend(&mut self.host, &rail.vf)?;
             program(&mut self.host, rail)?;
         }
         Ok(())
@@ -106,7 +107,7 @@ impl Claim {
         }
     }
 
-    fn lock(&self, vf: &str) -> Result<FunctionLock> {
-        Ok(FunctionLock::take(&self.layout.function_lock(vf), PATIENCE)?)
+    fn lock(&self, vf: &str) -> Result<FileLock> {
+        Ok(FileLock::take(&self.layout.function_lock(vf), PATIENCE)?)
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
-use railhead_host::{FunctionLock, PciAddress};
+use railhead_host::{FileLock, PciAddress};
 
 use crate::{Host, HostError};
 
@@ -81,7 +81,7 @@ fn put_back(host: &Host, pf: &PciAddress) -> Result<(), HostError> {
     }
 }
 
-fn lock(host: &Host, pf: &PciAddress, patience: Duration) -> Result<FunctionLock, HostError> {
+fn lock(host: &Host, pf: &PciAddress, patience: Duration) -> Result<FileLock, HostError> {
     let path = host.layout.autoprobe_lock(pf.as_str());
-    FunctionLock::take(&path, patience).map_err(|source| HostError::Lock { pf: pf.clone(), source })
+    FileLock::take(&path, patience).map_err(|source| HostError::Lock { pf: pf.clone(), source })
 }

@@ -2,7 +2,9 @@
 
 use std::{io, time::Duration};
 
-use railhead_host::{Errno, InvalidInterfaceName, LockError, NetlinkError, PciAddress, SysfsError, VfError, VfKnob};
+use railhead_host::{
+    Errno, InvalidInterfaceName, LinkSettingsError, LockError, NetlinkError, PciAddress, SysfsError, VfError, VfKnob,
+};
 use thiserror::Error;
 
 /// Why a VF or its PF could not be read or set.
@@ -61,6 +63,15 @@ pub enum HostError {
         /// What the kernel said.
         #[source]
         source: io::Error,
+    },
+    /// What is set on the VF's link could not be read or set.
+    #[error("the settings of VF {vf}: {source}")]
+    Settings {
+        /// Which VF.
+        vf: PciAddress,
+        /// What happened.
+        #[source]
+        source: Box<LinkSettingsError>,
     },
     /// The VF had an RDMA device before it was bound again, and has none now.
     #[error(

@@ -1,16 +1,19 @@
 //! Where the link of a VF or a PF is: by PCI address, looked up each time, since names change.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use railhead_host::{Link, PciAddress, RouteSocket, Sysfs, VfState};
+use railhead_host::{
+    Link, LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket, PciAddress, RouteSocket, Sysfs, VfState,
+};
 use railhead_plan::Layout;
 
-use crate::{HostError, KernelPfSide, PfSide};
+use crate::{HostError, KernelPfSide, PfSide, pf_side::RESET};
 
 /// How often something that the kernel does on its own time is looked for.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -43,6 +46,8 @@ pub struct Host {
     pub route: RouteSocket,
     /// How PFs are reached.
     pub pf_side: Arc<dyn PfSide>,
+    /// Opened when it is first asked for.
+    settings: Option<LinkSettingsSocket>,
 }
 
 impl Host {
@@ -59,12 +64,53 @@ impl Host {
             sysfs: Sysfs::new(layout.sysfs()),
             route: RouteSocket::open()?,
             pf_side,
+            settings: None,
         })
     }
 
     /// The VF's link, waiting for it.
     pub fn vf(&mut self, vf: &PciAddress, patience: Duration) -> Result<Link, HostError> {
         wait(&self.sysfs, &mut self.route, vf, patience)
+    }
+
+    /// What the holder of a VF may set on its link, beside what an attachment sets.
+    pub(crate) fn link_settings(&mut self, vf: &PciAddress, link: u32) -> Result<Option<LinkSettings>, HostError> {
+        self.while_busy(vf, |socket| socket.read(link))
+    }
+
+    /// Makes them what they were; returns what still differs.
+    pub(crate) fn restore_link_settings(
+        &mut self,
+        vf: &PciAddress,
+        link: u32,
+        wanted: &LinkSettings,
+    ) -> Result<BTreeSet<LinkSetting>, HostError> {
+        self.while_busy(vf, |socket| socket.restore(link, wanted))
+    }
+
+    /// Asks again while the driver resets the VF.
+    fn while_busy<T>(
+        &mut self,
+        vf: &PciAddress,
+        mut ask: impl FnMut(&mut LinkSettingsSocket) -> Result<T, LinkSettingsError>,
+    ) -> Result<T, HostError> {
+        let start = Instant::now();
+        loop {
+            match self.settings_socket().and_then(&mut ask) {
+                Err(LinkSettingsError::Netlink(error)) if error.is_busy() && start.elapsed() < RESET => {
+                    thread::sleep(POLL);
+                }
+                answer => return answer.map_err(|source| settings_error(vf, source)),
+            }
+        }
+    }
+
+    fn settings_socket(&mut self) -> Result<&mut LinkSettingsSocket, LinkSettingsError> {
+        let socket = match self.settings.take() {
+            Some(socket) => socket,
+            None => LinkSettingsSocket::open()?,
+        };
+        Ok(self.settings.insert(socket))
     }
 
     /// How the host uses a VF's interface: links on top of it, and addresses that somebody gave it.
@@ -89,5 +135,12 @@ impl Host {
     /// VF `index` as its PF reports it.
     pub fn enforced(&self, pf: &PciAddress, index: u32) -> Result<VfState, HostError> {
         self.pf_side.read(pf, index)
+    }
+}
+
+fn settings_error(vf: &PciAddress, source: LinkSettingsError) -> HostError {
+    HostError::Settings {
+        vf: vf.clone(),
+        source: Box::new(source),
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that one does to a VF from the host's side: find it, observe it, program it through its PF, give it back.
 //!
 //! The agent does so in Prepare and Unprepare, the CNI binary in ADD and DEL. Moving a VF into a pod and out of it is the
-//! binary's; choosing one is the agent's. Everything is synchronous. Callers hold the VF's [`railhead_host::FunctionLock`].
+//! binary's; choosing one is the agent's. Everything is synchronous. Callers hold the VF's [`railhead_host::FileLock`].
 
 mod autoprobe;
 mod driver;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use railhead_host::{FunctionLock, LockError, PciAddress};
+use railhead_host::{FileLock, LockError, PciAddress};
 use railhead_plan::Layout;
 use thiserror::Error;
 
@@ -52,7 +52,7 @@ pub fn settle(
         }
         let path = layout.function_lock(vf.as_str());
         let _lock =
-            FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| OwedError::Lock { vf: vf.clone(), source })?;
+            FileLock::take(&path, FUNCTION_LOCK).map_err(|source| OwedError::Lock { vf: vf.clone(), source })?;
         // Somebody on the host took it since: it would be cut off for a rate.
         let uses = host.uses(vf)?;
         if !uses.is_empty() {

@@ -41,7 +41,7 @@ pub trait PfSide: Send + Sync {
 }
 
 /// How long a VF may be in a reset.
-const RESET: Duration = Duration::from_secs(5);
+pub(crate) const RESET: Duration = Duration::from_secs(5);
 
 /// As [`PfSide::set`], asking again while the driver is busy. ice and i40e reset a VF for every MAC address, VLAN and trust that
 /// is set on it, and answer EAGAIN or EBUSY to the next setting until the VF's driver is back (`ice_check_vf_ready_for_cfg`,

@@ -1,11 +1,13 @@
 //! Gives a VF back as it was found.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
-use railhead_host::{Link, MacAddress, NetlinkError, PciAddress, VfKnob, VfSettings};
+use railhead_host::{Link, LinkOptions, LinkSetting, MacAddress, NetlinkError, PciAddress, VfKnob, VfSettings};
 use thiserror::Error;
 
-use crate::{Difference, Host, HostError, VfOriginal, driver, pf_side::set_patiently, program::knob_name};
+use crate::{
+    Difference, Host, HostError, VfOriginal, driver, originals::is_back, pf_side::set_patiently, program::knob_name,
+};
 
 /// How long a VF may take to come home from a namespace that was just deleted, or from a rebind.
 const HOME: Duration = Duration::from_secs(10);
@@ -23,6 +25,17 @@ pub enum RestoreError {
         #[source]
         source: Box<HostError>,
     },
+    /// A pod set on the link what would harm the next one, and it cannot be taken off.
+    #[error(
+        "VF {vf}: its link keeps what a pod set on it ({}), also after its driver was bound again; look at dmesg, or reset the VF (echo 1 > /sys/bus/pci/devices/{vf}/reset)",
+        words(left)
+    )]
+    Left {
+        /// PCI address.
+        vf: PciAddress,
+        /// What stays.
+        left: Vec<LinkSetting>,
+    },
     /// The kernel reports something else than what was restored.
     #[error("VF {vf} is not as it was found: {}; it is tried again", Listed(knobs, differences))]
     Differs {
@@ -33,6 +46,11 @@ pub enum RestoreError {
         /// What of the link differs.
         differences: Vec<Difference>,
     },
+}
+
+fn words<'a>(settings: impl IntoIterator<Item = &'a LinkSetting>) -> String {
+    let words: Vec<String> = settings.into_iter().map(ToString::to_string).collect();
+    words.join(", ")
 }
 
 /// What differs, in words.
@@ -52,6 +70,7 @@ impl fmt::Display for Listed<'_> {
 pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreError> {
     if !host.sysfs.exists(&original.pci_address) {
         tracing::info!(vf = %original.pci_address, "the VF no longer exists");
+        is_back(&host.layout, &original.pci_address);
         return Ok(false);
     }
     let (vf, pf) = (&original.pci_address, &original.pf_pci_address);
@@ -62,11 +81,17 @@ pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreEr
     if link.up && !original.link.up {
         step.set_up(&link, false)?;
     }
-    step.mac(&link)?;
+    let link = step.settings(link)?;
+    if step.mac(&link)? {
+        // Its link is a new one.
+        let link = step.link()?;
+        step.settings(link)?;
+    }
     let left = step.enforced()?;
     let link = step.link()?;
     step.interface(&link)?;
     step.read_back(&left)?;
+    is_back(&host.layout, &original.pci_address);
     Ok(left.contains(&VfKnob::Rate))
 }
 
@@ -109,21 +134,90 @@ impl Step<'_> {
         set_patiently(self.host.pf_side.as_ref(), pf, index, knob, settings)
     }
 
+    /// Takes off what its holder set on the link beside what an attachment sets. What no request takes off goes with the link,
+    /// when the VF is bound to its driver again: the kernel makes a new one (`register_netdevice`), and XDP programs go with the
+    /// old one (`dev_xdp_uninstall`, net/core/dev.c). Returns the VF's link.
+    fn settings(&mut self, link: Link) -> Result<Link, RestoreError> {
+        let vf = &self.original.pci_address;
+        let mut left = self.restore_settings(&link)?;
+        let mut link = link;
+        if !left.is_empty() && self.host.sysfs.driver(vf).is_some() {
+            tracing::warn!(
+                %vf, left = words(&left),
+                "a pod left settings on a VF that no request takes off; it is bound to its driver again"
+            );
+            self.rebind()?;
+            link = self.link()?;
+            if link.up && !self.original.link.up {
+                self.set_up(&link, false)?;
+            }
+            left = self.restore_settings(&link)?;
+        }
+        let (harmful, harmless): (Vec<_>, Vec<_>) = left.into_iter().partition(|setting| setting.harms());
+        if !harmful.is_empty() {
+            return Err(RestoreError::Left {
+                vf: vf.clone(),
+                left: harmful,
+            });
+        }
+        if !harmless.is_empty() {
+            tracing::warn!(
+                %vf, left = words(&harmless),
+                "the link of a VF is not set as it was found; the next pod gets it so"
+            );
+        }
+        Ok(link)
+    }
+
+    fn restore_settings(&mut self, link: &Link) -> Result<BTreeSet<LinkSetting>, RestoreError> {
+        let vf = &self.original.pci_address;
+        let known = match &self.original.settings {
+            Some(settings) => Ok(Some(settings.clone())),
+            // A release that did not record them had lent the VF.
+            None => self.host.link_settings(vf, link.index).map(|found| {
+                found.map(|mut found| {
+                    found.options.flags = LinkOptions::FRESH;
+                    found
+                })
+            }),
+        };
+        let Some(mut wanted) = known.map_err(|source| self.error(source))? else {
+            return Ok(BTreeSet::new());
+        };
+        // A VF that nobody uses needs neither, and what is there by now may be a pod's in place of what was found.
+        wanted.options.xdp.clear();
+        wanted.filter_rules = wanted.filter_rules.map(|_| 0);
+        // The record of its link tells them.
+        wanted.options.promiscuous = self.original.link.promiscuous.unwrap_or_default();
+        wanted.options.all_multicast = self.original.link.all_multicast.unwrap_or_default();
+        wanted.options.tx_queue_len = self.original.link.tx_queue_len.unwrap_or(wanted.options.tx_queue_len);
+        self.host
+            .restore_link_settings(vf, link.index, &wanted)
+            .map_err(|source| self.error(source))
+    }
+
+    fn rebind(&mut self) -> Result<(), RestoreError> {
+        let original = self.original;
+        let (vf, pf) = (&original.pci_address, &original.pf_pci_address);
+        driver::rebind(self.host, vf, pf, original.driver.as_deref()).map_err(|source| error(original, source))
+    }
+
     /// Takes off the administrative MAC, gives the VF its own one, then puts an original administrative one back. A VF refuses
-    /// to change its MAC while the PF holds one for it.
-    fn mac(&mut self, link: &Link) -> Result<(), RestoreError> {
+    /// to change its MAC while the PF holds one for it. Returns whether it was bound to its driver again.
+    fn mac(&mut self, link: &Link) -> Result<bool, RestoreError> {
         let original = self.original;
         let none = VfSettings {
             mac: Some(MacAddress::new([0; 6])),
             ..original.enforced
         };
+        let mut rebound = false;
         let taken_off = self.set(VfKnob::Mac, &none);
         if let Some(mac) = original.link.mac
             && (link.mac != Some(mac) || taken_off.is_ok())
             && self.host.route.set_mac(link.index, mac).is_err()
         {
-            let (vf, pf) = (&original.pci_address, &original.pf_pci_address);
-            driver::rebind(self.host, vf, pf, original.driver.as_deref()).map_err(|source| error(original, source))?;
+            self.rebind()?;
+            rebound = true;
             let link = self.link()?;
             if link.mac != Some(mac) {
                 self.host
@@ -148,12 +242,15 @@ impl Step<'_> {
             .enforced(&original.pf_pci_address, original.index)
             .map_err(|source| self.error(source))?
             .mac;
-        match original.enforced.mac {
-            Some(mac) if !mac.is_zero() && mac != reported => self
-                .set(VfKnob::Mac, &original.enforced)
-                .map_err(|source| self.error(source)),
-            _ => Ok(()),
+        if original
+            .enforced
+            .mac
+            .is_some_and(|mac| !mac.is_zero() && mac != reported)
+        {
+            self.set(VfKnob::Mac, &original.enforced)
+                .map_err(|source| self.error(source))?;
         }
+        Ok(rebound)
     }
 
     /// The PF's other settings. Returns what the driver refused to set: a rate, while the PF's link is down.
@@ -255,10 +352,11 @@ mod tests {
                 up: false,
                 altnames: Vec::new(),
                 alias: None,
-                promiscuous: false,
-                all_multicast: false,
+                promiscuous: Some(false),
+                all_multicast: Some(false),
                 tx_queue_len: None,
             },
+            settings: None,
             enforced: VfSettings {
                 mac: Some(MacAddress::new(admin)),
                 vlan: None,

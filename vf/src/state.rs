@@ -25,12 +25,12 @@ pub struct LinkState {
     /// The free text that `ip link set alias` sets.
     #[serde(default)]
     pub alias: Option<String>,
-    /// It took frames for every hardware address.
+    /// It took frames for every hardware address. Release 0.1 does not say it: then it did not.
     #[serde(default)]
-    pub promiscuous: bool,
-    /// It took all multicast frames.
+    pub promiscuous: Option<bool>,
+    /// It took all multicast frames. Release 0.1 does not say it: then it did not.
     #[serde(default)]
-    pub all_multicast: bool,
+    pub all_multicast: Option<bool>,
     /// Frames that wait for the driver. Release 0.1 does not say it.
     #[serde(default)]
     pub tx_queue_len: Option<u32>,
@@ -100,8 +100,8 @@ impl LinkState {
             up: link.up,
             altnames: link.altnames,
             alias: link.alias,
-            promiscuous: link.promiscuous,
-            all_multicast: link.all_multicast,
+            promiscuous: Some(link.promiscuous),
+            all_multicast: Some(link.all_multicast),
             tx_queue_len: Some(link.tx_queue_len),
         })
     }
@@ -135,9 +135,11 @@ impl LinkState {
     /// What puts the handling of frames back. A link keeps it when it moves to another namespace, so what a pod set would meet
     /// the next one.
     fn frames(&self, link: &Link) -> Option<LinkChange<'_>> {
+        let promiscuous = self.promiscuous.unwrap_or_default();
+        let all_multicast = self.all_multicast.unwrap_or_default();
         let change = LinkChange {
-            promiscuous: (link.promiscuous != self.promiscuous).then_some(self.promiscuous),
-            all_multicast: (link.all_multicast != self.all_multicast).then_some(self.all_multicast),
+            promiscuous: (link.promiscuous != promiscuous).then_some(promiscuous),
+            all_multicast: (link.all_multicast != all_multicast).then_some(all_multicast),
             tx_queue_len: self.tx_queue_len.filter(|length| *length != link.tx_queue_len),
             ..LinkChange::default()
         };

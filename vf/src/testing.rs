@@ -15,8 +15,8 @@ use std::{
 };
 
 use railhead_host::{
-    InterfaceName, MacAddress, Netns, PciAddress, RouteSocket, VfKnob, VfLinkState, VfSettings, VfState,
-    testing::{another_namespace, ip, ip_json},
+    InterfaceName, MacAddress, PciAddress, VfKnob, VfLinkState, VfSettings, VfState,
+    testing::{ip, ip_json},
 };
 use railhead_plan::Layout;
 use serde_json::json;
@@ -92,21 +92,24 @@ impl StandIn {
             altname: format!("enp24s0f{rail}v3-of-the-host"),
             cable: format!("leaf{rail}"),
         };
-        let Self {
-            name,
-            mac,
-            altname,
-            cable,
-            ..
-        } = &vf;
-        ip(&format!("link add {name} type veth peer name {cable}"));
-        ip(&format!("link set {name} address {mac} mtu 1500 alias before"));
+        let Self { name, altname, .. } = &vf;
+        vf.make();
+        ip(&format!("link set {name} alias before"));
         ip(&format!("link property add dev {name} altname {altname}"));
-        ip(&format!("link set {cable} mtu 9000 up"));
         let device = layout.sysfs().join("bus/pci/devices").join(vf.pci_address.as_str());
         fs::create_dir_all(device.join("net").join(name.as_str())).unwrap();
         pf_side.add(vf.pf.clone(), VF_INDEX);
         vf
+    }
+
+    /// The link as its driver makes it.
+    fn make(&self) {
+        let Self { name, mac, cable, .. } = self;
+        ip(&format!(
+            "link add {name} numrxqueues 4 numtxqueues 4 type veth peer name {cable} numrxqueues 4 numtxqueues 4"
+        ));
+        ip(&format!("link set {name} address {mac} mtu 1500"));
+        ip(&format!("link set {cable} mtu 9000 up"));
     }
 
     /// Keeps `layout`'s sysfs in step with the kernel, as sysfs does by itself, until the answer is dropped: what the VF is
@@ -119,13 +122,7 @@ impl StandIn {
         let (stopped, shown) = (stop.clone(), net.clone());
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let links = ip_json("link show");
-                let link = links
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .find(|link| link["link"] == cable.as_str());
-                show(&shown, link.and_then(|link| link["ifname"].as_str()));
+                show(&shown, link_at(&cable).as_deref());
                 thread::sleep(POLL / 2);
             }
         });
@@ -137,7 +134,7 @@ impl StandIn {
     }
 
     /// Plays the driver `name` for the VF until the answer is dropped: what is written to `unbind`, `bind` and `drivers_probe`
-    /// takes the link away and brings it back, and a bind gives RDMA devices without node GUID one, as mlx5 does. As the
+    /// removes the link and makes a new one, as the kernel does, and a bind gives RDMA devices without node GUID one, as mlx5 does. As the
     /// kernel, it refuses binds while the PF's `sriov_drivers_autoprobe` is 0.
     pub fn driven(&self, layout: &Layout, name: &str) -> Driver {
         let bus = layout.sysfs().join("bus/pci");
@@ -149,8 +146,7 @@ impl StandIn {
         let autoprobe = self.autoprobe(layout);
         let target = Path::new("../../drivers").join(name);
         symlink(&target, device.join("driver")).unwrap();
-        let (home, away) = (Netns::current().unwrap(), another_namespace());
-        let (vf, cable) = (self.pci_address.clone(), self.cable.clone());
+        let (vf, cable, fresh) = (self.pci_address.clone(), self.cable.clone(), self.clone());
         let (stop, binds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (stopped, bound) = (stop.clone(), binds.clone());
         let told = move |file: PathBuf| {
@@ -163,7 +159,9 @@ impl StandIn {
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 if told(driver.join("unbind")) {
-                    move_link(&mut RouteSocket::open().unwrap(), &away, Some(&cable));
+                    if let Some(link) = link_at(&cable) {
+                        ip(&format!("link del {link}"));
+                    }
                     fs::remove_file(device.join("driver")).unwrap();
                 }
                 let wanted = told(driver.join("bind")) || told(bus.join("drivers_probe"));
@@ -173,7 +171,7 @@ impl StandIn {
                         fs::write(rdma.unwrap().path().join("node_guid"), "0200:00ff:fe00:0001").unwrap();
                     }
                     bound.fetch_add(1, Ordering::Relaxed);
-                    move_link(&mut RouteSocket::open_in(&away).unwrap(), &home, None);
+                    fresh.make();
                     symlink(&target, device.join("driver")).unwrap();
                 }
                 thread::sleep(POLL / 4);
@@ -261,27 +259,11 @@ impl Drop for Driver {
     }
 }
 
-/// Moves the link with this cable, or the only one that has one in another namespace.
-fn move_link(from: &mut RouteSocket, to: &Netns, cable: Option<&str>) {
-    let index = match cable {
-        Some(cable) => {
-            let links = ip_json("link show");
-            let links = links.as_array().unwrap();
-            links.iter().find(|link| link["link"] == cable).map(|link| {
-                let index = link["ifindex"].as_u64().unwrap();
-                u32::try_from(index).unwrap()
-            })
-        }
-        None => from
-            .links()
-            .unwrap()
-            .iter()
-            .find(|link| link.name != "lo")
-            .map(|link| link.index),
-    };
-    if let Some(index) = index {
-        from.move_to(index, to).unwrap();
-    }
+/// The name of the link with this cable.
+fn link_at(cable: &str) -> Option<String> {
+    let links = ip_json("link show");
+    let link = links.as_array().unwrap().iter().find(|link| link["link"] == cable);
+    link.and_then(|link| link["ifname"].as_str()).map(str::to_owned)
 }
 
 fn show(net: &Path, name: Option<&str>) {

@@ -2,86 +2,23 @@
 
 #![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
+mod node;
+
 use std::{
     collections::BTreeSet,
     fs,
     sync::{Arc, Barrier, Mutex, atomic::Ordering},
-    time::Duration,
 };
 
+use node::{Node, PATIENCE};
 use railhead_host::{
-    Errno, FunctionLock, NetlinkError, PciAddress, VfKnob, VfSettings, VfState,
+    Errno, FileLock, NetlinkError, PciAddress, VfKnob, VfSettings, VfState,
     testing::{in_a_namespace, ip, ip_json},
 };
-use railhead_plan::{Layout, RailPlan, RdmaPlan, VfPlan, Vlan};
 use railhead_vf::{
-    Host, HostError, Originals, POLL, PfSide, VfOriginal, pf_settings, probe, program, put_autoprobe_back, restore,
-    settle,
-    testing::{Driver, Mirror, PfTable, StandIn, VF_INDEX},
+    Host, HostError, Originals, POLL, PfSide, pf_settings, probe, program, put_autoprobe_back, restore, settle,
+    testing::{Driver, PfTable, StandIn, VF_INDEX},
 };
-
-const PATIENCE: Duration = Duration::from_millis(300);
-
-/// A node with one VF.
-struct Node {
-    // Ends before its folder does.
-    sysfs: Mirror,
-    folder: tempfile::TempDir,
-    pf_side: PfTable,
-    vf: StandIn,
-}
-
-impl Node {
-    fn new() -> Self {
-        let (folder, pf_side) = (tempfile::tempdir().unwrap(), PfTable::default());
-        let layout = Layout::under(folder.path());
-        let vf = StandIn::new(&layout, &pf_side, 0);
-        Self {
-            sysfs: vf.mirrored(&layout),
-            folder,
-            pf_side,
-            vf,
-        }
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::under(self.folder.path())
-    }
-
-    fn host(&self) -> Host {
-        Host::with_pf_side(&self.layout(), Arc::new(self.pf_side.clone())).unwrap()
-    }
-
-    fn record(&self) -> VfOriginal {
-        Originals::new(&self.layout(), "boot")
-            .record_vf(&mut self.host(), &self.vf.pci_address, &self.vf.pf, VF_INDEX, PATIENCE)
-            .unwrap()
-    }
-
-    fn rail(&self) -> RailPlan {
-        RailPlan {
-            rail: 0,
-            name: "rail0".parse().unwrap(),
-            vf: VfPlan {
-                pci_address: self.vf.pci_address.clone(),
-                pf_pci_address: self.vf.pf.clone(),
-                index: VF_INDEX,
-                vlan: Some(Vlan::new(1012, 3).unwrap()),
-                max_rate_mbps: 400,
-                min_rate_mbps: 100,
-                spoof_check: true,
-                trust: true,
-            },
-            mac: "02:00:00:00:00:01".parse().unwrap(),
-            mtu: 9000,
-            addresses: vec!["10.0.0.7/24".parse().unwrap()],
-            on_link: vec![],
-            gateway: None,
-            table: 1000,
-            rdma: RdmaPlan::None,
-        }
-    }
-}
 
 #[test]
 fn a_vf_is_programmed_for_a_pod_and_given_back_as_it_was_found() {
@@ -194,7 +131,7 @@ fn a_port_whose_vfs_a_killed_process_let_be_probed_leaves_them_alone_again() {
         killed();
         // Whoever is at it is alive: the note is its own.
         let lock = node.layout().autoprobe_lock(node.vf.pf.as_str());
-        let held = FunctionLock::take(&lock, PATIENCE).unwrap();
+        let held = FileLock::take(&lock, PATIENCE).unwrap();
         put_autoprobe_back(&host).unwrap();
         assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "1");
         drop(held);

@@ -14,7 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
-use railhead_host::{FunctionLock, NetlinkError};
+use railhead_host::{FileLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
 use railhead_vf::{self as vf, HostError};
 use thiserror::Error;
@@ -201,13 +201,19 @@ async fn look(agent: &Arc<Agent>, network: &NodeNetwork, foreign: ForeignVfs) ->
 /// Two agents of a rolling update do not make functions twice: the second looks again under the lock. Nor does a Prepare
 /// choose a function while it gets its rate back.
 fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) -> Result<Seen, LookError> {
-    let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
+    let _lock = FileLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
     let originals = agent.originals();
     let mut host = agent.host()?;
     let plans = plans::all(&agent.layout)?;
     let taken = plans::functions_taken(&plans, &agent.boot_id);
     if let Err(error) = vf::settle(&mut host, &originals, &agent.layout, &taken) {
         tracing::warn!(%error, "a rate is owed still");
+    }
+    // A plan that cannot be read may be of a pod whose sandbox is just made again.
+    if plans::any_damaged(&agent.layout)? {
+        tracing::debug!("VFs that no plan names may be in a plan that cannot be read");
+    } else if let Err(error) = originals.take_back(&mut host, &taken) {
+        tracing::warn!(%error, "a VF is not as it was found yet");
     }
     if let Err(error) = vf::put_autoprobe_back(&host) {
         tracing::warn!(%error, "a port whose VFs the kernel shall leave alone still gives them to drivers");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
-use railhead_host::FunctionLock;
+use railhead_host::FileLock;
 use railhead_plan::{AttachmentPlan, Layout};
 use railhead_vf::{self as vf, HostError, OriginalsError, OwedError};
 use thiserror::Error;
@@ -159,7 +159,7 @@ async fn teardown(agent: &Arc<Agent>, chain: &mut Chain) -> Result<Vec<String>, 
     let worker = agent.clone();
     tokio::task::spawn_blocking(move || {
         // A Prepare that came before the phase has written its plan when it lets the lock go; a later one is refused.
-        let _lock = FunctionLock::take(&worker.layout.node_lock(), NODE_LOCK)?;
+        let _lock = FileLock::take(&worker.layout.node_lock(), NODE_LOCK)?;
         refuse_while_attached(&worker)
     })
     .await
@@ -206,12 +206,13 @@ fn refuse_with_plans(plans: &[AttachmentPlan]) -> Result<(), TeardownError> {
 
 /// Returns what stays as it is, in words.
 fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
-    let _lock = FunctionLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
+    let _lock = FileLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
     // Again under the lock under which Prepare writes plans.
     refuse_while_attached(agent)?;
     let originals = agent.originals();
     let mut host = agent.host()?;
     vf::put_autoprobe_back(&host)?;
+    originals.take_back(&mut host, &BTreeSet::new())?;
     // Before ports go down: some set no rate then.
     let owed = vf::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
     let mut stays = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Instant};
 
-use railhead_host::{FunctionLock, InterfaceName, Link, Netns, PciAddress, RouteSocket};
+use railhead_host::{FileLock, InterfaceName, Link, Netns, PciAddress, RouteSocket};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
 use railhead_vf::{HostError, LinkState, wait};
 use serde_json::Value;
@@ -90,13 +90,13 @@ fn open_netns(path: &str) -> Result<Netns, CniError> {
 }
 
 /// In the order of their names, so that two calls never wait for each other.
-pub(super) fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FunctionLock>, CniError> {
+pub(super) fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FileLock>, CniError> {
     let mut functions: Vec<&str> = rails.iter().map(|rail| rail.vf.as_str()).collect();
     functions.sort_unstable();
     functions
         .iter()
         .map(|function| {
-            FunctionLock::take(&context.layout.function_lock(function), context.lock_patience)
+            FileLock::take(&context.layout.function_lock(function), context.lock_patience)
                 .map_err(|error| CniError::new(Code::TryAgain, error.to_string()))
         })
         .collect()

@@ -1,6 +1,6 @@
 //! The inverse of ADD as a whole, used by DEL, by a failed ADD, by an ADD that follows a lost sandbox, and by GC.
 
-use railhead_host::{FunctionLock, Netns, PciAddress};
+use railhead_host::{FileLock, Netns, PciAddress};
 
 use super::this_boot;
 use crate::{
@@ -145,13 +145,13 @@ pub(super) fn readable(context: &Context) -> Result<Vec<Journal>, CniError> {
         .collect())
 }
 
-fn lock(context: &Context, journal: &Journal) -> Result<Vec<FunctionLock>, CniError> {
+fn lock(context: &Context, journal: &Journal) -> Result<Vec<FileLock>, CniError> {
     let mut functions: Vec<&str> = journal.rails.iter().map(|rail| rail.vf.as_str()).collect();
     functions.sort_unstable();
     functions
         .iter()
         .map(|function| {
-            FunctionLock::take(&context.layout.function_lock(function), context.lock_patience)
+            FileLock::take(&context.layout.function_lock(function), context.lock_patience)
                 .map_err(|error| CniError::new(Code::TryAgain, error.to_string()))
         })
         .collect()

@@ -79,7 +79,7 @@ impl FilterSocket {
         let answer = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) };
         match Errno::result(answer) {
             Ok(_) => Ok(Some(count.rules)),
-            Err(Errno::EOPNOTSUPP) => Ok(None),
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => Ok(None),
             Err(errno) => Err(FilterError {
                 interface: interface.clone(),
                 source: errno.into(),

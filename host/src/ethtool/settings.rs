@@ -19,6 +19,10 @@ pub struct EthtoolSettings {
     /// Lengths of queues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rings: Option<Rings>,
+    /// A digest of the table that spreads received frames over queues, and of what it looks at; `None` where the driver has
+    /// none and on kernels before 6.2. It can be compared, not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steering: Option<String>,
     /// Interrupt moderation: values by number of the attribute (`ETHTOOL_A_COALESCE_*`).
     pub coalesce: BTreeMap<u16, Vec<u8>>,
 }

@@ -13,7 +13,9 @@ use netlink_packet_route::{
     link::{LinkAttribute, LinkFlags, LinkMessage},
 };
 
-use super::RouteSocket;
+use super::{RouteSocket, options::SETTABLE};
+#[cfg(doc)]
+use crate::LinkOptions;
 use crate::{InterfaceName, MacAddress, Netns, netlink::NetlinkError};
 
 /// What one request changes on a link; `None` stays as it is.
@@ -36,6 +38,8 @@ pub struct LinkChange<'a> {
     pub promiscuous: Option<bool>,
     /// Takes all multicast frames (`IFF_ALLMULTI`).
     pub all_multicast: Option<bool>,
+    /// Other flags that anybody may set on a link ([`LinkOptions::flags`]), all of them.
+    pub flags: Option<u32>,
     /// Frames that wait for the driver.
     pub tx_queue_len: Option<u32>,
     /// Sizes of what is cut up and put together in software.
@@ -83,6 +87,10 @@ fn message(index: u32, change: &LinkChange) -> LinkMessage {
             message.header.flags.set(flag, wanted);
         }
     }
+    if let Some(wanted) = change.flags {
+        message.header.change_mask |= LinkFlags::from_bits_retain(SETTABLE);
+        message.header.flags |= LinkFlags::from_bits_retain(wanted & SETTABLE);
+    }
     let sizes = change.offload_sizes;
     message.attributes.extend(
         [
@@ -126,6 +134,7 @@ fn describe(index: u32, change: &LinkChange) -> String {
         change.up.map(|up| (if up { "up" } else { "down" }).to_owned()),
         switch(change.promiscuous, "promiscuous mode"),
         switch(change.all_multicast, "all multicast"),
+        change.flags.map(|flags| format!("flags {flags:#x}")),
         change.tx_queue_len.map(|length| format!("queue length {length}")),
         change.offload_sizes.map(|sizes| format!("{sizes:?}")),
     ]

@@ -12,6 +12,10 @@ use super::{
 };
 use crate::netlink::NetlinkError;
 
+/// `IFF_DEBUG`, `IFF_NOTRAILERS`, `IFF_NOARP`, `IFF_MULTICAST`, `IFF_PORTSEL`, `IFF_AUTOMEDIA`, `IFF_DYNAMIC` (linux/if.h): what
+/// a request can set beside up, promiscuous and all-multicast mode (`__dev_change_flags`, net/core/dev.c).
+pub(super) const SETTABLE: u32 = 1 << 2 | 1 << 5 | 1 << 7 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15;
+
 /// What `ip link set` changes on a link beside name, address and MTU.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -21,6 +25,8 @@ pub struct LinkOptions {
     pub promiscuous: bool,
     /// Somebody asked for all multicast frames (`IFF_ALLMULTI`).
     pub all_multicast: bool,
+    /// The other flags that `ip link set` can change, as the kernel numbers them: a link with `IFF_NOARP` finds no neighbour.
+    pub flags: u32,
     /// Frames that wait for the driver.
     pub tx_queue_len: u32,
     /// Sizes of what is cut up and put together in software.
@@ -39,6 +45,11 @@ pub enum XdpMode {
     Driver,
     /// In the hardware.
     Hardware,
+}
+
+impl LinkOptions {
+    /// The [`flags`](Self::flags) of a link of Ethernet as its driver makes it: `IFF_MULTICAST` (`ether_setup`).
+    pub const FRESH: u32 = 1 << 12;
 }
 
 impl XdpMode {
@@ -83,6 +94,7 @@ pub(super) fn options(message: LinkMessage) -> (String, LinkOptions) {
     let mut options = LinkOptions {
         promiscuous: message.header.flags.contains(LinkFlags::Promisc),
         all_multicast: message.header.flags.contains(LinkFlags::Allmulti),
+        flags: message.header.flags.bits() & SETTABLE,
         ..LinkOptions::default()
     };
     let sizes = &mut options.offload_sizes;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::{FunctionLock, PciAddress, RdmaName};
+use railhead_host::{FileLock, PciAddress, RdmaName};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
 use railhead_planner::attachment::{self, FunctionChoice};
 use railhead_vf::{self as vf, Host, HostError};
@@ -39,7 +39,7 @@ pub(super) async fn choose(
     let chosen = tokio::task::spawn_blocking(move || {
         plans::make_folders(&agent.layout)?;
         let path = agent.layout.node_lock();
-        let _lock = FunctionLock::take(&path, deadline.saturating_duration_since(tokio::time::Instant::now()))
+        let _lock = FileLock::take(&path, deadline.saturating_duration_since(tokio::time::Instant::now()))
             .map_err(PrepareError::Lock)?;
         // Under the lock under which a teardown gives the ports back: it may have begun since this Prepare did.
         if agent.phase.borrow().is_teardown() {
@@ -247,8 +247,9 @@ struct Programmed {
 
 fn program_rail(agent: &Agent, rail: &RailPlan) -> Result<Programmed, PrepareError> {
     let path = agent.layout.function_lock(rail.vf.pci_address.as_str());
-    let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
+    let _lock = FileLock::take(&path, FUNCTION_LOCK).map_err(PrepareError::Lock)?;
     let mut host = agent.host()?;
+    agent.originals().lend(&mut host, &rail.vf)?;
     let minimum = vf::program(&mut host, rail)?;
     let devices = host
         .sysfs

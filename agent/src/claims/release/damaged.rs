@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use kube::{Api, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
-use railhead_host::{FunctionLock, MacAddress};
+use railhead_host::{FileLock, MacAddress};
 use railhead_plan::{AttachmentPlan, PodRef};
 use railhead_vf::{Host, HostError, VfOriginal, restore};
 
@@ -82,7 +82,7 @@ fn unreadable(path: &Path) -> bool {
 /// that none is chosen meanwhile.
 fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
     let path = agent.layout.node_lock();
-    let _lock = FunctionLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
+    let _lock = FileLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
         claim: path.display().to_string(),
         source,
     })?;
@@ -95,7 +95,7 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
                 continue;
             }
             let path = agent.layout.function_lock(function.pci_address.as_str());
-            let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
+            let _lock = FileLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
                 claim: function.pci_address.to_string(),
                 source,
             })?;
@@ -132,7 +132,8 @@ fn is_left_over(
     )?;
     let link = host.vf(&function.pci_address, std::time::Duration::ZERO)?;
     let addresses = host.route.addresses(link.index).map_err(HostError::from)?;
-    Ok(carries_ours(original, &now) && !addresses.iter().any(is_given))
+    let left = agent.originals().is_lent(&function.pci_address) || carries_ours(original, &now);
+    Ok(left && !addresses.iter().any(is_given))
 }
 
 /// Whether one of the MAC addresses that the function did not have before is one that Railhead gives.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use railhead_host::FunctionLock;
+use railhead_host::FileLock;
 use railhead_plan::{AttachmentPlan, VfPlan};
 use railhead_vf::{self as vf};
 
@@ -42,7 +42,7 @@ fn restore_vf(agent: &Agent, plan: &VfPlan) -> Result<(), ReleaseError> {
         return Ok(());
     }
     let path = agent.layout.function_lock(function.as_str());
-    let _lock = FunctionLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
+    let _lock = FileLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
         claim: function.to_string(),
         source,
     })?;

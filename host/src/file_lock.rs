@@ -23,7 +23,7 @@ const LONGEST_RETRY: Duration = Duration::from_millis(20);
 
 /// A held lock (flock). It is given back on drop and, by the kernel, when the process dies.
 #[derive(Debug)]
-pub struct FunctionLock {
+pub struct FileLock {
     _file: File,
 }
 
@@ -50,7 +50,7 @@ pub enum LockError {
     },
 }
 
-impl FunctionLock {
+impl FileLock {
     /// Takes the lock behind `path` (see `Layout::function_lock`), waiting at most `patience`. Makes the folder if needed.
     /// Whoever holds it may remove the file.
     pub fn take(path: &Path, patience: Duration) -> Result<Self, LockError> {
@@ -173,25 +173,25 @@ mod tests {
     fn a_second_holder_waits_and_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("locks/0000:18:00.3.lock");
-        let held = FunctionLock::take(&path, Duration::ZERO).unwrap();
-        let refused = FunctionLock::take(&path, Duration::from_millis(30)).unwrap_err();
+        let held = FileLock::take(&path, Duration::ZERO).unwrap();
+        let refused = FileLock::take(&path, Duration::from_millis(30)).unwrap_err();
         assert!(matches!(refused, LockError::Held { .. }), "{refused}");
         drop(held);
-        FunctionLock::take(&path, Duration::ZERO).unwrap();
+        FileLock::take(&path, Duration::ZERO).unwrap();
     }
 
     #[test]
     fn a_removed_lock_file_locks_nobody_out_and_nobody_in() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("claim.lock");
-        let held = FunctionLock::take(&path, Duration::ZERO).unwrap();
+        let held = FileLock::take(&path, Duration::ZERO).unwrap();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| FunctionLock::take(&path, Duration::from_mins(1)));
+            let waiting = scope.spawn(|| FileLock::take(&path, Duration::from_mins(1)));
             thread::sleep(Duration::from_millis(50));
             fs::remove_file(&path).unwrap();
             drop(held);
             let _second = waiting.join().unwrap().unwrap();
-            let refused = FunctionLock::take(&path, Duration::from_millis(10)).unwrap_err();
+            let refused = FileLock::take(&path, Duration::from_millis(10)).unwrap_err();
             assert!(matches!(refused, LockError::Held { .. }), "{refused}");
         });
     }
@@ -202,7 +202,7 @@ mod tests {
         let path = folder.path().join("node.lock");
         let dead = folder.path().join(format!("{}{:032x}-0", prefix(&path), 1));
         fs::write(&dead, "").unwrap();
-        FunctionLock::take(&path, Duration::ZERO).unwrap();
+        FileLock::take(&path, Duration::ZERO).unwrap();
         assert!(!dead.exists());
     }
 
@@ -210,13 +210,13 @@ mod tests {
     fn many_get_a_lock_in_the_order_in_which_they_came_and_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = &folder.path().join("node.lock");
-        let held = FunctionLock::take(path, Duration::ZERO).unwrap();
+        let held = FileLock::take(path, Duration::ZERO).unwrap();
         let order = std::sync::Mutex::new(Vec::new());
         thread::scope(|scope| {
             for number in 0..16_u32 {
                 let order = &order;
                 scope.spawn(move || {
-                    let _lock = FunctionLock::take(path, Duration::from_mins(1)).unwrap();
+                    let _lock = FileLock::take(path, Duration::from_mins(1)).unwrap();
                     order.lock().unwrap().push(number);
                     thread::sleep(Duration::from_millis(10));
                 });

@@ -1,0 +1,95 @@
+//! Which VFs pods have or had: a note per VF, from before it is first changed for a pod until it is as it was found.
+//!
+//! A VF that no plan names and of which there is a note was not given back: its plan was damaged or removed by hand. Its MAC
+//! address alone would not tell, nor would a VLAN that is left on it. The notes lie in `/run`: a reboot makes VFs anew.
+
+use std::{collections::BTreeSet, fs, io, time::Duration};
+
+use railhead_host::PciAddress;
+use railhead_plan::{Layout, VfPlan};
+
+use super::{Originals, OriginalsError, observe_error};
+use crate::{Host, HostError, VfOriginal, driver};
+
+/// How long a free VF's interface is waited for.
+const HOME: Duration = Duration::from_secs(2);
+
+impl Originals {
+    /// Notes that a VF is about to become a pod's, and adds to its record what its holder may set on its link beside what an
+    /// attachment sets. Called before the VF is first changed; again, while a pod has it, it does nothing.
+    pub fn lend(&self, host: &mut Host, vf: &VfPlan) -> Result<(), OriginalsError> {
+        let (address, pf) = (&vf.pci_address, &vf.pf_pci_address);
+        if self.is_lent(address) {
+            return Ok(());
+        }
+        let observe = |source| observe_error(address, source);
+        driver::ensure(host, address, pf, None).map_err(observe)?;
+        let link = host.vf(address, HOME).map_err(observe)?;
+        let settings = host.link_settings(address, link.index).map_err(observe)?;
+        if let Some(known) = self.vf(address)?
+            && known.settings != settings
+        {
+            if known.settings.is_some() {
+                tracing::warn!(
+                    vf = %address, known = ?known.settings, now = ?settings,
+                    "the link of a free VF is not set as Railhead left it; its present state is what will be given back"
+                );
+            }
+            self.write_vf(&VfOriginal { settings, ..known })?;
+        }
+        let error = |source| OriginalsError::Note {
+            vf: address.clone(),
+            source,
+        };
+        fs::create_dir_all(self.layout.lent_vfs()).map_err(error)?;
+        fs::write(self.layout.lent_vf(address.as_str()), &self.boot_id).map_err(error)
+    }
+
+    /// Whether a pod has or had the VF and it was not given back since.
+    pub fn is_lent(&self, vf: &PciAddress) -> bool {
+        // An empty one was being written when its writer was killed.
+        fs::read_to_string(self.layout.lent_vf(vf.as_str())).is_ok_and(|boot| boot.is_empty() || boot == self.boot_id)
+    }
+
+    /// Gives back VFs that pods had and that no plan names, unless the host uses them or they are still in a pod.
+    ///
+    /// The caller holds the node's lock, and every plan on the node could be read.
+    pub fn take_back(&self, host: &mut Host, taken: &BTreeSet<PciAddress>) -> Result<(), OriginalsError> {
+        for vf in self.recorded_vfs()? {
+            if !self.is_lent(&vf) || taken.contains(&vf) {
+                continue;
+            }
+            let Some(original) = self.vf(&vf)? else { continue };
+            if !host.sysfs.exists(&vf) {
+                is_back(&self.layout, &vf);
+                continue;
+            }
+            let observe = |source: HostError| observe_error(&vf, source);
+            let home = host
+                .route
+                .function_link(&host.sysfs, &vf)
+                .map_err(|source| observe(source.into()))?;
+            if home.is_none() {
+                continue;
+            }
+            let uses = host.uses(&vf).map_err(observe)?;
+            if uses.is_empty() {
+                tracing::warn!(%vf, "a pod had a VF and nobody gave it back; it is given back now");
+                self.give_back(host, &original)?;
+            } else {
+                tracing::warn!(%vf, ?uses, "the host uses a VF that a pod had and nobody gave back; it is left alone");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A VF is as it was found, or does not exist any more.
+pub(crate) fn is_back(layout: &Layout, vf: &PciAddress) {
+    match fs::remove_file(layout.lent_vf(vf.as_str())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%vf, %error, "it could not be noted that a VF was given back; it will be given back once more");
+        }
+        _ => {}
+    }
+}
