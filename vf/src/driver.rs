@@ -43,9 +43,20 @@ pub(crate) fn rebind(
     let driver = host.sysfs.driver(vf);
     if driver.is_some() {
         until_not_busy(BUSY, || host.sysfs.unbind(vf)).map_err(|source| error(vf, source))?;
-        until(|| host.sysfs.driver(vf).is_none());
     }
-    bind(host, vf, pf, driver.as_deref().or(recorded))?;
+    bind_again(host, vf, pf, driver.as_deref().or(recorded), had_rdma)
+}
+
+/// Gives a VF that was taken from its driver back to it. Waits for its interface, and for its RDMA device if it had one.
+pub(crate) fn bind_again(
+    host: &mut Host,
+    vf: &PciAddress,
+    pf: &PciAddress,
+    driver: Option<&str>,
+    had_rdma: bool,
+) -> Result<(), HostError> {
+    until(|| host.sysfs.driver(vf).is_none());
+    bind(host, vf, pf, driver)?;
     host.vf(vf, BACK)?;
     if had_rdma {
         wait_for_rdma(&host.sysfs, vf)?;

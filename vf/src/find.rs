@@ -13,7 +13,7 @@ use railhead_host::{
 };
 use railhead_plan::Layout;
 
-use crate::{HostError, KernelPfSide, PfSide, pf_side::RESET};
+use crate::{HostError, KernelPfSide, KernelRdmaUse, PfSide, RdmaUse, pf_side::RESET};
 
 /// How often something that the kernel does on its own time is looked for.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -46,6 +46,8 @@ pub struct Host {
     pub route: RouteSocket,
     /// How PFs are reached.
     pub pf_side: Arc<dyn PfSide>,
+    /// How it is known which programs have RDMA devices open.
+    pub rdma_use: Arc<dyn RdmaUse>,
     /// Opened when it is first asked for.
     settings: Option<LinkSettingsSocket>,
 }
@@ -64,6 +66,7 @@ impl Host {
             sysfs: Sysfs::new(layout.sysfs()),
             route: RouteSocket::open()?,
             pf_side,
+            rdma_use: Arc::new(KernelRdmaUse),
             settings: None,
         })
     }

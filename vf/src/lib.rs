@@ -4,6 +4,7 @@
 //! binary's; choosing one is the agent's. Everything is synchronous. Callers hold the VF's [`railhead_host::FileLock`].
 
 mod autoprobe;
+mod cut_off;
 mod driver;
 mod error;
 mod find;
@@ -17,6 +18,7 @@ mod state;
 pub mod testing;
 
 pub use autoprobe::put_autoprobe_back;
+pub use cut_off::{CutOffError, KernelRdmaUse, Programs, RdmaUse, cut_off};
 pub use driver::probe;
 pub use error::HostError;
 pub use find::{Host, POLL, wait};

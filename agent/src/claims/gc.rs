@@ -164,7 +164,8 @@ async fn collect(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError
             claim: claim_uid.to_owned(),
         });
     };
-    release::claim(agent, claim_uid).await
+    // kubelet would have given it back after it ended the pod's programs.
+    release::claim(agent, claim_uid, release::Programs::Unknown).await
 }
 
 /// Whether the API server knows this very pod.

@@ -87,7 +87,7 @@ impl Claims for NodeClaims {
     async fn unprepare(&self, claim: ClaimRef) -> Result<(), String> {
         let start = Instant::now();
         let (agent, uid) = (self.agent.clone(), claim.uid.clone());
-        let work = async move { release::claim(&agent, &claim.uid).await };
+        let work = async move { release::claim(&agent, &claim.uid, release::Programs::Ended).await };
         let released = self.in_turn(&uid, "Unprepare", start, Box::pin(work)).await;
         self.agent.metrics.unprepared(released.is_ok());
         if let Err(error) = &released {

@@ -1,6 +1,9 @@
 //! How many programs have an RDMA device open.
 
-use netlink_packet_core::{NlasIterator, parse_string, parse_u64};
+use std::collections::BTreeSet;
+
+use netlink_packet_core::{NlasIterator, parse_string, parse_u32, parse_u64};
+use nix::errno::Errno;
 
 use super::{
     RdmaDevice, RdmaError, RdmaSocket,
@@ -15,6 +18,11 @@ const ENTRY_NAME: u16 = 17;
 const ENTRY_CURRENT: u16 = 18;
 /// What the kernel calls the contexts of programs (`fill_res_info`, drivers/infiniband/core/nldev.c).
 const CONTEXTS: &str = "ctx";
+/// `RDMA_NLDEV_CMD_RES_CTX_GET`; `RDMA_NLDEV_ATTR_RES_CTX`, a table of entries, each with `_RES_PID` if it is seen.
+const CONTEXTS_GET: Command = Command(22);
+const CONTEXTS_TABLE: u16 = 86;
+const PID: u16 = 28;
+
 impl RdmaSocket {
     /// How many contexts programs have open on a device, in whatever process (`rdma_restrack_count`,
     /// drivers/infiniband/core/restrack.c). Older kernels count only those that the caller's PID namespace sees, which in a
@@ -25,6 +33,39 @@ impl RdmaSocket {
         let answer = self.socket.get(&request, question).map_err(RdmaError::Netlink)?;
         Ok(answer.value(SUMMARY).map_or(0, |table| contexts(&table)))
     }
+}
+
+impl RdmaSocket {
+    /// The processes that have contexts open on a device, as far as the caller's PID namespace sees them
+    /// (`fill_res_name_pid`, drivers/infiniband/core/nldev.c). Empty on kernels that do not list contexts (before 5.15).
+    pub fn context_holders(&mut self, device: &RdmaDevice) -> Result<BTreeSet<u32>, RdmaError> {
+        let question = RdmaMessage::new(CONTEXTS_GET).with_u32(attribute::DEV_INDEX, device.index);
+        match self
+            .socket
+            .dump(&format!("list who uses RDMA device {}", device.name), &question)
+        {
+            Ok(answers) => Ok(answers
+                .iter()
+                .filter_map(|answer| answer.value(CONTEXTS_TABLE))
+                .flat_map(|table| holders(&table))
+                .collect()),
+            Err(error) if matches!(error.errno(), Some(Errno::EOPNOTSUPP | Errno::EINVAL)) => Ok(BTreeSet::new()),
+            Err(error) => Err(RdmaError::Netlink(error)),
+        }
+    }
+}
+
+/// The process ids in a table of contexts.
+fn holders(table: &[u8]) -> BTreeSet<u32> {
+    let entries = NlasIterator::new(table).map_while(Result::ok);
+    entries
+        .flat_map(|entry| {
+            let attributes = NlasIterator::new(entry.value()).map_while(Result::ok);
+            let pids = attributes.filter(|attribute| attribute.kind() == PID);
+            pids.filter_map(|attribute| parse_u32(attribute.value()).ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 fn contexts(table: &[u8]) -> u64 {
@@ -60,6 +101,17 @@ mod tests {
         let name = attribute(ENTRY_NAME, &[name.as_bytes(), b"\0"].concat());
         let current = attribute(ENTRY_CURRENT, &current.to_ne_bytes());
         attribute(16, &[name, current].concat())
+    }
+
+    /// The layout of `fill_res_ctx_entry` below `res_get_common_dumpit`; another PID namespace's process has no id.
+    #[test]
+    fn the_holders_of_contexts_are_read_and_those_of_other_namespaces_have_no_id() {
+        let number = |value: u32| attribute(66, &value.to_ne_bytes());
+        let seen = |pid: u32| attribute(87, &[number(1), attribute(PID, &pid.to_ne_bytes())].concat());
+        let table = [seen(4711), attribute(87, &number(2)), seen(12), seen(4711)].concat();
+        assert_eq!(holders(&table), BTreeSet::from([12, 4711]));
+        assert_eq!(holders(&table[..table.len() - 5]), BTreeSet::from([12, 4711]));
+        assert_eq!(holders(&[]), BTreeSet::new());
     }
 
     /// The layout of `fill_res_info_entry`.

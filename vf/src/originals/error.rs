@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use railhead_host::{DurableError, LockError, PciAddress, StateFileError};
 use thiserror::Error;
 
-use crate::{HostError, RestoreError};
+use crate::{CutOffError, HostError, RestoreError};
 
 /// Why a record was not written or read.
 #[derive(Debug, Error)]
@@ -53,6 +53,9 @@ pub enum OriginalsError {
         #[source]
         source: Box<RestoreError>,
     },
+    /// Programs have the VF open.
+    #[error(transparent)]
+    CutOff(#[from] CutOffError),
     /// It could not be noted that a pod gets the VF. It was not changed.
     #[error("note below /run/railhead that VF {vf} is a pod's: {source}; is /run full?")]
     Note {

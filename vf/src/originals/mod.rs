@@ -16,7 +16,7 @@ pub(crate) use lent::is_back;
 pub use port::{PortOriginal, PortSet};
 pub use vf::VfOriginal;
 
-use crate::{Host, HostError, LinkState, driver, restore};
+use crate::{Host, HostError, LinkState, cut_off, driver, restore};
 
 /// The version that this release writes. It reads its neighbours too; a record is only worth its own boot.
 const VERSION: u32 = 1;
@@ -85,10 +85,11 @@ impl Originals {
         Ok(original)
     }
 
-    /// Gives a VF back that no plan names.
+    /// Gives a VF back that no plan names. Whether the programs of the pod that had it have ended is not known.
     fn give_back(&self, host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
         let vf = &original.pci_address;
         let _lock = self.lock(vf)?;
+        cut_off(host, vf, &original.pf_pci_address, original.driver.as_deref())?;
         let owed = restore(host, original).map_err(|source| OriginalsError::GiveBack {
             vf: vf.clone(),
             source: Box::new(source),

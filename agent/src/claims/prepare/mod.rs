@@ -113,7 +113,7 @@ async fn undo(agent: &Arc<Agent>, claim_uid: &str, reached: &Reached) -> Result<
     let (Some(pod), Some(attachment)) = (&reached.pod, &reached.attachment) else {
         return Ok(());
     };
-    release::claim(agent, claim_uid).await?;
+    release::claim(agent, claim_uid, release::Programs::Ended).await?;
     if agent.layout.plan(&pod.uid).exists() {
         return Ok(());
     }
@@ -142,7 +142,7 @@ async fn make(
             *plan
         }
         plans::Found::Damaged => {
-            release::take_damaged_home(agent, &pod).await?;
+            release::take_damaged_home(agent, &pod, release::Programs::Unknown).await?;
             functions::choose(agent, entitled, claim_uid, index, deadline).await?
         }
         // Of an earlier boot, or of another claim, which is refused.

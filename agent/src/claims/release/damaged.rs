@@ -10,9 +10,9 @@ use kube::{Api, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::{FileLock, MacAddress};
 use railhead_plan::{AttachmentPlan, PodRef};
-use railhead_vf::{Host, HostError, VfOriginal, restore};
+use railhead_vf::{Host, HostError, VfOriginal, cut_off, restore};
 
-use super::{ReleaseError, index, lock, sandboxes};
+use super::{Programs, ReleaseError, index, lock, sandboxes};
 use crate::{
     agent::Agent,
     claims::plans,
@@ -25,7 +25,7 @@ const OURS: u8 = 0x02;
 
 /// Gives back what the damaged plans of a claim hold, and an index that was taken before there was a plan. The index goes
 /// last: by it the rest is found again.
-pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
+pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
     let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
     let listed = api.list(&ours).await.map_err(|source| ReleaseError::List {
@@ -45,7 +45,7 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
         let held = lock(agent, claim_uid).await?;
         let path = agent.layout.plan(&pod.uid);
         if unreadable(&path) {
-            take_home(agent, &pod).await?;
+            take_home(agent, &pod, programs).await?;
         } else if path.exists() {
             // Another claim's of the same pod.
             continue;
@@ -59,12 +59,16 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
 }
 
 /// Takes home what the damaged plan of `pod` held, and removes the plan. The caller holds the claim's lock.
-pub(in crate::claims) async fn take_home(agent: &Arc<Agent>, pod: &PodRef) -> Result<(), ReleaseError> {
+pub(in crate::claims) async fn take_home(
+    agent: &Arc<Agent>,
+    pod: &PodRef,
+    programs: Programs,
+) -> Result<(), ReleaseError> {
     let path = agent.layout.plan(&pod.uid);
     tracing::warn!(plan = %path.display(), pod = pod.name, "the plan cannot be read; giving back what no other plan names");
     sandboxes::unwire(agent, pod).await?;
     let worker = agent.clone();
-    tokio::task::spawn_blocking(move || restore_unplanned(&worker))
+    tokio::task::spawn_blocking(move || restore_unplanned(&worker, programs))
         .await
         .map_err(|_| ReleaseError::Panicked)??;
     Ok(plans::remove(&agent.layout, &pod.uid)?)
@@ -80,7 +84,7 @@ fn unreadable(path: &Path) -> bool {
 
 /// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Under the node's lock, so
 /// that none is chosen meanwhile.
-fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
+fn restore_unplanned(agent: &Agent, programs: Programs) -> Result<(), ReleaseError> {
     let path = agent.layout.node_lock();
     let _lock = FileLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
         claim: path.display().to_string(),
@@ -103,6 +107,14 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
                 continue;
             };
             if is_left_over(agent, &mut host, port, &function, &original)? {
+                if programs == Programs::Unknown {
+                    cut_off(
+                        &mut host,
+                        &function.pci_address,
+                        &port.pci_address,
+                        original.driver.as_deref(),
+                    )?;
+                }
                 let owed = restore(&mut host, &original)?;
                 agent.originals().owe_rate(&original, owed)?;
             }

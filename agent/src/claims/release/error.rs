@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use railhead_host::LockError;
-use railhead_vf::{HostError, OriginalsError, RestoreError};
+use railhead_vf::{CutOffError, HostError, OriginalsError, RestoreError};
 use thiserror::Error;
 
 use crate::{
@@ -104,6 +104,9 @@ pub(crate) enum ReleaseError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Programs of the pod have a function open.
+    #[error(transparent)]
+    CutOff(#[from] CutOffError),
     /// A bug.
     #[error("the agent's work on the node panicked; see its log")]
     Panicked,
@@ -122,6 +125,7 @@ impl ReleaseError {
             | Self::Run { .. }
             | Self::Del { .. }
             | Self::Originals(_)
+            | Self::CutOff(_)
             | Self::Cdi(_)
             | Self::Panicked => false,
         }

@@ -41,15 +41,24 @@ pub(super) async fn lock_until(agent: &Agent, claim_uid: &str, deadline: Instant
         })
 }
 
+/// What is known of a pod's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Programs {
+    /// kubelet has ended them, or never started them.
+    Ended,
+    /// Nobody says: they may have RDMA devices of the pod's functions open.
+    Unknown,
+}
+
 /// Gives back everything of a claim. Without a plan there is nothing but perhaps a CDI spec, or a plan that cannot be read.
-pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
+pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
     let held = lock(agent, claim_uid).await?;
     let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
         drop(held);
-        return without_plan(agent, claim_uid).await;
+        return without_plan(agent, claim_uid, programs).await;
     };
     sandboxes::unwire(agent, &plan.pod).await?;
-    vfs::restore(agent, &plan).await?;
+    vfs::restore(agent, &plan, programs).await?;
     cdi::remove(&agent.layout, claim_uid)?;
     drop(held);
     let name = names::attachment(&plan.slice_name, plan.index);
@@ -80,8 +89,8 @@ async fn forget(agent: &Agent, plan: &AttachmentPlan) -> Result<(), ReleaseError
     Ok(())
 }
 
-async fn without_plan(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
-    damaged::release(agent, claim_uid).await?;
+async fn without_plan(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
+    damaged::release(agent, claim_uid, programs).await?;
     let held = lock(agent, claim_uid).await?;
     if plans::of_claim(&agent.layout, claim_uid)?.is_none() {
         cdi::remove(&agent.layout, claim_uid)?;

@@ -6,14 +6,14 @@ use railhead_host::FileLock;
 use railhead_plan::{AttachmentPlan, VfPlan};
 use railhead_vf::{self as vf};
 
-use super::ReleaseError;
+use super::{Programs, ReleaseError};
 use crate::{agent::Agent, limits::FUNCTION_LOCK};
 
 /// How long a VF without a record is waited for.
 const HOME: Duration = Duration::from_secs(10);
 
 /// Restores all functions of a plan. A reboot has done it already for plans of an earlier boot.
-pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
+pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan, programs: Programs) -> Result<(), ReleaseError> {
     if plan.boot_id != agent.boot_id {
         return Ok(());
     }
@@ -22,7 +22,7 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
         .iter()
         .map(|rail| {
             let (agent, vf) = (agent.clone(), rail.vf.clone());
-            tokio::task::spawn_blocking(move || restore_vf(&agent, &vf))
+            tokio::task::spawn_blocking(move || restore_vf(&agent, &vf, programs))
         })
         .collect();
     let mut failed = None;
@@ -35,7 +35,7 @@ pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result
     failed.map_or(Ok(()), Err)
 }
 
-fn restore_vf(agent: &Agent, plan: &VfPlan) -> Result<(), ReleaseError> {
+fn restore_vf(agent: &Agent, plan: &VfPlan, programs: Programs) -> Result<(), ReleaseError> {
     let function = &plan.pci_address;
     let mut host = agent.host()?;
     if !host.sysfs.exists(function) {
@@ -50,6 +50,9 @@ fn restore_vf(agent: &Agent, plan: &VfPlan) -> Result<(), ReleaseError> {
         Some(original) => original,
         None => agent.originals().assumed(&mut host, plan, HOME)?,
     };
+    if programs == Programs::Unknown {
+        vf::cut_off(&mut host, function, &plan.pf_pci_address, original.driver.as_deref())?;
+    }
     let owed = vf::restore(&mut host, &original)?;
     Ok(agent.originals().owe_rate(&original, owed)?)
 }
