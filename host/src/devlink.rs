@@ -41,8 +41,9 @@ pub enum EswitchMode {
     Legacy,
     /// A switch in software, through representors.
     Switchdev,
-    /// The host may not ask. mlx5 says so of a port whose eswitch belongs to the DPU that it is on
-    /// (`mlx5_devlink_eswitch_get`, drivers/net/ethernet/mellanox/mlx5/core/eswitch_offloads.c).
+    /// The host may not ask. mlx5 says so of a port whose eswitch belongs to the DPU that it is on (`mlx5_eswitch_check`,
+    /// drivers/net/ethernet/mellanox/mlx5/core/eswitch.c). Some kernels answer EOPNOTSUPP there, as for a driver without
+    /// eswitch; then the first setting of a VF is refused with EPERM (`mlx5_esw_allowed`).
     NotOurs,
 }
 

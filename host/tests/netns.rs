@@ -397,7 +397,7 @@ fn a_link_without_functions_says_so() {
             trust: false,
             link_state: None,
         };
-        let error = socket.apply_vf("va", a, 0, &wanted).unwrap_err();
+        let error = socket.vf("va", a, 0).unwrap_err();
         assert!(matches!(error, VfError::NoSuchVf { vf: 0, .. }), "{error}");
         // EOPNOTSUPP and not EINVAL or ERANGE: the kernel accepted the encoding and the driver has no such operation.
         for knob in [

@@ -17,6 +17,12 @@ pub trait PfSide: Send + Sync {
     /// Sets one setting of VF `vf` to what `wanted` says of it.
     fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError>;
 
+    /// Sets several settings of VF `vf` in one request, where that can be. An error neither says which was refused nor what was
+    /// set before it.
+    fn set_at_once(&self, pf: &PciAddress, vf: u32, knobs: &[VfKnob], wanted: &VfSettings) -> Result<(), HostError> {
+        knobs.iter().try_for_each(|knob| self.set(pf, vf, *knob, wanted))
+    }
+
     /// Sets what differs from `wanted`; returns what was set and what the PF reports afterwards.
     fn apply(&self, pf: &PciAddress, vf: u32, wanted: &VfSettings) -> Result<(Vec<VfKnob>, VfState), HostError> {
         let found = self.read(pf, vf)?;
@@ -25,8 +31,11 @@ pub trait PfSide: Send + Sync {
         if set.is_empty() {
             return Ok((set, found));
         }
-        for knob in &set {
-            set_patiently(self, pf, vf, *knob, wanted)?;
+        if set_at_once_patiently(self, pf, vf, &set, wanted).is_err() {
+            // One by one, so that the error is of the one that was refused.
+            for knob in &set {
+                set_patiently(self, pf, vf, *knob, wanted)?;
+            }
         }
         let state = self.read(pf, vf)?;
         match state.differences(wanted) {
@@ -44,8 +53,8 @@ pub trait PfSide: Send + Sync {
 pub(crate) const RESET: Duration = Duration::from_secs(5);
 
 /// As [`PfSide::set`], asking again while the driver is busy. ice and i40e reset a VF for every MAC address, VLAN and trust that
-/// is set on it, and answer EAGAIN or EBUSY to the next setting until the VF's driver is back (`ice_check_vf_ready_for_cfg`,
-/// drivers/net/ethernet/intel/ice/ice_vf_lib.c).
+/// is set on it, and answer EAGAIN or EBUSY to the next setting until the VF is back (`ice_check_vf_ready_for_cfg`,
+/// drivers/net/ethernet/intel/ice/ice_vf_lib.c; `i40e_check_vf_init_timeout`, drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c).
 pub(crate) fn set_patiently<P: PfSide + ?Sized>(
     pf_side: &P,
     pf: &PciAddress,
@@ -53,9 +62,25 @@ pub(crate) fn set_patiently<P: PfSide + ?Sized>(
     knob: VfKnob,
     wanted: &VfSettings,
 ) -> Result<(), HostError> {
+    while_busy(|| pf_side.set(pf, vf, knob, wanted))
+}
+
+/// As [`PfSide::set_at_once`], asking again while the driver is busy: what was set already is set once more, which drivers take
+/// for nothing.
+pub(crate) fn set_at_once_patiently<P: PfSide + ?Sized>(
+    pf_side: &P,
+    pf: &PciAddress,
+    vf: u32,
+    knobs: &[VfKnob],
+    wanted: &VfSettings,
+) -> Result<(), HostError> {
+    while_busy(|| pf_side.set_at_once(pf, vf, knobs, wanted))
+}
+
+fn while_busy(mut set: impl FnMut() -> Result<(), HostError>) -> Result<(), HostError> {
     let start = Instant::now();
     loop {
-        match pf_side.set(pf, vf, knob, wanted) {
+        match set() {
             Err(error) if error.is_busy() && start.elapsed() < RESET => thread::sleep(POLL),
             done => return done,
         }
@@ -92,5 +117,10 @@ impl PfSide for KernelPfSide {
     fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
         let (mut socket, link) = self.find(pf)?;
         Ok(socket.set_vf(&link.name, link.index, vf, knob, wanted)?)
+    }
+
+    fn set_at_once(&self, pf: &PciAddress, vf: u32, knobs: &[VfKnob], wanted: &VfSettings) -> Result<(), HostError> {
+        let (mut socket, link) = self.find(pf)?;
+        Ok(socket.set_vf_knobs(&link.name, link.index, vf, knobs, wanted)?)
     }
 }

@@ -6,7 +6,10 @@ use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, V
 use railhead_plan::RailPlan;
 use thiserror::Error;
 
-use crate::{Host, HostError, driver, pf_side::set_patiently};
+use crate::{
+    Host, HostError, driver,
+    pf_side::{set_at_once_patiently, set_patiently},
+};
 
 /// How long a free VF's interface is waited for.
 const HOME: Duration = Duration::from_secs(2);
@@ -183,6 +186,17 @@ impl Step<'_> {
             .enforced(&vf.pf_pci_address, vf.index)
             .map_err(|source| self.error(source))?;
         let mut enforces_minimum = settings.min_rate_mbps > 0;
+        let knobs = state.differences(settings);
+        let pf_side = self.host.pf_side.as_ref();
+        // Each request takes the lock of all links.
+        if set_at_once_patiently(pf_side, &vf.pf_pci_address, vf.index, &knobs, settings).is_ok() {
+            return Ok(enforces_minimum);
+        }
+        // What was set before the one that was refused is not set again.
+        let state = self
+            .host
+            .enforced(&vf.pf_pci_address, vf.index)
+            .map_err(|source| self.error(source))?;
         for knob in state.differences(settings) {
             match self.set(knob, settings) {
                 Ok(()) => {}

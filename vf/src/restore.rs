@@ -6,7 +6,10 @@ use railhead_host::{Link, LinkOptions, LinkSetting, MacAddress, NetlinkError, Pc
 use thiserror::Error;
 
 use crate::{
-    Difference, Host, HostError, VfOriginal, driver, originals::is_back, pf_side::set_patiently, program::knob_name,
+    Difference, Host, HostError, VfOriginal, driver,
+    originals::is_back,
+    pf_side::{set_at_once_patiently, set_patiently},
+    program::knob_name,
 };
 
 /// How long a VF may take to come home from a namespace that was just deleted, or from a rebind.
@@ -260,8 +263,14 @@ impl Step<'_> {
             .host
             .enforced(&original.pf_pci_address, original.index)
             .map_err(|source| self.error(source))?;
+        let knobs = state.differences(&original.enforced);
+        let pf_side = self.host.pf_side.as_ref();
+        let (pf, index) = (&original.pf_pci_address, original.index);
+        if set_at_once_patiently(pf_side, pf, index, &knobs, &original.enforced).is_ok() {
+            return Ok(Vec::new());
+        }
         let mut left = Vec::new();
-        for knob in state.differences(&original.enforced) {
+        for knob in knobs {
             match self.set(knob, &original.enforced) {
                 Err(error) if knob != VfKnob::Vlan && error.is_unsupported() => {
                     tracing::warn!(

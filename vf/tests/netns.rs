@@ -12,7 +12,7 @@ use std::{
 
 use node::{Node, PATIENCE};
 use railhead_host::{
-    Errno, FileLock, NetlinkError, PciAddress, VfKnob, VfSettings, VfState,
+    Errno, FileLock, NetlinkError, PciAddress, VfError, VfKnob, VfSettings, VfState,
     testing::{in_a_namespace, ip, ip_json},
 };
 use railhead_vf::{
@@ -230,7 +230,8 @@ fn an_administrative_mac_that_was_the_vfs_own_is_set_again() {
     });
 }
 
-/// A PF whose VF is being reset: each setting is refused twice before it is taken.
+/// A PF whose VF is being reset: each setting is refused twice before it is taken. One that is there already is none
+/// (`ice_set_vf_port_vlan`, "duplicate request").
 struct Resetting(PfTable, Mutex<u32>);
 
 impl PfSide for Resetting {
@@ -239,6 +240,9 @@ impl PfSide for Resetting {
     }
 
     fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        if !self.read(pf, vf)?.differences(wanted).contains(&knob) {
+            return Ok(());
+        }
         let mut tries = self.1.lock().unwrap();
         *tries += 1;
         let errno = match *tries % 3 {
@@ -267,6 +271,115 @@ fn a_pf_that_resets_the_vf_after_every_setting_is_asked_again() {
         assert_eq!(enforced.settings(), pf_settings(&rail));
         assert!(!restore(&mut host, &original).unwrap());
         assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), before);
+    });
+}
+
+/// A PF whose driver sets several settings in one request, in the kernel's order, and stops at the first that it refuses without
+/// saying which. Notes how it was asked.
+struct InOneRequest {
+    table: PfTable,
+    refuses: Option<VfKnob>,
+    asked: Mutex<Vec<Vec<VfKnob>>>,
+}
+
+impl InOneRequest {
+    fn new(node: &Node, refuses: Option<VfKnob>) -> Arc<Self> {
+        Arc::new(Self {
+            table: node.pf_side.clone(),
+            refuses,
+            asked: Mutex::default(),
+        })
+    }
+
+    fn put(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), NetlinkError> {
+        // A driver without minimum rate, as igb.
+        if Some(knob) == self.refuses && (knob != VfKnob::Rate || wanted.min_rate_mbps > 0) {
+            return Err(NetlinkError::Refused {
+                request: "set a VF".to_owned(),
+                errno: Errno::EINVAL,
+                text: None,
+            });
+        }
+        self.table.set(pf, vf, knob, wanted).unwrap();
+        Ok(())
+    }
+}
+
+impl PfSide for InOneRequest {
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
+        self.table.read(pf, vf)
+    }
+
+    fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        self.asked.lock().unwrap().push(vec![knob]);
+        self.put(pf, vf, knob, wanted).map_err(|source| {
+            let pf = pf.to_string();
+            VfError::Unsupported { pf, vf, knob, source }.into()
+        })
+    }
+
+    fn set_at_once(&self, pf: &PciAddress, vf: u32, knobs: &[VfKnob], wanted: &VfSettings) -> Result<(), HostError> {
+        self.asked.lock().unwrap().push(knobs.to_vec());
+        for knob in knobs {
+            self.put(pf, vf, *knob, wanted)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn the_settings_of_a_vf_are_one_request() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let original = node.record();
+        let pf_side = InOneRequest::new(&node, None);
+        let mut host = Host::with_pf_side(&node.layout(), pf_side.clone()).unwrap();
+        assert!(program(&mut host, &node.rail()).unwrap());
+        let rest = vec![VfKnob::Vlan, VfKnob::Rate, VfKnob::Trust];
+        assert_eq!(*pf_side.asked.lock().unwrap(), [vec![VfKnob::Mac], rest.clone()]);
+        pf_side.asked.lock().unwrap().clear();
+        restore(&mut host, &original).unwrap();
+        assert_eq!(*pf_side.asked.lock().unwrap(), [vec![VfKnob::Mac], rest]);
+        // And where nothing differs, none.
+        pf_side.asked.lock().unwrap().clear();
+        pf_side.apply(&node.vf.pf, VF_INDEX, &original.enforced).unwrap();
+        assert!(pf_side.asked.lock().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_setting_that_is_refused_is_named_and_the_others_are_made() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let rail = node.rail();
+        let pf_side = InOneRequest::new(&node, Some(VfKnob::Rate));
+        let mut host = Host::with_pf_side(&node.layout(), pf_side.clone()).unwrap();
+        assert!(!program(&mut host, &rail).unwrap(), "the minimum rate is not kept");
+        let enforced = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap().settings();
+        let wanted = VfSettings {
+            min_rate_mbps: 0,
+            ..pf_settings(&rail)
+        };
+        assert_eq!(enforced, wanted);
+
+        let pf_side = InOneRequest::new(&node, Some(VfKnob::Trust));
+        let otherwise = VfSettings {
+            trust: false,
+            vlan: None,
+            ..wanted
+        };
+        let error = pf_side.apply(&node.vf.pf, VF_INDEX, &otherwise).unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                HostError::Vf(VfError::Unsupported {
+                    knob: VfKnob::Trust,
+                    ..
+                })
+            ),
+            "{error}"
+        );
+        assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap().vlan, None);
     });
 }
 

@@ -252,16 +252,14 @@ impl RouteSocket {
             .ok_or_else(|| VfError::NoSuchVf { pf: pf.to_owned(), vf })
     }
 
-    /// Reads a VF and sets what differs from `wanted`. Returns what was set.
-    pub fn apply_vf(&mut self, pf: &str, pf_index: u32, vf: u32, wanted: &VfSettings) -> Result<Vec<VfKnob>, VfError> {
-        let differences = self.vf(pf, pf_index, vf)?.differences(wanted);
-        self.set_vf_knobs(pf, pf_index, vf, &differences, wanted)?;
-        Ok(differences)
-    }
-
-    /// Sets several settings of a VF in one request. The kernel sets them in the order MAC, VLAN, rate, spoof check, link
-    /// state, trust (`do_setvfinfo`, net/core/rtnetlink.c) and stops at the first that the driver refuses without saying which;
-    /// then each is set alone, so that the error names it.
+    /// Sets several settings of a VF in one request. The kernel sets them in the order MAC, VLAN, rate, spoof check, link state,
+    /// trust (`do_setvfinfo`, net/core/rtnetlink.c) and stops at the first that the driver refuses, without saying which.
+    ///
+    /// That order is as good as any other. ice and i40e keep what the PF set and set it up again after each of the resets that
+    /// a MAC address, a VLAN and trust cause (`ice_vf_rebuild_host_cfg`, drivers/net/ethernet/intel/ice/ice_vf_lib.c;
+    /// `i40e_alloc_vsi_res`, drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c), and wait for the last one before the next
+    /// setting. mlx5 resets nothing and wants a MAC address before the spoof check (`mlx5_eswitch_set_vport_spoofchk`,
+    /// drivers/net/ethernet/mellanox/mlx5/core/esw/legacy.c). igb keeps flags.
     pub fn set_vf_knobs(
         &mut self,
         pf: &str,
@@ -274,33 +272,25 @@ impl RouteSocket {
         if infos.is_empty() {
             return Ok(());
         }
-        let alone = infos.len() == 1;
-        let Err(source) = self.set_attribute(
-            &format!("set {knobs:?} of VF {vf}"),
-            pf_index,
-            LinkAttribute::VfInfoList(vec![LinkVfInfo(infos)]),
-        ) else {
-            return Ok(());
-        };
-        match (alone, is_refusal(&source), knobs) {
-            (true, true, [knob]) => Err(VfError::Unsupported {
+        let list = LinkAttribute::VfInfoList(vec![LinkVfInfo(infos)]);
+        let set = self.set_attribute(&format!("set {knobs:?} of VF {vf}"), pf_index, list);
+        set.map_err(|source| match knobs {
+            [knob] if is_refusal(&source) => VfError::Unsupported {
                 pf: pf.to_owned(),
                 vf,
                 knob: *knob,
                 source,
-            }),
-            (false, true, knobs) => knobs
-                .iter()
-                .try_for_each(|knob| self.set_vf(pf, pf_index, vf, *knob, wanted)),
-            _ => Err(VfError::Netlink {
+            },
+            _ => VfError::Netlink {
                 pf: pf.to_owned(),
                 vf,
                 source,
-            }),
-        }
+            },
+        })
     }
 
-    /// Sets one setting of a VF. Drivers differ in what they can: igb has no minimum rate and no link state.
+    /// Sets one setting of a VF, so that an error names it. Drivers differ in what they can: igb has no minimum rate and no
+    /// link state.
     pub fn set_vf(
         &mut self,
         pf: &str,

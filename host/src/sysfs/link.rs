@@ -61,7 +61,7 @@ fn rank(port_name: &str, has_switch_id: bool) -> Option<u8> {
     }
 }
 
-/// `p0`, or `p0s1` for a part of a split port (`devlink_port_phys_port_name_get`, net/devlink/port.c).
+/// `p0`, or `p0s1` for a part of a split port (`__devlink_port_phys_port_name_get`, net/devlink/port.c).
 fn is_port(port_name: &str) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     port_name
