@@ -31,7 +31,7 @@ async fn a_claim_is_prepared_and_given_back() {
     let locks: Vec<_> = fs::read_dir(bed.agent.layout.locks())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
-        .filter(|name| name.to_string_lossy().starts_with("claim-"))
+        .filter(|name| !name.to_string_lossy().starts_with("node"))
         .collect();
     assert!(locks.is_empty(), "{locks:?}");
 }

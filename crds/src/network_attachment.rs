@@ -81,6 +81,11 @@ pub struct NetworkAttachmentSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkAttachmentStatus {
+    /// When the node last prepared the pod's claim. Each time it is written anew, so that no deletion that was asked for
+    /// before it can still take the index from the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub prepared_at: Option<String>,
     /// Wired rails, of those planned: 8/8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,

@@ -78,6 +78,7 @@ pub(super) fn status(
         degraded_finding(plan, trouble),
     ];
     NetworkAttachmentStatus {
+        prepared_at: previous.prepared_at.clone(),
         summary: Some(format!("{wired}/{}", plan.rails.len())),
         rails,
         conditions: conditions::merge(&previous.conditions, findings, None, now),

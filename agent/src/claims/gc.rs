@@ -141,7 +141,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone, round: &Pass) -> Resul
         if gone.note(&spec.pod_uid, exists, Instant::now()) {
             let name = attachment.name_any();
             let released = match collect(agent, &spec.claim_uid).await {
-                Ok(()) => release::index::give_back(&agent.client, &namespace, &name, &spec.pod_uid).await,
+                Ok(()) => release::index::give_back(agent, &namespace, &name, &spec.pod_uid).await,
                 error => error,
             };
             match released {
@@ -159,7 +159,7 @@ async fn attachments(agent: &Arc<Agent>, gone: &mut Gone, round: &Pass) -> Resul
 
 /// In the claim's turn, unless kubelet is just at it: then the next round sees what is left.
 async fn collect(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
-    let Some(_turn) = agent.turns.try_take(claim_uid) else {
+    let Some(_turn) = agent.turns.try_take(&agent.layout, claim_uid) else {
         return Err(ReleaseError::Turn {
             claim: claim_uid.to_owned(),
         });

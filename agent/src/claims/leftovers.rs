@@ -92,7 +92,7 @@ pub(super) async fn specs(agent: &Arc<Agent>) -> Result<(), ReleaseError> {
             continue;
         }
         // While the claim is prepared or given back its spec comes and goes.
-        let Some(_turn) = agent.turns.try_take(&plan.claim_uid) else {
+        let Some(_turn) = agent.turns.try_take(&agent.layout, &plan.claim_uid) else {
             continue;
         };
         let _lock = release::lock(agent, &plan.claim_uid).await?;

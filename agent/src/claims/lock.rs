@@ -1,5 +1,7 @@
-//! The lock of one claim: two agents of a rolling update, and the collector beside kubelet, change what a claim has on this
-//! node one after the other. It is never held across a request to the API server.
+//! The locks of one claim, held against other threads and against the other agent of a rolling update.
+//!
+//! The claim's lock is for what is changed on this node, and never held across a request to the API server. Its turn
+//! ([`super::turns`]) is kept for a whole call.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -26,7 +28,22 @@ pub(super) struct ClaimLock {
 impl ClaimLock {
     /// Takes the claim's lock, waiting until `deadline`.
     pub(super) async fn take(layout: &Layout, claim_uid: &str, deadline: Instant) -> Result<Self, LockError> {
-        let path = path(layout, claim_uid);
+        Self::wait_for(path(layout, "claim", claim_uid), deadline).await
+    }
+
+    /// Takes the claim's turn among the agents of this node, waiting until `deadline`.
+    pub(super) async fn take_turn(layout: &Layout, claim_uid: &str, deadline: Instant) -> Result<Self, LockError> {
+        Self::wait_for(path(layout, "turn", claim_uid), deadline).await
+    }
+
+    /// The claim's turn, if no agent of this node has it.
+    pub(super) fn try_turn(layout: &Layout, claim_uid: &str) -> Option<Self> {
+        let path = path(layout, "turn", claim_uid);
+        let file = attempt(&path).ok().flatten()?;
+        Some(Self { _file: file, path })
+    }
+
+    async fn wait_for(path: PathBuf, deadline: Instant) -> Result<Self, LockError> {
         let start = Instant::now();
         loop {
             let taken = attempt(&path).map_err(|source| LockError::File {
@@ -46,7 +63,7 @@ impl ClaimLock {
         }
     }
 
-    /// Gives the lock back and takes its file away: nothing of the claim is left on the node.
+    /// Gives the lock back and takes its file away.
     pub(super) fn remove(self) {
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
@@ -56,13 +73,13 @@ impl ClaimLock {
     }
 }
 
-fn path(layout: &Layout, claim_uid: &str) -> PathBuf {
+fn path(layout: &Layout, what: &str, claim_uid: &str) -> PathBuf {
     // UIDs are made by the API server; whatever else comes stays within the folder.
     let name: String = claim_uid
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
         .collect();
-    layout.locks().join(format!("claim-{name}.lock"))
+    layout.locks().join(format!("{what}-{name}.lock"))
 }
 
 /// The locked file, unless somebody else has it, or has just removed it: then a lock on it keeps nobody out.

@@ -48,7 +48,7 @@ impl NodeClaims {
         T: Send + 'static,
         E: Display + Send + 'static,
     {
-        let turn = self.agent.turns.take(claim, TURN).await?;
+        let turn = self.agent.turns.take(&self.agent.layout, claim, TURN).await?;
         let task = tokio::spawn(
             async move {
                 let _turn = turn;

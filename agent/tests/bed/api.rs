@@ -13,7 +13,7 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tower::{BoxError, ServiceExt};
 
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -37,6 +37,52 @@ struct State {
     refused: Option<String>,
     hold: Option<Hold>,
     events: Vec<Value>,
+    version: u64,
+    gates: Vec<Gate>,
+}
+
+/// Requests that wait.
+struct Gate {
+    beginning: String,
+    when: When,
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+/// What is held up: the request, or the server's answer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Before,
+    After,
+}
+
+/// The next request that begins so, held up.
+pub(crate) struct Held {
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+impl Held {
+    /// Waits until it is there.
+    pub(crate) async fn arrived(&self) {
+        let arrived = tokio::time::timeout(Duration::from_mins(10), self.arrived.acquire()).await;
+        arrived.expect("there was no such request").unwrap().forget();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn open(&self) {
+        self.open.add_permits(1);
+    }
+}
+
+impl State {
+    /// Writes an object in its next version.
+    fn store(&mut self, key: (String, String), mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert(key, object.clone());
+        object
+    }
 }
 
 /// The request at which the client is to be killed.
@@ -68,7 +114,11 @@ impl Api {
     /// A client with the deadline for answers that the agent's has.
     pub(crate) fn client(&self) -> Client {
         let api = self.clone();
-        let service = tower::service_fn(move |request| api.clone().answer(request));
+        // What the client does not wait for any more is done all the same, as by a server that has read the request.
+        let service = tower::service_fn(move |request| {
+            let answered = tokio::spawn(api.clone().answer(request));
+            async move { answered.await.unwrap() }
+        });
         railhead_service::client_of(service.map_err(BoxError::from), Duration::from_secs(10))
     }
 
@@ -98,11 +148,33 @@ impl Api {
 
     pub(crate) fn put(&self, resource: &str, object: &Value) {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        self.state
-            .lock()
-            .unwrap()
-            .objects
-            .insert((resource.to_owned(), name), object.clone());
+        let mut state = self.state.lock().unwrap();
+        state.store((resource.to_owned(), name), object.clone());
+    }
+
+    /// Holds up the next request that begins like this, for example `DELETE /apis/railhead.dev`.
+    pub(crate) fn hold(&self, beginning: &str, when: When) -> Held {
+        let (arrived, open) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        self.state.lock().unwrap().gates.push(Gate {
+            beginning: beginning.to_owned(),
+            when,
+            arrived: arrived.clone(),
+            open: open.clone(),
+        });
+        Held { arrived, open }
+    }
+
+    async fn pass(&self, request: &str, when: When) {
+        let gate = {
+            let mut state = self.state.lock().unwrap();
+            let of = |gate: &Gate| gate.when == when && request.starts_with(&gate.beginning);
+            let found = state.gates.iter().position(of);
+            found.map(|found| state.gates.remove(found))
+        };
+        if let Some(gate) = gate {
+            gate.arrived.add_permits(1);
+            gate.open.acquire().await.unwrap().forget();
+        }
     }
 
     pub(crate) fn delete(&self, resource: &str, name: &str) {
@@ -146,14 +218,14 @@ impl Api {
             .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let line = format!("{} {}", head.method, head.uri.path());
+        let line = format!("{} {}", head.method, head.uri);
         let (mood, refused) = {
             let mut state = self.state.lock().unwrap();
             let refused = state
                 .refused
                 .as_ref()
                 .is_some_and(|beginning| line.starts_with(beginning));
-            state.requests.push(line);
+            state.requests.push(line.clone());
             (state.mood, refused)
         };
         if refused {
@@ -177,11 +249,13 @@ impl Api {
         if kept == Some(false) {
             return std::future::pending().await;
         }
+        self.pass(&line, When::Before).await;
         let answer = if query.contains("watch=true") {
             self.watch(query)
         } else {
             self.act(&head.method, rest, &body)
         };
+        self.pass(&line, When::After).await;
         match kept {
             Some(_) => std::future::pending().await,
             None => Ok(answer),
@@ -216,10 +290,8 @@ impl Api {
                     return failure(409, "AlreadyExists");
                 }
                 let mut object = body.clone();
-                object["metadata"]["uid"] = json!(format!("uid-of-{name}"));
-                object["metadata"]["resourceVersion"] = json!("1");
-                state.objects.insert(key, object.clone());
-                return ok(&object);
+                object["metadata"]["uid"] = json!(format!("uid-{}-of-{name}", state.version));
+                return ok(&state.store(key, object));
             }
             let items: Vec<&Value> = state
                 .objects
@@ -236,8 +308,11 @@ impl Api {
         };
         match *method {
             Method::DELETE => {
-                let wanted = &body["preconditions"]["uid"];
-                if !wanted.is_null() && *wanted != found["metadata"]["uid"] {
+                let other = |field| {
+                    let wanted = &body["preconditions"][field];
+                    !wanted.is_null() && *wanted != found["metadata"][field]
+                };
+                if other("uid") || other("resourceVersion") {
                     return failure(409, "Conflict");
                 }
                 drop(state);
@@ -245,16 +320,20 @@ impl Api {
                 ok(&json!({"apiVersion": "v1", "kind": "Status", "status": "Success", "code": 200}))
             }
             Method::PATCH => {
-                let mut object = found;
-                match (&mut object["status"], &body["status"]) {
-                    // Several write there, each its own fields.
-                    (Value::Object(status), Value::Object(applied)) if key.0 == "resourceclaims" => {
-                        status.extend(applied.clone());
-                    }
-                    (status, applied) => *status = applied.clone(),
+                let wanted = &body["metadata"]["resourceVersion"];
+                if !wanted.is_null() && *wanted != found["metadata"]["resourceVersion"] {
+                    return failure(409, "Conflict");
                 }
-                state.objects.insert(key, object.clone());
-                ok(&object)
+                let mut object = found.clone();
+                // Several write there, each its own fields.
+                for (field, value) in body["status"].as_object().into_iter().flatten() {
+                    object["status"][field] = value.clone();
+                }
+                // A patch that changes nothing is no new version.
+                if object == found {
+                    return ok(&object);
+                }
+                ok(&state.store(key, object))
             }
             _ => ok(&found),
         }

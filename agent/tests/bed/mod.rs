@@ -44,13 +44,15 @@ impl Bed {
         let api = Api::default();
         let layout = Layout::under(folder.path());
         plans::make_folders(&layout).unwrap();
-        let inventory = Inventory {
-            fabric: "backend".to_owned(),
-            ..Inventory::default()
-        };
-        let agent = agent(&api, layout, Arc::new(PfTable::default()), inventory);
+        let agent = agent(&api, layout, Arc::new(PfTable::default()), without_ports());
         put_network(&api, pods, &json!([]));
         Self { folder, api, agent }
+    }
+
+    /// The node's other agent, as there is one in a rolling update.
+    pub(crate) fn another_agent(&self) -> Arc<Agent> {
+        let layout = self.agent.layout.clone();
+        agent(&self.api, layout, Arc::new(PfTable::default()), without_ports())
     }
 
     pub(crate) fn claims(&self) -> NodeClaims {
@@ -85,6 +87,13 @@ impl Bed {
             )
         };
         self.api.all("networkattachments").iter().map(of).collect()
+    }
+}
+
+fn without_ports() -> Inventory {
+    Inventory {
+        fabric: "backend".to_owned(),
+        ..Inventory::default()
     }
 }
 

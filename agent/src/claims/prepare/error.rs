@@ -108,6 +108,12 @@ pub(crate) enum PrepareError {
         /// The index of the plan.
         planned: u32,
     },
+    /// Somebody deleted the attachment while the claim was prepared.
+    #[error("the NetworkAttachment of index {index} was deleted while the claim was prepared; it is tried again")]
+    IndexLost {
+        /// The index.
+        index: u32,
+    },
     /// All indices are taken.
     #[error(
         "network {network} has pods: {pods} and all of their indices are held; wait for a pod to end or apply a larger network"
@@ -244,6 +250,7 @@ impl PrepareError {
             // Each has been waited for until the deadline where it arises, or comes right by itself.
             Self::NoSlice { .. }
             | Self::IndexHeld { .. }
+            | Self::IndexLost { .. }
             | Self::NetworkFull { .. }
             | Self::Overtaken { .. }
             | Self::NoInventory { .. }

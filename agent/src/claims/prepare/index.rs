@@ -1,23 +1,22 @@
 //! Takes a pod's index: the NetworkAttachment `<slice>-<index>` is its lock, and creating it takes it.
+//!
+//! Once the plan is on disk the attachment is written to ([`Taker::rely_on`]). That proves that it is still there, and a
+//! deletion that was asked for before, and has not reached the API server yet, names an older version and fails.
 
 use std::collections::BTreeSet;
 
 use futures::StreamExt;
-use k8s_openapi::{
-    api::core::v1::Pod,
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff::{SignedDuration, Timestamp},
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::{
     Api,
-    api::{ListParams, PostParams, WatchEvent, WatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
 use railhead_planner::index::{self, IndexChoice};
 use railhead_service::within;
 use tokio::time::Instant;
 
-use super::{PrepareError, entitled::Entitled};
+use super::{PrepareError, entitled::Entitled, holder::holder};
 use crate::{
     agent::Agent,
     claims::release,
@@ -33,11 +32,30 @@ pub(super) struct Taker<'a> {
     api: Api<NetworkAttachment>,
 }
 
+/// An index that is the pod's.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) index: u32,
+    /// Version of its attachment as it was last seen.
+    version: Option<String>,
+}
+
+impl Taken {
+    fn of(attachment: &NetworkAttachment) -> Self {
+        Self {
+            index: attachment.spec.index,
+            version: attachment.metadata.resource_version.clone(),
+        }
+    }
+}
+
 /// Who an attachment belongs to after it was tried to create it.
 enum Created {
-    /// The pod: now, or since an earlier try.
-    Ours,
-    /// Another pod.
+    /// The pod, since now.
+    Made(Taken),
+    /// The pod, since an earlier try.
+    Ours(Taken),
+    /// Another pod, or nobody soon: it is being deleted.
     Held(Box<NetworkAttachment>),
 }
 
@@ -54,25 +72,35 @@ impl<'a> Taker<'a> {
     }
 
     /// Takes the pod's index, waiting for a holder that is on its way out.
-    pub(super) async fn take(&self) -> Result<u32, PrepareError> {
-        let index = match index::of(&self.entitled.pod, self.entitled.slice.spec.pods)? {
-            IndexChoice::Fixed(index) => self.fixed(index).await?,
+    pub(super) async fn take(&self) -> Result<Taken, PrepareError> {
+        let taken = match index::of(&self.entitled.pod, self.entitled.slice.spec.pods)? {
+            IndexChoice::Fixed(index) => self.wait_for(index).await?,
             IndexChoice::Any => self.any().await?,
         };
-        self.confirm(index).await?;
-        Ok(index)
+        self.confirm(taken.index).await?;
+        Ok(taken)
     }
 
-    /// Makes sure that the pod of an existing plan still has its index. A slice that is on its way out stays for it.
-    pub(super) async fn hold(&self, index: u32) -> Result<u32, PrepareError> {
-        self.fixed(index).await
+    /// Makes sure that the pod of an existing plan still has its index; `None` if another pod has it by now. A slice that is
+    /// on its way out stays for an attachment that is there, but not for one that has to be made again.
+    pub(super) async fn hold(&self, index: u32) -> Result<Option<Taken>, PrepareError> {
+        Ok(match self.create(index).await? {
+            Created::Ours(taken) => Some(taken),
+            Created::Made(taken) => {
+                self.confirm(index).await?;
+                Some(taken)
+            }
+            Created::Held(_) => None,
+        })
     }
 
-    async fn fixed(&self, index: u32) -> Result<u32, PrepareError> {
+    /// Takes this very index.
+    pub(super) async fn wait_for(&self, index: u32) -> Result<Taken, PrepareError> {
         let mut told = false;
         loop {
-            let Created::Held(held) = self.create(index).await? else {
-                return Ok(index);
+            let held = match self.create(index).await? {
+                Created::Made(taken) | Created::Ours(taken) => return Ok(taken),
+                Created::Held(held) => held,
             };
             let holder = self.describe(&held).await;
             let error = PrepareError::IndexHeld { index, holder };
@@ -90,6 +118,42 @@ impl<'a> Taker<'a> {
             if Instant::now() >= self.deadline {
                 return Err(error);
             }
+        }
+    }
+
+    /// Writes into the attachment, now that a plan relies on it. An error if it is not the pod's any more.
+    pub(super) async fn rely_on(&self, taken: &Taken) -> Result<(), PrepareError> {
+        let name = names::attachment(self.entitled.slice_name(), taken.index);
+        let uid = self.entitled.pod.metadata.uid.as_deref();
+        let mut version = taken.version.clone();
+        loop {
+            if let Some(version) = &version
+                && self.touch(&name, version).await?
+            {
+                return Ok(());
+            }
+            // Its status may have been written meanwhile.
+            let found = within(self.deadline, self.api.get_opt(&name)).await;
+            let found = found.map_err(|source| self.take_error(&name, source))?;
+            let ours = found.filter(|found| Some(found.spec.pod_uid.as_str()) == uid && !is_ending(found));
+            let Some(found) = ours else {
+                return Err(PrepareError::IndexLost { index: taken.index });
+            };
+            version = found.metadata.resource_version;
+        }
+    }
+
+    /// Writes into the attachment of this version. False if there is none.
+    async fn touch(&self, name: &str, version: &str) -> Result<bool, PrepareError> {
+        let patch = Patch::Merge(serde_json::json!({
+            "metadata": { "resourceVersion": version },
+            "status": { "preparedAt": Timestamp::now().to_string() },
+        }));
+        let params = PatchParams::default();
+        match within(self.deadline, self.api.patch_status(name, &params, &patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
+            Err(source) => Err(self.take_error(name, source)),
         }
     }
 
@@ -121,7 +185,7 @@ impl<'a> Taker<'a> {
 
     /// Any index that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
     /// of a job that starts do not all try the same one.
-    async fn any(&self) -> Result<u32, PrepareError> {
+    async fn any(&self) -> Result<Taken, PrepareError> {
         let spec = &self.entitled.slice.spec;
         let slice = self.entitled.slice_name();
         let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
@@ -130,16 +194,19 @@ impl<'a> Taker<'a> {
             let list = within(self.deadline, self.api.list(&ours))
                 .await
                 .map_err(|source| self.take_error("*", source))?;
-            if let Some(own) = list.iter().find(|attachment| attachment.spec.pod_uid == uid) {
-                return Ok(own.spec.index);
+            let own = list
+                .iter()
+                .find(|attachment| attachment.spec.pod_uid == uid && !is_ending(attachment));
+            if let Some(own) = own {
+                return Ok(Taken::of(own));
             }
             let held: BTreeSet<u32> = list.iter().map(|attachment| attachment.spec.index).collect();
             let mut full = true;
             // Who was faster is in the next list.
             for index in free(&held, spec.pods, start(uid, spec.pods)).take(TRIES) {
                 full = false;
-                if matches!(self.create(index).await?, Created::Ours) {
-                    return Ok(index);
+                if let Created::Made(taken) | Created::Ours(taken) = self.create(index).await? {
+                    return Ok(taken);
                 }
                 self.pause(INDEX_TAKEN).await;
             }
@@ -161,13 +228,15 @@ impl<'a> Taker<'a> {
         let name = wanted.metadata.name.clone().unwrap_or_default();
         loop {
             match within(self.deadline, self.api.create(&PostParams::default(), &wanted)).await {
-                Ok(_) => return Ok(Created::Ours),
+                Ok(made) => return Ok(Created::Made(Taken::of(&made))),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 Err(source) => return Err(self.take_error(&name, source)),
             }
             let found = within(self.deadline, self.api.get_opt(&name)).await;
             match found.map_err(|source| self.take_error(&name, source))? {
-                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid => return Ok(Created::Ours),
+                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && !is_ending(&found) => {
+                    return Ok(Created::Ours(Taken::of(&found)));
+                }
                 Some(found) => return Ok(Created::Held(Box::new(found))),
                 // It went between the two requests.
                 None => self.pause(INDEX_TAKEN).await,
@@ -194,7 +263,7 @@ impl<'a> Taker<'a> {
             return Ok(());
         }
         let attachment = names::attachment(name, index);
-        if let Err(error) = release::index::give_back(&self.agent.client, &pod.namespace, &attachment, &pod.uid).await {
+        if let Err(error) = release::index::give_back(self.agent, &pod.namespace, &attachment, &pod.uid).await {
             tracing::warn!(attachment, %error, "an index that was taken too late could not be given back yet");
         }
         Err(PrepareError::SliceEnds {
@@ -223,6 +292,10 @@ impl<'a> Taker<'a> {
     }
 }
 
+fn is_ending(attachment: &NetworkAttachment) -> bool {
+    attachment.metadata.deletion_timestamp.is_some()
+}
+
 /// Whether `live` is the slice that the pod was checked against, and is to stay.
 fn stands(live: Option<&ObjectMeta>, checked: &ObjectMeta) -> bool {
     live.is_some_and(|live| live.deletion_timestamp.is_none() && live.uid == checked.uid)
@@ -243,25 +316,6 @@ fn start(pod_uid: &str, pods: u32) -> u32 {
 /// The free indices, from `start` on and round.
 fn free(held: &BTreeSet<u32>, pods: u32, start: u32) -> impl Iterator<Item = u32> {
     (start..pods).chain(0..start).filter(|index| !held.contains(index))
-}
-
-/// Who holds an index and for how long still: `llama-7-x (Terminating 40s)`.
-fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp) -> String {
-    let name = &held.spec.pod_name;
-    let node = &held.spec.node_name;
-    let Some(pod) = pod else {
-        return format!("{name} (pod is gone, node {node} has not released it yet)");
-    };
-    if let Some(deadline) = &pod.metadata.deletion_timestamp {
-        // The timestamp is when the grace period ends, people ask when it began.
-        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        let since = deadline.0 - SignedDuration::from_secs(grace);
-        let seconds = now.duration_since(since).as_secs().max(0);
-        return format!("{name} (Terminating {seconds}s)");
-    }
-    let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
-    let phase = phase.unwrap_or_else(|| "Pending".to_owned());
-    format!("{name} ({phase} on node {node})")
 }
 
 /// Owned by nobody: the slice's finalizer waits for it anyway, and a foreground deletion of the network would have the garbage
@@ -305,38 +359,6 @@ mod tests {
 
     use super::*;
 
-    fn held() -> NetworkAttachment {
-        serde_json::from_value(json!({
-            "metadata": {"name": "llama-7f3a9c21-7", "namespace": "team-a"},
-            "spec": {"sliceName": "llama-7f3a9c21", "index": 7, "podName": "llama-7-x", "podUID": "u1",
-                "claimUID": "c1", "nodeName": "gpu-3"},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn the_event_says_for_whom_a_pod_waits_and_how_long_already() {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30},
-        }))
-        .unwrap();
-        let now: Timestamp = "2026-01-01T00:00:40Z".parse().unwrap();
-        assert_eq!(holder(&held(), Some(&pod), now), "llama-7-x (Terminating 40s)");
-        assert_eq!(
-            holder(&held(), None, now),
-            "llama-7-x (pod is gone, node gpu-3 has not released it yet)"
-        );
-        let error = PrepareError::IndexHeld {
-            index: 7,
-            holder: holder(&held(), Some(&pod), now),
-        };
-        assert!(
-            error
-                .to_string()
-                .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s)")
-        );
-    }
-
     #[test]
     fn no_garbage_collector_takes_an_index_from_a_running_pod() {
         let slice = json!({
@@ -364,7 +386,10 @@ mod tests {
         let attachment = attachment(&entitled, 7, "c1", "gpu-3");
         assert_eq!(attachment.metadata.name.as_deref(), Some("llama-7f3a9c21-7"));
         assert_eq!(attachment.metadata.owner_references, None);
-        assert_eq!(attachment.spec, held().spec);
+        let wanted: NetworkAttachmentSpec = serde_json::from_value(json!({"sliceName": "llama-7f3a9c21", "index": 7,
+            "podName": "llama-7-x", "podUID": "u1", "claimUID": "c1", "nodeName": "gpu-3"}))
+        .unwrap();
+        assert_eq!(attachment.spec, wanted);
     }
 
     #[test]

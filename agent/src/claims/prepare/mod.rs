@@ -8,6 +8,7 @@
 mod entitled;
 mod error;
 mod functions;
+mod holder;
 mod index;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use railhead_plan::{AttachmentPlan, PodRef};
 use railhead_planner::claim::RailAllocation;
 use tokio::time::Instant;
 
-use self::entitled::Entitled;
+use self::{entitled::Entitled, index::Taken};
 pub(super) use error::{PrepareError, passes};
 
 use super::{cdi, plans, release};
@@ -86,16 +87,21 @@ async fn attempt(
     let known = plans::of_claim(&agent.layout, &reference.uid)?;
     let known = known.filter(|plan| plan.boot_id == agent.boot_id && plan.pod.uid == pod.uid);
     let taker = index::Taker::new(agent, &entitled, &reference.uid, deadline);
-    let index = match &known {
-        Some(plan) => taker.hold(plan.index).await?,
-        None => taker.take().await?,
+    if let Some(plan) = &known {
+        reached.attachment = Some(names::attachment(&plan.slice_name, plan.index));
+    }
+    let (own, known) = match known {
+        Some(plan) => keep(agent, &taker, plan).await?,
+        None => (taker.take().await?, None),
     };
+    let index = own.index;
     reached.attachment = Some(names::attachment(entitled.slice_name(), index));
     let made = make(agent, &entitled, &reference.uid, index, deadline).await;
     if let (Err(PrepareError::Overtaken { .. }), Some(attachment)) = (&made, &reached.attachment) {
-        release::index::give_back(&agent.client, &pod.namespace, attachment, &pod.uid).await?;
+        release::index::give_back(agent, &pod.namespace, attachment, &pod.uid).await?;
     }
     let plan = made?;
+    taker.rely_on(&own).await?;
     if known.is_none() {
         tracing::info!(
             pod = format!("{}/{}", pod.namespace, pod.name),
@@ -108,16 +114,45 @@ async fn attempt(
     Ok(answer(&plan, &entitled.rails))
 }
 
+/// The index of an existing plan, with the plan. If another pod has it by now, the plan goes, and the pod takes an index as any
+/// other does: what the plan programmed would be that pod's addresses. The plan of a wired pod stays: it ends as a whole.
+async fn keep(
+    agent: &Arc<Agent>,
+    taker: &index::Taker<'_>,
+    plan: AttachmentPlan,
+) -> Result<(Taken, Option<AttachmentPlan>), PrepareError> {
+    if let Some(own) = taker.hold(plan.index).await? {
+        return Ok((own, Some(plan)));
+    }
+    if agent.layout.record(&plan.pod.uid).exists() {
+        return Ok((taker.wait_for(plan.index).await?, Some(plan)));
+    }
+    tracing::warn!(
+        pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
+        claim = plan.claim_uid,
+        index = plan.index,
+        "another pod has the index of this plan; giving the plan back"
+    );
+    release::take_home(agent, &plan.claim_uid, release::Programs::Unknown).await?;
+    Ok((taker.take().await?, None))
+}
+
 /// Functions first. While a plan of the pod is left, by this claim or another, something may still use the index.
 async fn undo(agent: &Arc<Agent>, claim_uid: &str, reached: &Reached) -> Result<(), release::ReleaseError> {
     let (Some(pod), Some(attachment)) = (&reached.pod, &reached.attachment) else {
         return Ok(());
     };
-    release::claim(agent, claim_uid, release::Programs::Ended).await?;
+    // kubelet prepares a running pod's claim again when it has lost its own state.
+    let programs = if agent.layout.record(&pod.uid).exists() {
+        release::Programs::Unknown
+    } else {
+        release::Programs::Ended
+    };
+    release::claim(agent, claim_uid, programs).await?;
     if agent.layout.plan(&pod.uid).exists() {
         return Ok(());
     }
-    release::index::give_back(&agent.client, &pod.namespace, attachment, &pod.uid).await
+    release::index::give_back(agent, &pod.namespace, attachment, &pod.uid).await
 }
 
 /// What happens on the node, under the claim's lock.

@@ -51,7 +51,7 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str, programs: Progr
             continue;
         }
         drop(held);
-        index::give_back(&agent.client, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
+        index::give_back(agent, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
         agent.attachments_changed.notify_one();
         agent.node_changed.notify_one();
     }

@@ -93,12 +93,21 @@ fn lost_namespace(journal: &str) -> Option<String> {
         netns: String,
     }
     let netns = serde_json::from_str::<Sandbox>(journal).ok()?.netns;
-    let bound = ["/var/run/netns/", "/run/netns/"]
+    is_gone(Path::new(NAMESPACES), &netns).then_some(netns)
+}
+
+/// Whether `netns`, as the host names it, is no more in `folder`, where the host's namespaces are mounted. Without that
+/// folder nothing is known: an agent whose mount is missing must not take every pod for lost.
+fn is_gone(folder: &Path, netns: &str) -> bool {
+    // On the host /var/run is a link to /run, and runtimes write either. The agent has the one mount.
+    let name = ["/var/run/netns/", "/run/netns/"]
         .iter()
-        .any(|folder| netns.starts_with(folder));
+        .find_map(|bound| netns.strip_prefix(bound));
+    let Some(name) = name.filter(|name| !name.is_empty() && !name.contains('/')) else {
+        return false;
+    };
     // Any error but its absence says nothing about it.
-    let gone = matches!(std::path::Path::new(&netns).try_exists(), Ok(false));
-    (bound && gone).then_some(netns)
+    folder.is_dir() && matches!(folder.join(name).try_exists(), Ok(false))
 }
 
 #[cfg(test)]
@@ -107,9 +116,22 @@ mod tests {
 
     #[test]
     fn only_a_namespace_that_was_bound_and_is_gone_is_lost() {
-        let journal = |netns: &str| serde_json::json!({"version": 1, "netns": netns}).to_string();
-        assert!(lost_namespace(&journal("/var/run/netns/cni-never-was")).is_some());
-        assert!(lost_namespace(&journal("/proc/1/ns/net")).is_none());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cni-lives"), "").unwrap();
+        let gone = |netns: &str| is_gone(folder.path(), netns);
+        for bound in ["/var/run/netns", "/run/netns"] {
+            assert!(gone(&format!("{bound}/cni-never-was")), "{bound}");
+            assert!(!gone(&format!("{bound}/cni-lives")), "{bound}");
+        }
+        assert!(!gone("/proc/1/ns/net") && !gone("/run/netns/") && !gone("/run/netns/../../x"));
         assert!(lost_namespace("{").is_none());
+    }
+
+    #[test]
+    fn without_the_mount_no_namespace_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = folder.path().join("netns");
+        assert!(!is_gone(&absent, "/run/netns/cni-lives"));
+        assert!(!is_gone(&absent, "/var/run/netns/cni-lives"));
     }
 }

@@ -1,8 +1,9 @@
 //! Gives back what a claim holds on this node: for Unprepare, for the garbage collector and for a Prepare that was refused.
 //!
-//! Order: the sandbox (through the CNI binary), the functions, the CDI spec, the index, the plan. The plan goes last: while
-//! it exists its functions are nobody else's, and whatever was interrupted is found again. Nothing fails because something
-//! is gone already.
+//! Order: the sandbox (through the CNI binary), the functions, the CDI spec, the plan, the index. The plan goes after all that
+//! is on the node: while it exists its functions are nobody else's, and whatever was interrupted is found again. The index
+//! goes last: its NetworkAttachment names claim, pod and node, so an index that is left is found by it. Nothing fails because
+//! something is gone already.
 //!
 //! Callers have the claim's turn ([`super::Turns`]). Its lock is held for what is changed on the node, and not while the API
 //! server is asked: an answer that does not come must keep nobody else from the claim.
@@ -50,43 +51,42 @@ pub(super) enum Programs {
     Unknown,
 }
 
-/// Gives back everything of a claim. Without a plan there is nothing but perhaps a CDI spec, or a plan that cannot be read.
+/// Gives back everything of a claim. Without a plan there is nothing but perhaps an index, a CDI spec, or a plan that cannot
+/// be read.
 pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
-    let held = lock(agent, claim_uid).await?;
-    let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
-        drop(held);
+    let Some(plan) = take_home(agent, claim_uid, programs).await? else {
         return without_plan(agent, claim_uid, programs).await;
     };
-    sandboxes::unwire(agent, &plan.pod).await?;
-    vfs::restore(agent, &plan, programs).await?;
-    cdi::remove(&agent.layout, claim_uid)?;
-    drop(held);
     let name = names::attachment(&plan.slice_name, plan.index);
-    index::give_back(&agent.client, &plan.pod.namespace, &name, &plan.pod.uid).await?;
-    forget(agent, &plan).await
-}
-
-/// Removes the plan of what was given back, unless another agent has prepared the claim anew while the API server was asked.
-async fn forget(agent: &Agent, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
-    let held = lock(agent, &plan.claim_uid).await?;
-    if agent.layout.cdi_spec(&plan.claim_uid).exists() {
-        tracing::info!(
-            claim = plan.claim_uid,
-            "the claim was prepared anew while it was given back"
-        );
-        return Ok(());
-    }
-    plans::remove(&agent.layout, &plan.pod.uid)?;
-    held.remove();
+    index::give_back(agent, &plan.pod.namespace, &name, &plan.pod.uid).await?;
     tracing::info!(
         pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
-        claim = plan.claim_uid,
+        claim = claim_uid,
         index = plan.index,
         "gave back index and functions"
     );
     agent.attachments_changed.notify_one();
     agent.node_changed.notify_one();
     Ok(())
+}
+
+/// Gives back what a claim's plan holds on this node, and the plan: all but the index. All under the claim's lock, so that
+/// nobody finds a plan whose functions or whose CDI spec are gone.
+pub(super) async fn take_home(
+    agent: &Arc<Agent>,
+    claim_uid: &str,
+    programs: Programs,
+) -> Result<Option<AttachmentPlan>, ReleaseError> {
+    let held = lock(agent, claim_uid).await?;
+    let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
+        return Ok(None);
+    };
+    sandboxes::unwire(agent, &plan.pod).await?;
+    vfs::restore(agent, &plan, programs).await?;
+    cdi::remove(&agent.layout, claim_uid)?;
+    plans::remove(&agent.layout, &plan.pod.uid)?;
+    held.remove();
+    Ok(Some(plan))
 }
 
 async fn without_plan(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {

@@ -1,0 +1,190 @@
+//! Two agents on one node, as in a rolling update, deletions that reach the API server late, and plans whose index was lost.
+
+mod bed;
+
+use std::{fs, sync::Arc, time::Duration};
+
+use bed::{Bed, SLICE, api::When, uid};
+use railhead_agent::{
+    agent::Agent,
+    claims::{NodeClaims, gc},
+    inventory::Inventory,
+    kubelet::{ClaimRef, Claims},
+};
+use serde_json::{Value, json};
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+const ATTACHMENT_DELETE: &str = "DELETE /apis/railhead.dev";
+
+fn on_fabric(agent: &Agent, fabric: &str) {
+    agent.inventory.send_replace(Some(Arc::new(Inventory {
+        fabric: fabric.to_owned(),
+        ..Inventory::default()
+    })));
+}
+
+fn unprepare(agent: &Arc<Agent>, claim: &ClaimRef) -> JoinHandle<Result<(), String>> {
+    let (node, claim) = (NodeClaims::new(agent.clone()), claim.clone());
+    tokio::spawn(async move { node.unprepare(claim).await })
+}
+
+/// The index in the pod's plan, if there is one.
+fn planned(bed: &Bed, pod: &str) -> Option<u64> {
+    let bytes = fs::read(bed.agent.layout.plan(&uid(pod))).ok()?;
+    serde_json::from_slice::<Value>(&bytes).unwrap()["index"].as_u64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_agent_gives_back_the_others_collector_does_not_write_again() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let deletion = bed.api.hold(ATTACHMENT_DELETE, When::Before);
+    let giving_back = unprepare(&bed.agent, &claim);
+    deletion.arrived().await;
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.another_agent(), stop.clone()));
+    sleep(Duration::from_secs(5)).await;
+    deletion.open();
+    giving_back.await.unwrap().unwrap();
+    stop.cancel();
+    assert!(!bed.agent.layout.cdi_spec(&claim.uid).exists());
+    assert!(!bed.agent.layout.plan(&uid("llama-2")).exists());
+    assert!(bed.holders().is_empty());
+}
+
+/// Killed between the two, the index alone is left; kubelet asks again.
+#[tokio::test(start_paused = true)]
+async fn an_index_whose_plan_is_gone_is_given_back_when_kubelet_asks_again() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    fs::remove_file(bed.agent.layout.plan(&uid("llama-2"))).unwrap();
+    fs::remove_file(bed.agent.layout.cdi_spec(&claim.uid)).unwrap();
+    bed.claims().unprepare(claim).await.unwrap();
+    assert!(bed.holders().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_one_agent_gives_back_the_other_prepares_after_it() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let deletion = bed.api.hold(ATTACHMENT_DELETE, When::Before);
+    let giving_back = unprepare(&bed.agent, &claim);
+    deletion.arrived().await;
+    let other = NodeClaims::new(bed.another_agent());
+    let preparing = {
+        let claim = claim.clone();
+        tokio::spawn(async move { other.prepare(claim).await })
+    };
+    sleep(Duration::from_secs(5)).await;
+    deletion.open();
+    giving_back.await.unwrap().unwrap();
+    preparing.await.unwrap().unwrap();
+    assert_eq!(bed.holders(), [(format!("{SLICE}-2"), "llama-2".to_owned())]);
+    assert_eq!(planned(&bed, "llama-2"), Some(2));
+    assert!(bed.agent.layout.cdi_spec(&claim.uid).exists());
+}
+
+/// The undo's deletion is on its way when its agent gives up waiting for the answer, and the other one prepares.
+#[tokio::test(start_paused = true)]
+async fn a_late_undo_of_one_agent_takes_no_index_on_which_the_other_relies() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    on_fabric(&bed.agent, "storage");
+    let deletion = bed.api.hold(ATTACHMENT_DELETE, When::Before);
+    let refused = bed.claims().prepare(claim.clone()).await.unwrap_err();
+    assert!(refused.contains("storage"), "{refused}");
+    deletion.arrived().await;
+    NodeClaims::new(bed.another_agent()).prepare(claim).await.unwrap();
+    deletion.open();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bed.holders(), [(format!("{SLICE}-2"), "llama-2".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_deletion_takes_no_index_from_a_claim_that_was_prepared_since() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let deletion = bed.api.hold(ATTACHMENT_DELETE, When::Before);
+    let unanswered = bed.claims().unprepare(claim.clone()).await.unwrap_err();
+    assert!(unanswered.contains("no answer within"), "{unanswered}");
+    bed.claims().prepare(claim).await.unwrap();
+    deletion.open();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bed.holders(), [(format!("{SLICE}-2"), "llama-2".to_owned())]);
+}
+
+/// The deletion comes through between the look at the attachment and the plan: the claim gets its index once more.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_goes_while_the_claim_is_prepared_is_taken_again() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    let written = bed.api.hold("PATCH /apis/railhead.dev", When::Before);
+    let preparing = {
+        let (node, claim) = (bed.claims(), claim.clone());
+        tokio::spawn(async move { node.prepare(claim).await })
+    };
+    written.arrived().await;
+    bed.api.delete("networkattachments", &format!("{SLICE}-2"));
+    written.open();
+    preparing.await.unwrap().unwrap();
+    assert_eq!(bed.holders(), [(format!("{SLICE}-2"), "llama-2".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_a_number_whose_index_was_lost_takes_another() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("pod-1", None);
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let lost = u32::try_from(planned(&bed, "pod-1").unwrap()).unwrap();
+    bed.api.delete("networkattachments", &format!("{SLICE}-{lost}"));
+    bed.hold(lost, "pod-2");
+    bed.claims().prepare(claim).await.unwrap();
+    let now = planned(&bed, "pod-1").unwrap();
+    assert_ne!(now, u64::from(lost));
+    let holders = bed.holders();
+    assert_eq!(holders.len(), 2, "{holders:?}");
+    assert!(
+        holders.contains(&(format!("{SLICE}-{now}"), "pod-1".to_owned())),
+        "{holders:?}"
+    );
+}
+
+/// While the pod waits for its number nothing on the node carries the addresses that are another pod's now.
+#[tokio::test(start_paused = true)]
+async fn a_pod_with_a_number_whose_index_was_lost_keeps_no_plan_while_it_waits() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    bed.api.delete("networkattachments", &format!("{SLICE}-2"));
+    bed.hold(2, "llama-2-new");
+    let refused = bed.claims().prepare(claim).await.unwrap_err();
+    assert!(refused.starts_with("IndexHeld: 2 by llama-2-new"), "{refused}");
+    assert_eq!(planned(&bed, "llama-2"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_index_of_a_network_that_ends_is_not_taken_again() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    bed.api.delete("networkattachments", &format!("{SLICE}-2"));
+    let taken = bed.api.hold("POST /apis/railhead.dev", When::After);
+    let preparing = {
+        let node = bed.claims();
+        tokio::spawn(async move { node.prepare(claim).await })
+    };
+    taken.arrived().await;
+    let mut slice = bed.api.all("networkslices").remove(0);
+    slice["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    bed.api.put("networkslices", &slice);
+    taken.open();
+    let refused = preparing.await.unwrap().unwrap_err();
+    assert!(refused.contains("takes no more pods"), "{refused}");
+    assert!(bed.holders().is_empty());
+    assert_eq!(planned(&bed, "llama-2"), None);
+}
