@@ -32,7 +32,8 @@ fn unprepare(agent: &Arc<Agent>, claim: &ClaimRef) -> JoinHandle<Result<(), Stri
 /// The index in the pod's plan, if there is one.
 fn planned(bed: &Bed, pod: &str) -> Option<u64> {
     let bytes = fs::read(bed.agent.layout.plan(&uid(pod))).ok()?;
-    serde_json::from_slice::<Value>(&bytes).unwrap()["index"].as_u64()
+    let plan: Value = serde_json::from_slice(&bytes).expect("a plan that can be read");
+    plan["index"].as_u64()
 }
 
 #[tokio::test(start_paused = true)]
