@@ -22,6 +22,7 @@ mod route_socket;
 mod state_file;
 mod sysctl;
 mod sysfs;
+mod tc_programs;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wait;

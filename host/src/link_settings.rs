@@ -1,7 +1,7 @@
 //! What whoever has a link may set on it beside what an attachment sets: it stays on the link when it moves.
 //!
 //! A move takes away addresses, routes and filters of hardware addresses (`__dev_change_net_namespace`, net/core/dev.c), and
-//! leaves flags, lengths, offloads, queues, filter rules and XDP programs. The next pod would inherit them.
+//! leaves flags, lengths, offloads, queues, filter rules, XDP programs and those at the tc hooks. The next pod would inherit them.
 
 use std::{collections::BTreeSet, fmt, io};
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    EthtoolSettings, EthtoolSocket, FilterError, InterfaceName, LinkChange, LinkOptions, NetlinkError, Netns,
-    NetnsError, RouteSocket, ethtool::FilterSocket,
+    EthtoolSettings, EthtoolSocket, FilterError, InterfaceName, LinkChange, LinkOptions, NetlinkError, RouteSocket,
+    ethtool::FilterSocket, tc_programs::tc_programs,
 };
 
 /// All of it. Two values are equal if the link is as it was.
@@ -23,6 +23,8 @@ pub struct LinkSettings {
     pub ethtool: EthtoolSettings,
     /// How many rules steer or drop frames; `None` where the driver has none.
     pub filter_rules: Option<u32>,
+    /// How many BPF programs are at the tc hooks; `None` on kernels that have none of their own (before 6.6).
+    pub tc_programs: Option<u32>,
 }
 
 /// One thing that may differ.
@@ -55,13 +57,18 @@ pub enum LinkSetting {
     Steering,
     /// Filter rules.
     FilterRules,
+    /// BPF programs at the tc hooks.
+    TcPrograms,
 }
 
 impl LinkSetting {
     /// Whether the next holder of the link would lose frames, or others would see his, by what a former one left.
     pub fn harms(self) -> bool {
-        use LinkSetting::{AllMulticast, FilterRules, Flags, Promiscuous, Xdp};
-        matches!(self, Promiscuous | AllMulticast | Flags | Xdp | FilterRules)
+        use LinkSetting::{AllMulticast, FilterRules, Flags, Promiscuous, TcPrograms, Xdp};
+        matches!(
+            self,
+            Promiscuous | AllMulticast | Flags | Xdp | FilterRules | TcPrograms
+        )
     }
 }
 
@@ -69,21 +76,27 @@ impl LinkSetting {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LinkSettingsError {
-    /// The namespace could not be visited.
-    #[error(transparent)]
-    Netns(NetnsError),
     /// Netlink.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// The number of filter rules.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// The number of programs at the tc hooks.
+    #[error("ask for the BPF programs at the tc hooks of link {link}: {source}")]
+    TcPrograms {
+        /// Number of the link.
+        link: u32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// No socket.
     #[error("open a socket: {0}")]
     Open(#[source] io::Error),
 }
 
-/// The sockets that it takes; they stay in the namespace in which they were opened.
+/// The sockets that it takes; they stay in the namespace in which they were opened, in which their user has to be.
 #[derive(Debug)]
 pub struct LinkSettingsSocket {
     route: RouteSocket,
@@ -110,6 +123,7 @@ impl LinkSettings {
             (now.coalesce != then.coalesce, LinkSetting::Coalesce),
             (now.steering != then.steering, LinkSetting::Steering),
             (self.filter_rules != wanted.filter_rules, LinkSetting::FilterRules),
+            (self.tc_programs != wanted.tc_programs, LinkSetting::TcPrograms),
         ]
         .into_iter()
         .filter_map(|(differs, setting)| differs.then_some(setting))
@@ -127,11 +141,6 @@ impl LinkSettingsSocket {
         })
     }
 
-    /// Opens the sockets in `netns`.
-    pub fn open_in(netns: &Netns) -> Result<Self, LinkSettingsError> {
-        netns.run(Self::open).map_err(LinkSettingsError::Netns)?
-    }
-
     /// The settings of the link with this number, if there is one.
     pub fn read(&mut self, link: u32) -> Result<Option<LinkSettings>, LinkSettingsError> {
         let Some((name, options)) = self.route.link_options(link)? else {
@@ -146,15 +155,17 @@ impl LinkSettingsSocket {
             Ok(name) => self.filters.rules(&name)?,
             Err(_) => None,
         };
+        let tc_programs = tc_programs(link).map_err(|source| LinkSettingsError::TcPrograms { link, source })?;
         Ok(Some(LinkSettings {
             options,
             ethtool,
             filter_rules,
+            tc_programs,
         }))
     }
 
     /// Sets what differs from `wanted` and reads it again. Returns what still differs: what a driver refuses, filter rules,
-    /// and an XDP program that a file descriptor somewhere holds. Binding the driver again takes all of it away.
+    /// programs at the tc hooks, and an XDP program that a file descriptor somewhere holds. Binding the driver again takes all of it away.
     pub fn restore(&mut self, link: u32, wanted: &LinkSettings) -> Result<BTreeSet<LinkSetting>, LinkSettingsError> {
         let Some(found) = self.read(link)? else {
             return Ok(BTreeSet::new());
@@ -209,6 +220,7 @@ impl fmt::Display for LinkSetting {
             Self::Coalesce => "interrupt moderation",
             Self::Steering => "spreading of received frames over queues",
             Self::FilterRules => "filter rules",
+            Self::TcPrograms => "BPF programs at the tc hooks",
         })
     }
 }

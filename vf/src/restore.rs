@@ -187,9 +187,10 @@ impl Step<'_> {
         let Some(mut wanted) = known.map_err(|source| self.error(source))? else {
             return Ok(BTreeSet::new());
         };
-        // A VF that nobody uses needs neither, and what is there by now may be a pod's in place of what was found.
+        // A VF that nobody uses needs none of them, and what is there by now may be a pod's in place of what was found.
         wanted.options.xdp.clear();
         wanted.filter_rules = wanted.filter_rules.map(|_| 0);
+        wanted.tc_programs = wanted.tc_programs.map(|_| 0);
         // The record of its link tells them.
         wanted.options.promiscuous = self.original.link.promiscuous.unwrap_or_default();
         wanted.options.all_multicast = self.original.link.all_multicast.unwrap_or_default();

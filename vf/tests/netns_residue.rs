@@ -12,12 +12,16 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use node::Node;
+use node::{Node, PATIENCE};
 use railhead_host::{
     EthtoolSocket, LinkSettings, LinkSettingsSocket, Netns, RouteSocket, VfKnob, VfSettings,
     testing::{another_namespace, in_a_namespace, ip},
 };
-use railhead_vf::{PfSide, VfOriginal, program, restore, testing::VF_INDEX};
+use railhead_plan::VfPlan;
+use railhead_vf::{
+    PfSide, VfOriginal, program, restore,
+    testing::{StandIn, VF_INDEX},
+};
 
 /// Puts a program that drops every frame on the link whose name is the first argument, as a pod with CAP_BPF and CAP_NET_ADMIN
 /// can: by one netlink message, or (second argument `link`) by a bpf_link, which nobody else can take off and which lives as
@@ -35,6 +39,10 @@ code = struct.pack("<BBhi", 0xb7, 0, 0, 1) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 instructions, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
 program = bpf(5, struct.pack("=IIQQIIQII", 6, 2, ctypes.addressof(instructions), ctypes.addressof(licence), 0, 0, 0, 0, 0))
 index = socket.if_nametoindex(sys.argv[1])
+if sys.argv[2] == "tc":
+    program = bpf(5, struct.pack("=IIQQIIQII", 3, 2, ctypes.addressof(instructions), ctypes.addressof(licence), 0, 0, 0, 0, 0))
+    bpf(8, struct.pack("=IIII", index, program, 46, 0))  # BPF_TCX_INGRESS; it outlives this process
+    sys.exit()
 if sys.argv[2] == "link":
     held = bpf(28, struct.pack("=IIII", program, index, 37, 2))
     print("held", flush=True)
@@ -180,6 +188,39 @@ fn what_no_request_takes_off_a_link_goes_when_its_driver_is_bound_again() {
     });
 }
 
+/// They move with the link and outlive the process that put them there.
+#[test]
+fn programs_at_the_tc_hooks_of_a_link_go_when_its_driver_is_bound_again() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let driver = node.vf.driven(&node.layout(), "iavf");
+        let before = settings(node.vf.name.as_str());
+        if before.tc_programs.is_none() {
+            println!("SKIP this kernel has no tc hooks for programs (before 6.6)");
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "CI must run this test"
+            );
+            return;
+        }
+        prepare(&node);
+        let original = node.originals().vf(&node.vf.pci_address).unwrap().unwrap();
+        pod(&node, || {
+            assert!(
+                python("rail0", "tc")
+                    .status()
+                    .expect("this test needs python3")
+                    .success()
+            )
+        });
+        assert_eq!(settings(node.vf.name.as_str()).tc_programs, Some(1));
+        restore(&mut node.host(), &original).unwrap();
+        assert_eq!(driver.binds.load(Ordering::Relaxed), 1);
+        assert_eq!(settings(node.vf.name.as_str()), before);
+        node.vf.assert_at_home("after its driver was bound again");
+    });
+}
+
 #[test]
 fn a_vf_whose_link_keeps_what_harms_the_next_pod_is_not_free() {
     in_a_namespace(|| {
@@ -269,6 +310,41 @@ fn vfs_that_nobody_gave_back_are_taken_back_unless_a_plan_or_the_host_has_them()
         ip(&format!("link set {} mtu 9000", node.vf.name));
         take_back(&[]);
         assert!(ip(&format!("link show {}", node.vf.name)).contains("mtu 9000"));
+    });
+}
+
+#[test]
+fn a_vf_that_cannot_be_taken_back_keeps_no_other_from_it() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        prepare(&node);
+        // It comes first in the folder of records or second, which nobody promises.
+        for rail in [5, 6] {
+            let stuck = StandIn::new(&node.layout(), &node.pf_side, rail);
+            let vf = VfPlan {
+                pci_address: stuck.pci_address.clone(),
+                pf_pci_address: stuck.pf.clone(),
+                ..node.rail().vf
+            };
+            let (mut host, originals) = (node.host(), node.originals());
+            originals
+                .record_vf(&mut host, &stuck.pci_address, &stuck.pf, VF_INDEX, PATIENCE)
+                .unwrap();
+            originals.lend(&mut host, &vf).unwrap();
+            // There is no driver that could be bound again.
+            let held = HeldXdp::on(stuck.name.as_str());
+            let error = originals
+                .take_back(&mut host, &BTreeSet::new())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(stuck.pci_address.as_str()), "{error}");
+            assert!(!originals.is_lent(&node.vf.pci_address));
+            assert!(originals.is_lent(&stuck.pci_address));
+            // It is left alone for a while.
+            originals.take_back(&mut host, &BTreeSet::new()).unwrap();
+            originals.lend(&mut host, &node.rail().vf).unwrap();
+            drop(held);
+        }
     });
 }
 

@@ -3,7 +3,12 @@
 //! A VF that no plan names and of which there is a note was not given back: its plan was damaged or removed by hand. Its MAC
 //! address alone would not tell, nor would a VLAN that is left on it. The notes lie in `/run`: a reboot makes VFs anew.
 
-use std::{collections::BTreeSet, fs, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use railhead_host::PciAddress;
 use railhead_plan::{Layout, VfPlan};
@@ -51,37 +56,57 @@ impl Originals {
         fs::read_to_string(self.layout.lent_vf(vf.as_str())).is_ok_and(|boot| boot.is_empty() || boot == self.boot_id)
     }
 
-    /// Gives back VFs that pods had and that no plan names, unless the host uses them or they are still in a pod.
+    /// Gives back VFs that pods had and that no plan names, unless the host uses them or they are still in a pod. One VF's
+    /// trouble keeps no other from being given back; it is tried again after a minute.
     ///
     /// The caller holds the node's lock, and every plan on the node could be read.
     pub fn take_back(&self, host: &mut Host, taken: &BTreeSet<PciAddress>) -> Result<(), OriginalsError> {
+        let mut failed = Ok(());
         for vf in self.recorded_vfs()? {
-            if !self.is_lent(&vf) || taken.contains(&vf) {
+            if !self.is_lent(&vf) || taken.contains(&vf) || in_trouble(&vf) {
                 continue;
             }
-            let Some(original) = self.vf(&vf)? else { continue };
-            if !host.sysfs.exists(&vf) {
-                is_back(&self.layout, &vf);
-                continue;
-            }
-            let observe = |source: HostError| observe_error(&vf, source);
-            let home = host
-                .route
-                .function_link(&host.sysfs, &vf)
-                .map_err(|source| observe(source.into()))?;
-            if home.is_none() {
-                continue;
-            }
-            let uses = host.uses(&vf).map_err(observe)?;
-            if uses.is_empty() {
-                tracing::warn!(%vf, "a pod had a VF and nobody gave it back; it is given back now");
-                self.give_back(host, &original)?;
-            } else {
-                tracing::warn!(%vf, ?uses, "the host uses a VF that a pod had and nobody gave back; it is left alone");
+            if let Err(error) = self.take_one_back(host, &vf) {
+                troubled().insert(vf, Instant::now());
+                failed = failed.and(Err(error));
             }
         }
-        Ok(())
+        failed
     }
+
+    fn take_one_back(&self, host: &mut Host, vf: &PciAddress) -> Result<(), OriginalsError> {
+        let Some(original) = self.vf(vf)? else { return Ok(()) };
+        if !host.sysfs.exists(vf) {
+            is_back(&self.layout, vf);
+            return Ok(());
+        }
+        let observe = |source: HostError| observe_error(vf, source);
+        let home = host.route.function_link(&host.sysfs, vf);
+        if home.map_err(|source| observe(source.into()))?.is_none() {
+            return Ok(());
+        }
+        let uses = host.uses(vf).map_err(observe)?;
+        if !uses.is_empty() {
+            tracing::warn!(%vf, ?uses, "the host uses a VF that a pod had and nobody gave back; it is left alone");
+            return Ok(());
+        }
+        tracing::warn!(%vf, "a pod had a VF and nobody gave it back; it is given back now");
+        self.give_back(host, &original)
+    }
+}
+
+/// VFs that could not be taken back, and when that was tried. The node's lock is held while it is, which takes seconds then.
+static TROUBLE: Mutex<BTreeMap<PciAddress, Instant>> = Mutex::new(BTreeMap::new());
+const AGAIN: Duration = Duration::from_mins(1);
+
+fn troubled() -> MutexGuard<'static, BTreeMap<PciAddress, Instant>> {
+    TROUBLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn in_trouble(vf: &PciAddress) -> bool {
+    let mut troubled = troubled();
+    troubled.retain(|_, since| since.elapsed() < AGAIN);
+    troubled.contains_key(vf)
 }
 
 /// A VF is as it was found, or does not exist any more.

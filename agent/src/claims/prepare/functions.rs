@@ -134,7 +134,11 @@ fn free(
         .map_err(PrepareError::Sysfs)?;
     let functions = port.as_known(functions);
     let damaged = plans::any_damaged(&agent.layout)?;
-    for function in candidates(&functions, taken) {
+    let originals = agent.originals();
+    let mut candidates: Vec<_> = candidates(&functions, taken).collect();
+    // One that nobody gave back has to be given back first, and that may fail.
+    candidates.sort_by_key(|function| originals.is_lent(&function.pci_address));
+    for function in candidates {
         if has_addresses(host, function)? || (damaged && is_changed(agent, host, port, function)?) {
             continue;
         }
