@@ -39,24 +39,37 @@ impl CdiError {
     }
 }
 
-/// What the spec says now, for the journal.
-pub(crate) fn original(layout: &Layout, claim_uid: &str) -> Result<CdiOriginal, CdiError> {
+/// A claim's spec as it is before ADD.
+pub(crate) struct ReadSpec {
+    /// For the journal.
+    pub(crate) original: CdiOriginal,
+    spec: Value,
+}
+
+/// Reads what the spec says now.
+pub(crate) fn original(layout: &Layout, claim_uid: &str) -> Result<ReadSpec, CdiError> {
     let mut spec = read(layout, claim_uid)?;
     let edits = container_edits(layout, claim_uid, &mut spec)?;
-    Ok(CdiOriginal {
+    let original = CdiOriginal {
         claim_uid: claim_uid.to_owned(),
         device_nodes: edits.get("deviceNodes").cloned(),
-    })
+    };
+    Ok(ReadSpec { original, spec })
 }
 
 /// Names the character devices of this pod and no others. containerd reads the spec when it makes the first container,
 /// after ADD. Without the module rdma_ucm there is no connection manager, and a runtime refuses devices that do not exist.
 pub(crate) fn complete(
     layout: &Layout,
-    original: &CdiOriginal,
+    ReadSpec { original, spec }: &ReadSpec,
     uverbs: &[String],
     has_rdma_cm: bool,
 ) -> Result<(), CdiError> {
+    let path = layout.cdi_spec(&original.claim_uid);
+    // The claim may have been unprepared meanwhile, and its spec must not come back.
+    if !path.exists() {
+        return Err(CdiError::Read(StateFileError::Absent { path }));
+    }
     let mut nodes = match &original.device_nodes {
         Some(Value::Array(nodes)) => nodes.clone(),
         _ => Vec::new(),
@@ -71,7 +84,7 @@ pub(crate) fn complete(
             .chain(has_rdma_cm.then_some(RDMA_CM))
             .map(|path| json!({ "path": path })),
     );
-    rewrite(layout, &original.claim_uid, Some(nodes.into()))
+    rewrite(layout, &original.claim_uid, spec.clone(), Some(nodes.into()))
 }
 
 /// Puts back what was there. A spec that is gone needs nothing.
@@ -79,11 +92,11 @@ pub(crate) fn restore(layout: &Layout, original: &CdiOriginal) -> Result<(), Cdi
     if !layout.cdi_spec(&original.claim_uid).exists() {
         return Ok(());
     }
-    rewrite(layout, &original.claim_uid, original.device_nodes.clone())
+    let spec = read(layout, &original.claim_uid)?;
+    rewrite(layout, &original.claim_uid, spec, original.device_nodes.clone())
 }
 
-fn rewrite(layout: &Layout, claim_uid: &str, nodes: Option<Value>) -> Result<(), CdiError> {
-    let mut spec = read(layout, claim_uid)?;
+fn rewrite(layout: &Layout, claim_uid: &str, mut spec: Value, nodes: Option<Value>) -> Result<(), CdiError> {
     let edits = container_edits(layout, claim_uid, &mut spec)?;
     if edits.get("deviceNodes") == nodes.as_ref() {
         return Ok(());
@@ -139,19 +152,33 @@ mod tests {
             "devices": [{"name": "77aa", "containerEdits": {"env": ["A=b"]}}]
         });
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let original = original(&layout, "77aa").unwrap();
-        complete(&layout, &original, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap();
+        let read = original(&layout, "77aa").unwrap();
+        complete(&layout, &read, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap();
         let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"],
             json!({"env": ["A=b"], "deviceNodes": [{"path": "/dev/infiniband/uverbs3"}, {"path": RDMA_CM}]})
         );
-        complete(&layout, &original, &[], false).unwrap();
-        restore(&layout, &original).unwrap();
+        restore(&layout, &read.original).unwrap();
         let restored: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(restored, spec);
         fs::remove_file(layout.cdi_spec("77aa")).unwrap();
-        restore(&layout, &original).unwrap();
+        restore(&layout, &read.original).unwrap();
+        assert!(!layout.cdi_spec("77aa").exists());
+    }
+
+    #[test]
+    fn a_spec_of_a_claim_that_was_unprepared_meanwhile_does_not_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::under(folder.path());
+        fs::create_dir_all(layout.cdi()).unwrap();
+        let spec = json!({"devices": [{"name": "77aa"}]});
+        fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
+        let read = original(&layout, "77aa").unwrap();
+        fs::remove_file(layout.cdi_spec("77aa")).unwrap();
+        let error = complete(&layout, &read, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap_err();
+        assert_eq!(error.code(), Code::TryAgain);
+        assert!(!layout.cdi_spec("77aa").exists());
     }
 
     #[test]
@@ -162,8 +189,8 @@ mod tests {
         let nodes = json!([{"path": "/dev/infiniband/uverbs7"}, {"path": RDMA_CM}, {"path": "/dev/of-somebody"}]);
         let spec = json!({"devices": [{"name": "77aa", "containerEdits": {"deviceNodes": nodes}}]});
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let original = original(&layout, "77aa").unwrap();
-        complete(&layout, &original, &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
+        let read = original(&layout, "77aa").unwrap();
+        complete(&layout, &read, &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
         let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"]["deviceNodes"],

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use railhead_host::{Link, PciAddress, RouteSocket, Sysfs, VfKnob, VfSettings, VfState};
+use railhead_host::{FunctionLink, Link, PciAddress, RouteSocket, Sysfs, VfKnob, VfSettings, VfState};
 
 use crate::{HostError, POLL};
 
@@ -110,6 +110,14 @@ impl KernelPfSide {
 
 impl PfSide for KernelPfSide {
     fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
+        // Reading a link that came to the number in between would show no such VF; before a change the link itself is looked at.
+        if let Ok(Some(FunctionLink {
+            name,
+            index: Some(index),
+        })) = self.sysfs.function_link(pf)
+        {
+            return Ok(RouteSocket::open()?.vf(name.as_str(), index, vf)?);
+        }
         let (mut socket, link) = self.find(pf)?;
         Ok(socket.vf(&link.name, link.index, vf)?)
     }

@@ -13,7 +13,8 @@ use super::{
     this_boot,
 };
 use crate::{
-    attachment_folder, cdi_nodes,
+    attachment_folder,
+    cdi_nodes::{self, ReadSpec},
     context::{Context, Step},
     journal::{JOURNAL_VERSION, Journal, RailJournal},
     nccl::nccl_conf,
@@ -46,11 +47,12 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
     let functions: Vec<&PciAddress> = rails.iter().map(|rail| &rail.vf).collect();
     make_way(context, &plan.pod.uid, &request.container_id, &functions)?;
     let locks = lock(context, &rails)?;
-    let (journal, links) = observe(context, request, &plan, &rails, &netns, boot_id)?;
-    journal
+    let observed = observe(context, request, &plan, &rails, &netns, boot_id)?;
+    observed
+        .journal
         .write(&context.layout)
         .map_err(|error| CniError::new(Code::Io, error.to_string()))?;
-    match carry_out(context, &plan, &rails, &journal, &links, &netns, start) {
+    match carry_out(context, &plan, &rails, &observed, &netns, start) {
         Ok(records) => extend_result(
             &request.config,
             &request.netns,
@@ -60,7 +62,7 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
         Err(Failure::Reported(error)) => {
             // The release takes the locks itself.
             drop(locks);
-            Err(roll_back(context, &journal, error))
+            Err(roll_back(context, &observed.journal, error))
         }
     }
 }
@@ -102,7 +104,15 @@ pub(super) fn lock(context: &Context, rails: &[Rail]) -> Result<Vec<FileLock>, C
         .collect()
 }
 
-/// What the functions are like now, and what they will be: the journal, and the links themselves.
+/// What was there before the first change.
+struct Observed {
+    /// What the functions are like now, and what they will be.
+    journal: Journal,
+    links: Vec<Link>,
+    /// Where ADD completes it.
+    spec: Option<ReadSpec>,
+}
+
 fn observe(
     context: &Context,
     request: &Request,
@@ -110,7 +120,7 @@ fn observe(
     rails: &[Rail],
     netns: &Netns,
     boot_id: String,
-) -> Result<(Journal, Vec<Link>), CniError> {
+) -> Result<Observed, CniError> {
     let mut host = RouteSocket::open().map_err(|error| CniError::new(Code::Io, error.to_string()))?;
     let mut links = Vec::with_capacity(rails.len());
     let mut rail_journals = Vec::with_capacity(rails.len());
@@ -122,7 +132,7 @@ fn observe(
         links.push(link);
     }
     let completes_cdi = rails.iter().any(|rail| rail.rdma != RailRdma::None);
-    let cdi = completes_cdi
+    let spec = completes_cdi
         .then(|| cdi_nodes::original(&context.layout, &plan.claim_uid))
         .transpose()
         .map_err(|error| CniError::new(error.code(), error.to_string()))?;
@@ -135,10 +145,10 @@ fn observe(
         netns: netns.path().to_owned(),
         netns_id: netns.id(),
         pod: plan.pod.clone(),
-        cdi,
+        cdi: spec.as_ref().map(|spec| spec.original.clone()),
         rails: rail_journals,
     };
-    Ok((journal, links))
+    Ok(Observed { journal, links, spec })
 }
 
 fn rail_journal(rail: &Rail, link: Link) -> Result<RailJournal, HostError> {
@@ -162,8 +172,7 @@ fn carry_out(
     context: &Context,
     plan: &AttachmentPlan,
     rails: &[Rail],
-    journal: &Journal,
-    links: &[Link],
+    Observed { journal, links, spec }: &Observed,
     netns: &Netns,
     start: Instant,
 ) -> Result<Vec<RailRecord>, Failure> {
@@ -176,12 +185,12 @@ fn carry_out(
     };
     step(Step::Journaled)?;
     let records = wire(context, rails, journal, links, netns)?;
-    if let Some(original) = &journal.cdi {
+    if let Some(spec) = spec {
         let uverbs: Vec<String> = records
             .iter()
             .filter_map(|record| record.rdma.as_ref().map(|rdma| rdma.uverbs.clone()))
             .collect();
-        cdi_nodes::complete(&context.layout, original, &uverbs, context.sysfs().has_rdma_cm())
+        cdi_nodes::complete(&context.layout, spec, &uverbs, context.sysfs().has_rdma_cm())
             .map_err(|error| Failure::io(&error))?;
     }
     step(Step::CdiCompleted)?;

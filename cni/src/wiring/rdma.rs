@@ -21,13 +21,15 @@ pub(super) fn make(context: &Context, pod: &Pod, rail: &Rail) -> Result<Option<R
         RailRdma::Soft(device) => {
             let _alone = pod.soft_roce.lock().unwrap_or_else(PoisonError::into_inner);
             let mut socket = RdmaSocket::open().map_err(WireError::Rdma)?;
-            // Left by a sandbox of this pod that ended without DEL; its link is gone or about to go.
-            if let Some(stale) = socket.device_named(device.as_str()).map_err(WireError::Rdma)? {
+            if let Err(refused) = socket.add_soft_roce(device.as_str(), &rail.name) {
+                // Left by a sandbox of this pod that ended without DEL; its link is gone or about to go.
+                let stale = socket.device_named(device.as_str()).map_err(WireError::Rdma)?;
+                let stale = stale.ok_or(WireError::Rdma(refused))?;
                 socket.remove_soft(&stale).map_err(WireError::Rdma)?;
+                socket
+                    .add_soft_roce(device.as_str(), &rail.name)
+                    .map_err(WireError::Rdma)?;
             }
-            socket
-                .add_soft_roce(device.as_str(), &rail.name)
-                .map_err(WireError::Rdma)?;
             Ok(Some(device.clone()))
         }
         RailRdma::Function(planned) => find(context, rail, planned).map(Some),
