@@ -52,6 +52,10 @@ pub trait PfSide: Send + Sync {
 /// How long a VF may be in a reset.
 pub(crate) const RESET: Duration = Duration::from_secs(5);
 
+/// How long several settings are asked for together: a driver that resets the VF for one that is there already would never come
+/// to the next.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// As [`PfSide::set`], asking again while the driver is busy. ice and i40e reset a VF for every MAC address, VLAN and trust that
 /// is set on it, and answer EAGAIN or EBUSY to the next setting until the VF is back (`ice_check_vf_ready_for_cfg`,
 /// drivers/net/ethernet/intel/ice/ice_vf_lib.c; `i40e_check_vf_init_timeout`, drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c).
@@ -62,11 +66,11 @@ pub(crate) fn set_patiently<P: PfSide + ?Sized>(
     knob: VfKnob,
     wanted: &VfSettings,
 ) -> Result<(), HostError> {
-    while_busy(|| pf_side.set(pf, vf, knob, wanted))
+    while_busy(RESET, || pf_side.set(pf, vf, knob, wanted))
 }
 
-/// As [`PfSide::set_at_once`], asking again while the driver is busy: what was set already is set once more, which drivers take
-/// for nothing.
+/// As [`PfSide::set_at_once`], asking again while the driver is busy: what was set already is set once more, which most drivers
+/// take for nothing.
 pub(crate) fn set_at_once_patiently<P: PfSide + ?Sized>(
     pf_side: &P,
     pf: &PciAddress,
@@ -74,14 +78,14 @@ pub(crate) fn set_at_once_patiently<P: PfSide + ?Sized>(
     knobs: &[VfKnob],
     wanted: &VfSettings,
 ) -> Result<(), HostError> {
-    while_busy(|| pf_side.set_at_once(pf, vf, knobs, wanted))
+    while_busy(AT_ONCE, || pf_side.set_at_once(pf, vf, knobs, wanted))
 }
 
-fn while_busy(mut set: impl FnMut() -> Result<(), HostError>) -> Result<(), HostError> {
+fn while_busy(patience: Duration, mut set: impl FnMut() -> Result<(), HostError>) -> Result<(), HostError> {
     let start = Instant::now();
     loop {
         match set() {
-            Err(error) if error.is_busy() && start.elapsed() < RESET => thread::sleep(POLL),
+            Err(error) if error.is_busy() && start.elapsed() < patience => thread::sleep(POLL),
             done => return done,
         }
     }

@@ -1,6 +1,6 @@
 //! Programs a VF for a pod, through its PF, and reads everything back.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use railhead_host::{InterfaceName, Link, MacAddress, NetlinkError, PciAddress, VfKnob, VfLinkState, VfSettings};
 use railhead_plan::RailPlan;
@@ -83,9 +83,10 @@ pub fn pf_settings(rail: &RailPlan) -> VfSettings {
 pub fn program(host: &mut Host, rail: &RailPlan) -> Result<bool, ProgramError> {
     driver::ensure(host, &rail.vf.pci_address, &rail.vf.pf_pci_address, None).map_err(|source| error(rail, source))?;
     let mut step = Step { host, rail };
-    step.set_mac()?;
+    step.set_own_mac()?;
     let mut settings = pf_settings(rail);
-    let enforces_minimum = step.set_rest(&mut settings)?;
+    let enforces_minimum = step.set_pf_side(&mut settings)?;
+    step.take_over_mac()?;
     step.read_back(&settings)?;
     Ok(enforces_minimum)
 }
@@ -132,7 +133,7 @@ impl Step<'_> {
 
     /// The VF's own MAC first, then the administrative one. Drivers refuse to change the former while the latter is set
     /// (igbvf: EADDRNOTAVAIL), and some take over the latter only when they are bound again, which costs far more.
-    fn set_mac(&mut self) -> Result<(), ProgramError> {
+    fn set_own_mac(&mut self) -> Result<(), ProgramError> {
         let mac = self.rail.mac;
         let link = self.link(HOME)?;
         if link.mac != Some(mac) {
@@ -148,51 +149,55 @@ impl Step<'_> {
                 let _ = self.host.route.set_mac(link.index, mac);
             }
         }
-        // Set even where it reads equal: igb reports the VF's own MAC there, and only a set one binds the VF.
-        self.set_admin_mac(mac).map_err(|source| self.error(source))?;
+        Ok(())
+    }
+
+    /// Sees to it that the VF has taken the administrative MAC over, and mlx5 the node GUID that it makes of it. A driver that
+    /// was bound again takes it over, or has its own one and takes it now.
+    fn take_over_mac(&mut self) -> Result<(), ProgramError> {
+        let mac = self.rail.mac;
         let link = self.link(HOME)?;
         let refuses = link.mac != Some(mac) && self.host.route.set_mac(link.index, mac).is_err();
         let vf = &self.rail.vf.pci_address;
         let without_guid = driver::lacks_node_guid(&self.host.sysfs, vf).map_err(|source| self.error(source))?;
-        if refuses || without_guid {
-            driver::rebind(self.host, vf, &self.rail.vf.pf_pci_address, None)
-                .map_err(|source| error(self.rail, source))?;
-            self.take_over_mac()?;
+        if !refuses && !without_guid {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// A driver that was bound again takes the administrative MAC over, or has its own one and takes it now.
-    fn take_over_mac(&mut self) -> Result<(), ProgramError> {
-        let vf = &self.rail.vf.pci_address;
+        driver::rebind(self.host, vf, &self.rail.vf.pf_pci_address, None).map_err(|source| error(self.rail, source))?;
         if driver::lacks_node_guid(&self.host.sysfs, vf).map_err(|source| self.error(source))? {
             tracing::warn!(%vf, "the VF's RDMA device has no node GUID; programs that use rdma_cm will not work over it");
         }
         let link = self.link(HOME)?;
-        if link.mac != Some(self.rail.mac) {
+        if link.mac != Some(mac) {
             self.host
                 .route
-                .set_mac(link.index, self.rail.mac)
+                .set_mac(link.index, mac)
                 .map_err(|source| self.netlink(source))?;
         }
         Ok(())
     }
 
-    /// Everything but the MAC, as far as it differs. A minimum rate that the PF does not know becomes 0 in `settings`.
-    fn set_rest(&mut self, settings: &mut VfSettings) -> Result<bool, ProgramError> {
+    /// The administrative MAC, and what else differs. A minimum rate that the PF does not know becomes 0 in `settings`.
+    fn set_pf_side(&mut self, settings: &mut VfSettings) -> Result<bool, ProgramError> {
         let vf = &self.rail.vf;
         let state = self
             .host
             .enforced(&vf.pf_pci_address, vf.index)
             .map_err(|source| self.error(source))?;
         let mut enforces_minimum = settings.min_rate_mbps > 0;
-        let knobs = state.differences(settings);
+        // The MAC even where it reads equal: igb reports the VF's own MAC there, and only a set one binds the VF.
+        let rest = state
+            .differences(settings)
+            .into_iter()
+            .filter(|knob| *knob != VfKnob::Mac);
+        let knobs: Vec<VfKnob> = iter::once(VfKnob::Mac).chain(rest).collect();
         let pf_side = self.host.pf_side.as_ref();
         // Each request takes the lock of all links.
         if set_at_once_patiently(pf_side, &vf.pf_pci_address, vf.index, &knobs, settings).is_ok() {
             return Ok(enforces_minimum);
         }
-        // What was set before the one that was refused is not set again.
+        // One by one; what was set before the one that was refused is not set again.
+        self.set_admin_mac(self.rail.mac).map_err(|source| self.error(source))?;
         let state = self
             .host
             .enforced(&vf.pf_pci_address, vf.index)

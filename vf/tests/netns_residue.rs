@@ -211,7 +211,7 @@ fn programs_at_the_tc_hooks_of_a_link_go_when_its_driver_is_bound_again() {
                     .status()
                     .expect("this test needs python3")
                     .success()
-            )
+            );
         });
         assert_eq!(settings(node.vf.name.as_str()).tc_programs, Some(1));
         restore(&mut node.host(), &original).unwrap();

@@ -1,9 +1,13 @@
 //! Gives a VF back as it was found.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+mod error;
+mod settings;
 
-use railhead_host::{Link, LinkOptions, LinkSetting, MacAddress, NetlinkError, PciAddress, VfKnob, VfSettings};
-use thiserror::Error;
+use std::time::Duration;
+
+use railhead_host::{Link, MacAddress, NetlinkError, VfKnob, VfSettings};
+
+pub use error::RestoreError;
 
 use crate::{
     Difference, Host, HostError, VfOriginal, driver,
@@ -14,58 +18,6 @@ use crate::{
 
 /// How long a VF may take to come home from a namespace that was just deleted, or from a rebind.
 const HOME: Duration = Duration::from_secs(10);
-
-/// Why a VF is not as it was found. Restoring may be tried again.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RestoreError {
-    /// The VF or its PF could not be read or refused a setting.
-    #[error("give back VF {vf}: {source}")]
-    Host {
-        /// PCI address.
-        vf: PciAddress,
-        /// What happened.
-        #[source]
-        source: Box<HostError>,
-    },
-    /// A pod set on the link what would harm the next one, and it cannot be taken off.
-    #[error(
-        "VF {vf}: its link keeps what a pod set on it ({}), also after its driver was bound again; look at dmesg, or reset the VF (echo 1 > /sys/bus/pci/devices/{vf}/reset)",
-        words(left)
-    )]
-    Left {
-        /// PCI address.
-        vf: PciAddress,
-        /// What stays.
-        left: Vec<LinkSetting>,
-    },
-    /// The kernel reports something else than what was restored.
-    #[error("VF {vf} is not as it was found: {}; it is tried again", Listed(knobs, differences))]
-    Differs {
-        /// PCI address.
-        vf: PciAddress,
-        /// What the PF reports otherwise.
-        knobs: Vec<VfKnob>,
-        /// What of the link differs.
-        differences: Vec<Difference>,
-    },
-}
-
-fn words<'a>(settings: impl IntoIterator<Item = &'a LinkSetting>) -> String {
-    let words: Vec<String> = settings.into_iter().map(ToString::to_string).collect();
-    words.join(", ")
-}
-
-/// What differs, in words.
-struct Listed<'a>(&'a [VfKnob], &'a [Difference]);
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let knobs = self.0.iter().map(|knob| knob_name(*knob).to_owned());
-        let words: Vec<String> = knobs.chain(self.1.iter().map(ToString::to_string)).collect();
-        f.write_str(&words.join(", "))
-    }
-}
 
 /// Restores a VF and reads it back. A VF that no longer exists needs nothing. Idempotent.
 ///
@@ -135,69 +87,6 @@ impl Step<'_> {
     fn set(&self, knob: VfKnob, settings: &VfSettings) -> Result<(), HostError> {
         let (pf, index) = (&self.original.pf_pci_address, self.original.index);
         set_patiently(self.host.pf_side.as_ref(), pf, index, knob, settings)
-    }
-
-    /// Takes off what its holder set on the link beside what an attachment sets. What no request takes off goes with the link,
-    /// when the VF is bound to its driver again: the kernel makes a new one (`register_netdevice`), and XDP programs go with the
-    /// old one (`dev_xdp_uninstall`, net/core/dev.c). Returns the VF's link.
-    fn settings(&mut self, link: Link) -> Result<Link, RestoreError> {
-        let vf = &self.original.pci_address;
-        let mut left = self.restore_settings(&link)?;
-        let mut link = link;
-        if !left.is_empty() && self.host.sysfs.driver(vf).is_some() {
-            tracing::warn!(
-                %vf, left = words(&left),
-                "a pod left settings on a VF that no request takes off; it is bound to its driver again"
-            );
-            self.rebind()?;
-            link = self.link()?;
-            if link.up && !self.original.link.up {
-                self.set_up(&link, false)?;
-            }
-            left = self.restore_settings(&link)?;
-        }
-        let (harmful, harmless): (Vec<_>, Vec<_>) = left.into_iter().partition(|setting| setting.harms());
-        if !harmful.is_empty() {
-            return Err(RestoreError::Left {
-                vf: vf.clone(),
-                left: harmful,
-            });
-        }
-        if !harmless.is_empty() {
-            tracing::warn!(
-                %vf, left = words(&harmless),
-                "the link of a VF is not set as it was found; the next pod gets it so"
-            );
-        }
-        Ok(link)
-    }
-
-    fn restore_settings(&mut self, link: &Link) -> Result<BTreeSet<LinkSetting>, RestoreError> {
-        let vf = &self.original.pci_address;
-        let known = match &self.original.settings {
-            Some(settings) => Ok(Some(settings.clone())),
-            // A release that did not record them had lent the VF.
-            None => self.host.link_settings(vf, link.index).map(|found| {
-                found.map(|mut found| {
-                    found.options.flags = LinkOptions::FRESH;
-                    found
-                })
-            }),
-        };
-        let Some(mut wanted) = known.map_err(|source| self.error(source))? else {
-            return Ok(BTreeSet::new());
-        };
-        // A VF that nobody uses needs none of them, and what is there by now may be a pod's in place of what was found.
-        wanted.options.xdp.clear();
-        wanted.filter_rules = wanted.filter_rules.map(|_| 0);
-        wanted.tc_programs = wanted.tc_programs.map(|_| 0);
-        // The record of its link tells them.
-        wanted.options.promiscuous = self.original.link.promiscuous.unwrap_or_default();
-        wanted.options.all_multicast = self.original.link.all_multicast.unwrap_or_default();
-        wanted.options.tx_queue_len = self.original.link.tx_queue_len.unwrap_or(wanted.options.tx_queue_len);
-        self.host
-            .restore_link_settings(vf, link.index, &wanted)
-            .map_err(|source| self.error(source))
     }
 
     fn rebind(&mut self) -> Result<(), RestoreError> {
