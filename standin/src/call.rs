@@ -179,7 +179,9 @@ pub fn child() -> Result<bool> {
         .context("STANDIN_ROOT is not set")?;
     crate::trace::stop_for_tracer()?;
     let environment = Environment::of_process();
-    let outcome = railhead_cni::run(&context(&root), &environment, &mut std::io::stdin().lock());
+    let mut context = context(&root);
+    context.repair = std::env::var_os(railhead_cni::REPAIR).is_some_and(|value| value == "1");
+    let outcome = railhead_cni::run(&context, &environment, &mut std::io::stdin().lock());
     for line in &outcome.log {
         eprintln!("railhead: {line}");
     }

@@ -11,7 +11,7 @@ pub mod floor;
 pub mod namespace;
 pub mod node;
 pub mod observe;
-mod pf;
+pub mod pf;
 mod random;
 pub mod soak;
 mod times;

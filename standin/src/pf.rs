@@ -10,13 +10,13 @@ use railhead_vf::{HostError, PfSide};
 
 /// A folder of such files.
 #[derive(Debug)]
-pub(crate) struct PfFiles {
+pub struct PfFiles {
     folder: PathBuf,
 }
 
 impl PfFiles {
     /// The folder below the one that stands for `/`.
-    pub(crate) fn below(root: &Path) -> Self {
+    pub fn below(root: &Path) -> Self {
         Self {
             folder: root.join("standin/pf"),
         }

@@ -140,7 +140,11 @@ async fn report_all(
                 Ok(()) => {
                     reported.insert(plan.pod.uid.clone(), told.clone());
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    // The claim's turn comes when the API server takes this again.
+                    failed = Some(error);
+                    continue;
+                }
             }
         }
         if let Err(error) = claims.report(agent, plan, record.as_ref(), &told.trouble.drift).await {

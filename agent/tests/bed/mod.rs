@@ -140,6 +140,7 @@ pub(crate) fn add_pod(api: &Api, name: &str, index: Option<u32>, results: &Value
             "metadata": {"name": name, "namespace": NAMESPACE, "uid": pod_uid, "annotations": annotations,
                 "labels": {"railhead.dev/network": "llama"}},
             "spec": {"nodeName": NODE, "containers": []},
+            "status": {"resourceClaimStatuses": [{"name": "railhead", "resourceClaimName": name}]},
         }),
     );
     api.put("resourceclaims", &json!({

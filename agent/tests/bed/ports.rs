@@ -1,7 +1,14 @@
-//! A node with ports: veth pairs of a network namespace stand for VFs and cables, a folder for sysfs and Railhead's own, a table for
+//! A node with ports: veth pairs of a network namespace stand for VFs and cables, a folder for sysfs and Railhead's own, files for
 //! what PFs enforce. The agent is the real one; what came of it is read by `ip`.
 
-use std::{collections::BTreeSet, fs, future::Future, os::unix::fs::symlink, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    future::Future,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use railhead_agent::{
     agent::Agent,
@@ -11,11 +18,13 @@ use railhead_agent::{
 };
 use railhead_plan::{AttachmentPlan, Layout};
 use railhead_standin::{
-    namespace::ip_json,
+    call::{CHILD, Call, ROOT},
+    namespace::{Namespace, ip_json},
     node::{Node, Vf},
     observe::{HostState, assert_as_before},
+    pf::PfFiles,
 };
-use railhead_vf::testing::PfTable;
+use railhead_vf::PfSide;
 use serde_json::{Value, json};
 
 use super::{NODE, agent, api::Api};
@@ -24,40 +33,62 @@ use super::{NODE, agent, api::Api};
 pub(crate) struct Ports {
     node: Node,
     pub(crate) api: Api,
-    pf_side: PfTable,
     before: HostState,
-    enforced: String,
+    enforced: Vec<(String, String)>,
+    cni_binary: Option<PathBuf>,
 }
 
 impl Ports {
     /// So many ports with so many VFs each, and the network `llama` of so many pods on all of them.
     pub(crate) fn new(rails: u32, vfs: u32, pods: u32) -> Self {
-        let (node, api, pf_side) = (
-            Node::new(rails, vfs, false).unwrap(),
-            Api::default(),
-            PfTable::default(),
-        );
+        let (node, api) = (Node::new(rails, vfs, false).unwrap(), Api::default());
         let devices = node.layout().sysfs().join("bus/pci/devices");
         for vf in node.all_vfs() {
             let pf = devices.join(&vf.pf);
             fs::create_dir_all(&pf).unwrap();
             symlink(format!("../{}", vf.pci), pf.join(format!("virtfn{}", vf.index))).unwrap();
-            pf_side.add(vf.pf.parse().unwrap(), vf.index);
         }
         let rail = |rail: u32| json!({"id": rail, "name": format!("rail{rail}"), "vlan": 1012, "prefix": format!("10.{rail}.64.0/26"), "pool": format!("10.{rail}.0.0/16")});
         super::put_network(&api, pods, &(0..rails).map(rail).collect());
         plans::make_folders(&node.layout()).unwrap();
         let before = HostState::read().unwrap();
         assert_eq!(before.vf_count(), (rails * vfs) as usize, "the stand-ins are seen");
-        let mut ports = Self {
+        let enforced = node.enforced().unwrap();
+        Self {
             node,
             api,
-            pf_side,
             before,
-            enforced: String::new(),
-        };
-        ports.enforced = ports.enforced();
+            enforced,
+            cni_binary: None,
+        }
+    }
+
+    /// The same with a CNI binary: `program cni`, which is [`railhead_standin::call::child`].
+    pub(crate) fn with_binary(rails: u32, vfs: u32, pods: u32, program: &Path) -> Self {
+        let mut ports = Self::new(rails, vfs, pods);
+        let binary = ports.node.root().join("railhead");
+        let script = format!(
+            "#!/bin/sh\n{ROOT}={} exec {} {CHILD}\n",
+            ports.node.root().display(),
+            program.display()
+        );
+        fs::write(&binary, script).unwrap();
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+        ports.cni_binary = Some(binary);
         ports
+    }
+
+    /// The runtime's call for a sandbox of a pod.
+    pub(crate) fn call(&self, verb: &'static str, container: &str, pod: &str, sandbox: &Namespace) {
+        let call = Call {
+            verb,
+            container: container.to_owned(),
+            pod: super::uid(pod),
+            netns: Some(sandbox.path()),
+        };
+        let program = std::env::current_exe().unwrap();
+        let ended = call.run(&program, &self.node).unwrap();
+        ended.ok(verb).unwrap_or_else(|error| panic!("{container}: {error:#}"));
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -77,7 +108,19 @@ impl Ports {
             ports,
             ..Inventory::default()
         };
-        agent(&self.api, self.layout(), Arc::new(self.pf_side.clone()), inventory)
+        let mut agent = agent(
+            &self.api,
+            self.layout(),
+            Arc::new(PfFiles::below(self.node.root())),
+            inventory,
+        );
+        let new = Arc::get_mut(&mut agent).unwrap();
+        // The CNI binary asks the kernel which boot it is.
+        new.boot_id = railhead_host::boot_id(Layout::boot_id()).unwrap();
+        if let Some(binary) = &self.cni_binary {
+            new.cni_binary.clone_from(binary);
+        }
+        agent
     }
 
     /// Adds a pod with its claim on every port.
@@ -100,7 +143,16 @@ impl Ports {
         runtime.block_on(async { work(self.agent()).await })
     }
 
-    /// The same, but the process is killed at its `n`th request, counted from 0, before the server does what is asked or when it
+    /// The same in the time of the world, for what waits for other processes.
+    pub(crate) fn run_live<T, F: Future<Output = T>>(&self, work: impl FnOnce(Arc<Agent>) -> F) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { work(self.agent()).await })
+    }
+
+    /// The same as [`Self::run`], but the process is killed at its `n`th request, counted from 0, before the server does what is asked or when it
     /// has. `None` says that it was; else `work` has ended with fewer requests.
     pub(crate) fn run_until<T, F: Future<Output = T>>(
         &self,
@@ -124,14 +176,6 @@ impl Ports {
         plans::all(&self.layout()).unwrap()
     }
 
-    /// What PFs enforce, in the order of their VFs.
-    pub(crate) fn enforced(&self) -> String {
-        let table = self.pf_side.0.lock().unwrap();
-        let mut lines: Vec<String> = table.iter().map(|(vf, state)| format!("{vf:?} {state:?}")).collect();
-        lines.sort();
-        lines.join("\n")
-    }
-
     /// Fails unless a plan is there, complete and in force: kernel, PFs, CDI spec and index.
     pub(crate) fn assert_prepared(&self, claim: &ClaimRef, when: &str) {
         let plans = self.plans();
@@ -152,8 +196,8 @@ impl Ports {
                 .iter()
                 .find(|link| link["ifname"] == vf.name.as_str());
             assert_eq!(link.unwrap()["address"], rail.mac.to_string(), "{when}: {}", vf.name);
-            let table = self.pf_side.0.lock().unwrap();
-            let state = &table[&(rail.vf.pf_pci_address.clone(), rail.vf.index)];
+            let pf_side = PfFiles::below(self.node.root());
+            let state = pf_side.read(&rail.vf.pf_pci_address, rail.vf.index).unwrap();
             assert_eq!((state.mac, state.vlan), (rail.mac, rail.vf.vlan), "{when}: {}", vf.name);
             assert_eq!(state.min_rate_mbps, 1000, "{when}: {}", vf.name);
         }
@@ -186,7 +230,7 @@ impl Ports {
     /// Fails unless host, PFs, files and API are as they were before any claim.
     pub(crate) fn assert_as_before(&self, when: &str) {
         assert_as_before(&self.node, &self.before).unwrap_or_else(|error| panic!("{when}: {error:#}"));
-        assert_eq!(self.enforced(), self.enforced, "{when}");
+        assert_eq!(self.node.enforced().unwrap(), self.enforced, "{when}");
         assert_eq!(self.holders(), [], "{when}: indices are held");
         let layout = self.layout();
         let left = [layout.plans(), layout.cdi(), layout.locks()].map(|folder| {
