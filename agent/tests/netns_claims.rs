@@ -5,7 +5,15 @@
 
 mod bed;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bed::{ports::Ports, uid};
 use railhead_agent::{
@@ -222,6 +230,96 @@ fn a_pod_that_is_gone_is_collected_with_everything_it_had() {
         assert_eq!(ports.plans().len(), 1);
         unprepare(&ports, &stays);
         ports.assert_as_before("collected");
+    });
+}
+
+/// A pod that may change its interfaces had them.
+#[test]
+fn what_a_pod_set_on_its_functions_reaches_no_other_pod() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 1, 4);
+        let spoil = || ip("link set p0v0 arp off multicast off promisc on txqueuelen 7 gso_max_segs 3");
+        let (first, second) = (ports.add_pod("llama-0", Some(0)), ports.add_pod("llama-1", Some(1)));
+        prepare(&ports, &first);
+        spoil();
+        unprepare(&ports, &first);
+        ports.assert_as_before("given back");
+        // Nor when nobody gives them back, since somebody removed the plan.
+        prepare(&ports, &first);
+        spoil();
+        let plan = ports.plans().remove(0);
+        fs::remove_file(ports.layout().plan(&plan.pod.uid)).unwrap();
+        prepare(&ports, &second);
+        let shown = ip("-d link show p0v0");
+        assert!(
+            !shown.contains("NOARP") && !shown.contains("PROMISC") && shown.contains("MULTICAST"),
+            "{shown}"
+        );
+        assert!(shown.contains("qlen 1000"), "{shown}");
+        unprepare(&ports, &first);
+        unprepare(&ports, &second);
+        ports.assert_as_before("given back by who came next");
+    });
+}
+
+/// Plays the driver of a function that has an RDMA device until `test` has ended; returns how often it was bound.
+fn with_driver(ports: &Ports, function: &str, test: impl FnOnce()) -> u32 {
+    let sysfs = ports.layout().sysfs();
+    let (device, driver) = (
+        sysfs.join("bus/pci/devices").join(function),
+        sysfs.join("bus/pci/drivers/mlx5_core"),
+    );
+    let verbs = sysfs.join("class/infiniband_verbs/uverbs9");
+    fs::create_dir_all(device.join("infiniband/mlx5_9")).unwrap();
+    fs::write(device.join("infiniband/mlx5_9/node_guid"), "0200:00ff:fe00:0001\n").unwrap();
+    fs::create_dir_all(&verbs).unwrap();
+    fs::write(verbs.join("ibdev"), "mlx5_9\n").unwrap();
+    fs::create_dir_all(&driver).unwrap();
+    let (link, target) = (device.join("driver"), "../../drivers/mlx5_core");
+    let _ = fs::remove_file(&link);
+    symlink(target, &link).unwrap();
+    let told = |name: &str| {
+        let file = driver.join(name);
+        let told = fs::read_to_string(&file).is_ok_and(|text| text == function);
+        if told {
+            fs::write(&file, "").unwrap();
+        }
+        told
+    };
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let played = scope.spawn(|| {
+            let mut binds = 0;
+            while !ended.load(Ordering::Relaxed) {
+                if told("unbind") {
+                    fs::remove_file(&link).unwrap();
+                }
+                if told("bind") {
+                    symlink(target, &link).unwrap();
+                    binds += 1;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            binds
+        });
+        test();
+        ended.store(true, Ordering::Relaxed);
+        played.join().unwrap()
+    })
+}
+
+/// The collector does not know whether a pod's programs have ended; kubelet does.
+#[test]
+fn a_function_is_taken_from_programs_where_nobody_says_that_they_have_ended() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 1, 4);
+        let claim = ports.add_pod("llama-2", Some(2));
+        prepare(&ports, &claim);
+        let function = ports.plans().remove(0).rails[0].vf.pci_address.to_string();
+        assert_eq!(with_driver(&ports, &function, || unprepare(&ports, &claim)), 0);
+        prepare(&ports, &claim);
+        assert_eq!(with_driver(&ports, &function, || collect(&ports, &claim)), 1);
+        assert_eq!(ports.plans(), []);
     });
 }
 

@@ -49,7 +49,10 @@ pub struct KernelRdmaUse;
 
 impl RdmaUse for KernelRdmaUse {
     fn programs(&self, device: &RdmaName) -> Result<Programs, RdmaError> {
-        let mut socket = RdmaSocket::open()?;
+        let mut socket = match RdmaSocket::open() {
+            Err(RdmaError::NoSubsystem) => return Ok(Programs::default()),
+            socket => socket?,
+        };
         let Some(device) = socket.device_named(device.as_str())? else {
             return Ok(Programs::default());
         };
