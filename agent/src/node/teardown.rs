@@ -233,6 +233,11 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
             )
         });
     stays.extend(rates);
+    // What could not be taken back above is tried no more, for the same reason.
+    let lent = originals.lent()?.into_iter().filter(|vf| host.sysfs.exists(vf));
+    stays.extend(lent.map(|vf| {
+        format!("function {vf} is not as it was before a pod had it; the agent's log says why; bind it to its driver again by hand")
+    }));
     originals.forget_all_vfs()?;
     remove_locks(&agent.layout)?;
     Ok(stays)

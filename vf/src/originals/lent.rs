@@ -56,14 +56,20 @@ impl Originals {
         fs::read_to_string(self.layout.lent_vf(vf.as_str())).is_ok_and(|boot| boot.is_empty() || boot == self.boot_id)
     }
 
+    /// The VFs that pods have or had and that were not given back since.
+    pub fn lent(&self) -> Result<Vec<PciAddress>, OriginalsError> {
+        let recorded = self.recorded_vfs()?;
+        Ok(recorded.into_iter().filter(|vf| self.is_lent(vf)).collect())
+    }
+
     /// Gives back VFs that pods had and that no plan names, unless the host uses them or they are still in a pod. One VF's
     /// trouble keeps no other from being given back; it is tried again after a minute.
     ///
     /// The caller holds the node's lock, and every plan on the node could be read.
     pub fn take_back(&self, host: &mut Host, taken: &BTreeSet<PciAddress>) -> Result<(), OriginalsError> {
         let mut failed = Ok(());
-        for vf in self.recorded_vfs()? {
-            if !self.is_lent(&vf) || taken.contains(&vf) || in_trouble(&vf) {
+        for vf in self.lent()? {
+            if taken.contains(&vf) || in_trouble(&vf) {
                 continue;
             }
             if let Err(error) = self.take_one_back(host, &vf) {
