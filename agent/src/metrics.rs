@@ -118,6 +118,12 @@ impl Metrics {
         self.unprepares.get_or_create(&outcome(success)).inc();
     }
 
+    /// How many of kubelet's calls have failed.
+    pub fn failed_claims(&self) -> u64 {
+        let failed = outcome(false);
+        self.prepares.get_or_create(&failed).get() + self.unprepares.get_or_create(&failed).get()
+    }
+
     /// How a port is.
     pub fn port(&self, rail: u32, up: bool, functions: usize, used: usize) {
         let label = RailLabel { rail };

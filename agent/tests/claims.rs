@@ -278,6 +278,44 @@ async fn a_pod_that_is_gone_is_collected_and_one_that_lives_is_not() {
     assert!(bed.agent.layout.plan(&uid("llama-2")).exists());
 }
 
+/// Thousands of nodes do this: what a round asks must not grow with the node's pods.
+#[tokio::test(start_paused = true)]
+async fn the_collector_asks_for_one_list_a_minute_however_many_pods_there_are() {
+    let bed = Bed::new(32);
+    for index in 0..32 {
+        let claim = bed.add_pod(&format!("llama-{index}"), Some(index));
+        bed.claims().prepare(claim).await.unwrap();
+    }
+    let before = bed.api.requests("");
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(595)).await;
+    stop.cancel();
+    let pods = bed
+        .api
+        .requests("GET /api/v1/pods?&fieldSelector=spec.nodeName%3Dgpu-1&resourceVersion=0");
+    let attachments = bed.api.requests("GET /apis/railhead.dev/v1alpha1/networkattachments?");
+    assert_eq!(pods, 10, "one a minute");
+    assert!(attachments <= 3, "{attachments} lists of attachments");
+    assert_eq!(bed.api.requests("") - before, pods + attachments, "and nothing else");
+    assert_eq!(bed.holders().len(), 32);
+}
+
+/// An API server that has just started may answer from a memory that lacks the newest pods.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_behind_takes_nothing_from_a_pod_that_lives() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim).await.unwrap();
+    bed.api.behind("llama-2");
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    stop.cancel();
+    assert_eq!(bed.holders(), [(format!("{SLICE}-2"), "llama-2".to_owned())]);
+    assert!(bed.agent.layout.plan(&uid("llama-2")).exists());
+}
+
 /// One pod whose DELETE is never answered must not keep the next claim waiting for a lock.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_hangs_for_one_claim_holds_up_no_other() {

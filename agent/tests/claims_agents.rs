@@ -189,3 +189,31 @@ async fn a_lost_index_of_a_network_that_ends_is_not_taken_again() {
     assert!(bed.holders().is_empty());
     assert_eq!(planned(&bed, "llama-2"), None);
 }
+
+/// The creation is on its way when the agent gives up waiting for the answer, and comes through after the pod has another index.
+#[tokio::test(start_paused = true)]
+async fn an_index_whose_creation_came_late_does_not_stay_beside_the_one_in_the_plan() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("pod-1", None);
+    let creation = bed.api.hold("POST /apis/railhead.dev", When::Before);
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    // Somebody takes the place at which the pod begins to look, so that it goes on to another.
+    let preparing = {
+        let node = bed.claims();
+        tokio::spawn(async move { node.prepare(claim).await })
+    };
+    creation.arrived().await;
+    let first = bed.api.creating();
+    let taken: u32 = first.rsplit('-').next().and_then(|index| index.parse().ok()).expect("an index");
+    bed.hold(taken, "pod-2");
+    preparing.await.unwrap().unwrap();
+    let planned = planned(&bed, "pod-1").unwrap();
+    bed.api.delete("networkattachments", &first);
+    creation.open();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bed.holders().len(), 2, "it came through: {:?}", bed.holders());
+    sleep(Duration::from_mins(6)).await;
+    stop.cancel();
+    assert_eq!(bed.holders(), [(format!("{SLICE}-{planned}"), "pod-1".to_owned())]);
+}

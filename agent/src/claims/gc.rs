@@ -2,6 +2,11 @@
 //!
 //! containerd sends no CNI GC, so this is the only collector. It works on what is certain: a pod counts as gone when the
 //! API server has said so for a minute, since kubelet gives back the pods that it ends itself.
+//!
+//! A round costs the API server one list, the pods of this node, out of its memory. That list may be older than what
+//! happened, so it only raises a suspicion: the pod itself is asked for before anything is taken from it. The node's
+//! attachments are listed too when there may be one that no plan names: at the start, after a call that failed, and every
+//! few minutes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,6 +16,7 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
+use railhead_plan::{AttachmentPlan, PodRef};
 use railhead_service::Pass;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -36,8 +42,9 @@ enum CollectError {
         #[source]
         source: Box<kube::Error>,
     },
-    #[error("list the NetworkAttachments of node {node}: {source}")]
+    #[error("list the {kind} of node {node}: {source}")]
     List {
+        kind: &'static str,
         node: String,
         #[source]
         source: Box<kube::Error>,
@@ -64,9 +71,36 @@ impl Gone {
     }
 }
 
+/// After how many rounds the node's attachments are listed again whatever happened.
+const LOOK_AGAIN: u32 = 5;
+
+/// What is kept between rounds.
+#[derive(Debug, Default)]
+struct Memory {
+    gone: Gone,
+    /// Rounds since the attachments were listed; `None` before the first time and while something of them is to be done.
+    since_listed: Option<u32>,
+    /// Calls of kubelet that had failed then.
+    failed: u64,
+}
+
+impl Memory {
+    /// Whether there may be attachments that no plan names.
+    fn is_list_due(&mut self, failed: u64) -> bool {
+        let quiet = failed == self.failed && self.since_listed.is_some_and(|rounds| rounds + 1 < LOOK_AGAIN);
+        if quiet {
+            self.since_listed = self.since_listed.map(|rounds| rounds + 1);
+        } else {
+            self.failed = failed;
+            self.since_listed = None;
+        }
+        !quiet
+    }
+}
+
 /// Runs until `stop`: at once, and then every minute.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
-    let mut gone = Gone::default();
+    let mut memory = Memory::default();
     let round = agent.passes.begin("collector", COLLECT_PASS);
     loop {
         round.done();
@@ -79,7 +113,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             tracing::warn!(%error, "not every CDI spec is as it should be");
         }
         round.done();
-        if let Err(error) = attachments(&agent, &mut gone, &round).await {
+        if let Err(error) = pods_and_indices(&agent, &mut memory, &round).await {
             tracing::warn!(%error, "not everything could be collected");
         }
         tokio::select! {
@@ -90,71 +124,141 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 }
 
 /// Plans and indices on this node whose pods are gone.
-async fn attachments(agent: &Arc<Agent>, gone: &mut Gone, round: &Pass) -> Result<(), CollectError> {
+async fn pods_and_indices(agent: &Arc<Agent>, memory: &mut Memory, round: &Pass) -> Result<(), CollectError> {
+    let alive = pods_of_node(agent).await?;
     let plans = plans::all(&agent.layout)?;
-    let mut seen = HashSet::new();
     let mut failed = None;
     for plan in &plans {
         round.done();
         let pod = &plan.pod;
-        seen.insert(pod.uid.clone());
         // One pod's trouble must not keep what another holds.
-        let exists = match exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await {
-            Ok(exists) => exists,
-            Err(error) => {
-                failed = Some(error);
-                continue;
-            }
-        };
-        if gone.note(&pod.uid, exists, Instant::now()) {
-            match collect(agent, &plan.claim_uid).await {
+        match is_gone(agent, &mut memory.gone, &alive, pod).await {
+            Ok(false) => {}
+            Ok(true) => match collect(agent, &plan.claim_uid).await {
                 Ok(()) => {
                     agent.metrics.collected();
                     tracing::info!(pod = pod.name, claim = plan.claim_uid, "collected");
                 }
                 Err(error) => failed = Some(error.into()),
-            }
+            },
+            Err(error) => failed = Some(error),
         }
     }
+    let mut seen: HashSet<String> = plans.iter().map(|plan| plan.pod.uid.clone()).collect();
+    if memory.is_list_due(agent.metrics.failed_claims()) {
+        let waits = indices(agent, memory, &alive, &plans, &mut seen, round).await?;
+        memory.since_listed = (!waits).then_some(0);
+    }
+    memory.gone.0.retain(|pod_uid, _| seen.contains(pod_uid));
+    failed.map_or(Ok(()), Err)
+}
+
+/// Gives back the indices of this node that no plan names. Tells whether some may still have to be.
+async fn indices(
+    agent: &Arc<Agent>,
+    memory: &mut Memory,
+    alive: &HashSet<String>,
+    plans: &[AttachmentPlan],
+    seen: &mut HashSet<String>,
+    round: &Pass,
+) -> Result<bool, CollectError> {
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
-    let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
+    let ours = ListParams::default()
+        .labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)))
+        .match_any();
     let listed = api.list(&ours).await.map_err(|source| CollectError::List {
+        kind: "NetworkAttachments",
         node: agent.node.clone(),
         source: Box::new(source),
     })?;
-    let planned: HashSet<&str> = plans.iter().map(|plan| plan.pod.uid.as_str()).collect();
+    let of_boot = |plan: &&AttachmentPlan| plan.boot_id == agent.boot_id;
+    let planned: HashMap<&str, &AttachmentPlan> = plans
+        .iter()
+        .filter(of_boot)
+        .map(|plan| (plan.pod.uid.as_str(), plan))
+        .collect();
+    let mut waits = false;
     for attachment in listed {
         round.done();
         let spec = &attachment.spec;
-        if spec.node_name != agent.node || planned.contains(spec.pod_uid.as_str()) {
+        if spec.node_name != agent.node {
             continue;
         }
-        seen.insert(spec.pod_uid.clone());
-        let namespace = attachment.namespace().unwrap_or_default();
-        let exists = match exists(&agent.client, &namespace, &spec.pod_name, &spec.pod_uid).await {
-            Ok(exists) => exists,
-            Err(error) => {
-                failed = Some(error);
-                continue;
+        let pod = PodRef {
+            namespace: attachment.namespace().unwrap_or_default(),
+            name: spec.pod_name.clone(),
+            uid: spec.pod_uid.clone(),
+        };
+        let name = attachment.name_any();
+        let released = match planned.get(spec.pod_uid.as_str()) {
+            Some(plan) if names::attachment(&plan.slice_name, plan.index) == name => continue,
+            // A creation whose answer did not come in time, and that came through after the pod had taken another index.
+            Some(_) => give_back_second(agent, &pod, &name, &spec.claim_uid).await,
+            None => {
+                seen.insert(pod.uid.clone());
+                if !is_gone(agent, &mut memory.gone, alive, &pod).await? {
+                    waits |= !alive.contains(&pod.uid);
+                    continue;
+                }
+                match collect(agent, &spec.claim_uid).await {
+                    Ok(()) => release::index::give_back(agent, &pod.namespace, &name, &pod.uid).await,
+                    error => error,
+                }
             }
         };
-        if gone.note(&spec.pod_uid, exists, Instant::now()) {
-            let name = attachment.name_any();
-            let released = match collect(agent, &spec.claim_uid).await {
-                Ok(()) => release::index::give_back(agent, &namespace, &name, &spec.pod_uid).await,
-                error => error,
-            };
-            match released {
-                Ok(()) => {
-                    agent.metrics.collected();
-                    tracing::info!(namespace, name, "collected an index without a readable plan");
-                }
-                Err(error) => failed = Some(error.into()),
+        match released {
+            Ok(()) => {
+                agent.metrics.collected();
+                tracing::info!(namespace = pod.namespace, name, "collected an index that no plan names");
+            }
+            Err(error) => {
+                waits = true;
+                tracing::warn!(namespace = pod.namespace, name, %error, "an index that no plan names could not be collected yet");
             }
         }
     }
-    gone.0.retain(|pod_uid, _| seen.contains(pod_uid));
-    failed.map_or(Ok(()), Err)
+    Ok(waits)
+}
+
+/// Gives back an index that a pod has beside the one in its plan. The plan is looked at again in the claim's turn.
+async fn give_back_second(
+    agent: &Arc<Agent>,
+    pod: &PodRef,
+    attachment: &str,
+    claim_uid: &str,
+) -> Result<(), ReleaseError> {
+    let Some(_turn) = agent.turns.try_take(&agent.layout, claim_uid) else {
+        return Err(ReleaseError::Turn {
+            claim: claim_uid.to_owned(),
+        });
+    };
+    release::index::give_back(agent, &pod.namespace, attachment, &pod.uid).await
+}
+
+/// UIDs of the pods of this node, as the API server has them in memory.
+async fn pods_of_node(agent: &Agent) -> Result<HashSet<String>, CollectError> {
+    let api: Api<Pod> = Api::all(agent.client.clone());
+    let here = ListParams::default()
+        .fields(&format!("spec.nodeName={}", agent.node))
+        .match_any();
+    let listed = api.list_metadata(&here).await.map_err(|source| CollectError::List {
+        kind: "pods",
+        node: agent.node.clone(),
+        source: Box::new(source),
+    })?;
+    Ok(listed.into_iter().filter_map(|pod| pod.metadata.uid).collect())
+}
+
+/// Whether the pod has been gone for long enough; whom the list does not name is asked for by name.
+async fn is_gone(
+    agent: &Agent,
+    gone: &mut Gone,
+    alive: &HashSet<String>,
+    pod: &PodRef,
+) -> Result<bool, CollectError> {
+    let exists =
+        alive.contains(&pod.uid) || exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await?;
+    Ok(gone.note(&pod.uid, exists, Instant::now()))
 }
 
 /// In the claim's turn, unless kubelet is just at it: then the next round sees what is left.
@@ -185,6 +289,20 @@ async fn exists(client: &Client, namespace: &str, name: &str, uid: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_attachments_are_listed_when_there_may_be_something_and_now_and_then() {
+        let mut memory = Memory::default();
+        assert!(memory.is_list_due(0), "at the start");
+        assert!(memory.is_list_due(0), "something is still to be done");
+        memory.since_listed = Some(0);
+        let due: Vec<bool> = (0..6).map(|_| memory.is_list_due(0)).collect();
+        assert_eq!(due, [false, false, false, false, true, true]);
+        memory.since_listed = Some(0);
+        assert!(memory.is_list_due(1), "a call failed");
+        memory.since_listed = Some(0);
+        assert!(!memory.is_list_due(1));
+    }
 
     #[test]
     fn a_pod_is_collected_only_after_it_was_gone_for_the_whole_grace() {

@@ -38,6 +38,10 @@ struct State {
     hold: Option<Hold>,
     events: Vec<Value>,
     version: u64,
+    /// What a request was to create last.
+    creating: String,
+    /// Pods that lists from memory do not show.
+    behind: Vec<String>,
     gates: Vec<Gate>,
 }
 
@@ -152,6 +156,16 @@ impl Api {
         state.store((resource.to_owned(), name), object.clone());
     }
 
+    /// Name of the object whose creation is held up.
+    pub(crate) fn creating(&self) -> String {
+        self.state.lock().unwrap().creating.clone()
+    }
+
+    /// Lists from memory do not show this pod yet.
+    pub(crate) fn behind(&self, pod: &str) {
+        self.state.lock().unwrap().behind.push(pod.to_owned());
+    }
+
     /// Holds up the next request that begins like this, for example `DELETE /apis/railhead.dev`.
     pub(crate) fn hold(&self, beginning: &str, when: When) -> Held {
         let (arrived, open) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -226,6 +240,9 @@ impl Api {
                 .as_ref()
                 .is_some_and(|beginning| line.starts_with(beginning));
             state.requests.push(line.clone());
+            if head.method == Method::POST && !line.contains("/events") {
+                state.creating = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            }
             (state.mood, refused)
         };
         if refused {
@@ -253,7 +270,7 @@ impl Api {
         let answer = if query.contains("watch=true") {
             self.watch(query)
         } else {
-            self.act(&head.method, rest, &body)
+            self.act(&head.method, rest, query, &body)
         };
         self.pass(&line, When::After).await;
         match kept {
@@ -275,7 +292,7 @@ impl Api {
         None
     }
 
-    fn act(&self, method: &Method, path: &[&str], body: &Value) -> Answer {
+    fn act(&self, method: &Method, path: &[&str], query: &str, body: &Value) -> Answer {
         let mut state = self.state.lock().unwrap();
         let resource = path[0].to_owned();
         if resource == "events" {
@@ -293,10 +310,19 @@ impl Api {
                 object["metadata"]["uid"] = json!(format!("uid-{}-of-{name}", state.version));
                 return ok(&state.store(key, object));
             }
+            let node = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("fieldSelector=spec.nodeName%3D"));
+            let from_memory = query.contains("resourceVersion=0&") || query.ends_with("resourceVersion=0");
+            let is_shown = |object: &Value| {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                node.is_none_or(|node| object["spec"]["nodeName"] == node)
+                    && !(from_memory && state.behind.iter().any(|behind| behind == name))
+            };
             let items: Vec<&Value> = state
                 .objects
                 .iter()
-                .filter_map(|((of, _), object)| (*of == resource).then_some(object))
+                .filter_map(|((of, _), object)| (*of == resource && is_shown(object)).then_some(object))
                 .collect();
             return ok(
                 &json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}),
