@@ -205,7 +205,11 @@ async fn an_index_whose_creation_came_late_does_not_stay_beside_the_one_in_the_p
     };
     creation.arrived().await;
     let first = bed.api.creating();
-    let taken: u32 = first.rsplit('-').next().and_then(|index| index.parse().ok()).expect("an index");
+    let taken: u32 = first
+        .rsplit('-')
+        .next()
+        .and_then(|index| index.parse().ok())
+        .expect("an index");
     bed.hold(taken, "pod-2");
     preparing.await.unwrap().unwrap();
     let planned = planned(&bed, "pod-1").unwrap();

@@ -6,6 +6,9 @@ pub const NETWORK_LABEL: &str = "railhead.dev/network";
 pub const ATTACH_ANNOTATION: &str = "railhead.dev/attach";
 /// Pod annotation that is patched to make Kubernetes look again at a pod whose claim template appeared after it.
 pub const REQUEUE_ANNOTATION: &str = "railhead.dev/template-created";
+/// Pod annotation that is patched to make kubelet look again at a pod that waits for an index which is free by now. Its value
+/// is the UID of the attachment that went.
+pub const INDEX_FREE_ANNOTATION: &str = "railhead.dev/index-free";
 /// Label of a NetworkAttachment: its slice.
 pub const SLICE_LABEL: &str = "railhead.dev/slice";
 /// Label of a NetworkAttachment: its node.

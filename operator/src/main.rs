@@ -5,6 +5,7 @@ mod class;
 mod conditions;
 mod controller;
 mod fabric;
+mod freed;
 mod http;
 mod leader;
 mod metrics;

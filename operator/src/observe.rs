@@ -51,6 +51,8 @@ pub(crate) enum Change {
     Attachment {
         slice: Named,
         network: String,
+        index: u32,
+        uid: String,
     },
     NodeNetwork,
     Node,
@@ -98,6 +100,8 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Unbounde
                     name: o.spec.slice_name.clone(),
                 },
                 network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
+                index: o.spec.index,
+                uid: o.uid().unwrap_or_default(),
             },
         ),
         node_networks: watch(client, all(), tasks, changes, trim::metadata, |_: &NodeNetwork| {

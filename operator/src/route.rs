@@ -11,12 +11,13 @@ use kube::{
     Resource, ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
-use railhead_crds::{Fabric, NetworkSlice, QosClass, TrainingNetwork};
+use railhead_crds::{Fabric, NetworkSlice, QosClass, TrainingNetwork, names};
 use railhead_planner::bandwidth::{self, PortBandwidth};
 use tokio::sync::watch;
 
 use crate::{
     conditions,
+    freed::Freed,
     observe::{Change, Named},
     pod::is_unschedulable,
     world::World,
@@ -32,6 +33,7 @@ pub(crate) struct Queues {
     networks: UnboundedSender<ObjectRef<TrainingNetwork>>,
     slices: UnboundedSender<ObjectRef<NetworkSlice>>,
     pods: UnboundedSender<ObjectRef<Pod>>,
+    freed: UnboundedSender<Freed>,
     free: watch::Sender<Free>,
 }
 
@@ -45,6 +47,7 @@ pub(crate) struct Inboxes {
     pub(crate) networks: UnboundedReceiver<ObjectRef<TrainingNetwork>>,
     pub(crate) slices: UnboundedReceiver<ObjectRef<NetworkSlice>>,
     pub(crate) pods: UnboundedReceiver<ObjectRef<Pod>>,
+    pub(crate) freed: UnboundedReceiver<Freed>,
     pub(crate) free: watch::Receiver<Free>,
 }
 
@@ -55,6 +58,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     let (networks, networks_in) = unbounded();
     let (slices, slices_in) = unbounded();
     let (pods, pods_in) = unbounded();
+    let (freed, freed_in) = unbounded();
     let (free, free_in) = watch::channel(Free::default());
     (
         Queues {
@@ -63,6 +67,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks,
             slices,
             pods,
+            freed,
             free,
         },
         Inboxes {
@@ -71,6 +76,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks: networks_in,
             slices: slices_in,
             pods: pods_in,
+            freed: freed_in,
             free: free_in,
         },
     )
@@ -122,9 +128,19 @@ impl Queues {
                 self.pods_of(world, &slice.namespace);
                 send_within(&self.slices, &slice);
             }
-            Change::Attachment { slice, network } => {
+            Change::Attachment {
+                slice,
+                network,
+                index,
+                uid,
+            } => {
                 self.network(&slice.namespace, network);
                 send_within(&self.slices, &slice);
+                let name = names::attachment(&slice.name, index);
+                let there = world.attachments.get(&ObjectRef::new(&name).within(&slice.namespace));
+                if there.is_none() {
+                    let _ = self.freed.unbounded_send(Freed { slice, index, uid });
+                }
             }
             Change::NodeNetwork => {
                 // All: one that goes makes room for another fabric that selects the node.

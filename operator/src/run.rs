@@ -21,7 +21,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    class, controller, fabric,
+    class, controller, fabric, freed,
     http::{self, Shown},
     leader::Lease,
     metrics::Metrics,
@@ -182,6 +182,7 @@ async fn reconcile_all(
         Arc::clone(metrics),
         pod::reconcile,
     );
+    let waker = freed::run(client.clone(), world.clone(), inboxes.freed);
     let router = route::route(world.clone(), queues, changes);
     tokio::select! {
         () = fabrics => {}
@@ -189,6 +190,7 @@ async fn reconcile_all(
         () = slices => {}
         () = classes => {}
         () = pods => {}
+        () = waker => {}
         () = router => {}
         () = ledger_worker => {}
     }

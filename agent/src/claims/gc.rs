@@ -250,14 +250,8 @@ async fn pods_of_node(agent: &Agent) -> Result<HashSet<String>, CollectError> {
 }
 
 /// Whether the pod has been gone for long enough; whom the list does not name is asked for by name.
-async fn is_gone(
-    agent: &Agent,
-    gone: &mut Gone,
-    alive: &HashSet<String>,
-    pod: &PodRef,
-) -> Result<bool, CollectError> {
-    let exists =
-        alive.contains(&pod.uid) || exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await?;
+async fn is_gone(agent: &Agent, gone: &mut Gone, alive: &HashSet<String>, pod: &PodRef) -> Result<bool, CollectError> {
+    let exists = alive.contains(&pod.uid) || exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await?;
     Ok(gone.note(&pod.uid, exists, Instant::now()))
 }
 

@@ -190,6 +190,7 @@ fn shared() -> Vec<Test> {
             an_index_beyond_the_network_is_told,
             deleting_a_network_gives_everything_back,
             deleting_a_network_under_pods_waits_and_says_so,
+            a_pod_that_waits_for_an_index_is_woken_when_it_is_free,
         ],
         refusals: [
             a_network_larger_than_the_pool_is_told_the_numbers,

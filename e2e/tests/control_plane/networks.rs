@@ -191,3 +191,47 @@ pub(crate) fn deleting_a_network_under_pods_waits_and_says_so(world: &World) -> 
     cluster.gone(&namespace, "tnet", "llama")?;
     ledger_is_empty(world, fabric)
 }
+
+/// kubelet looks at a pod again when its annotations change, and else only after more than a minute.
+pub(crate) fn a_pod_that_waits_for_an_index_is_woken_when_it_is_free(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "freed";
+    let namespace = cluster.namespace("freed")?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric(fabric),
+            samples::network(&namespace, "llama", fabric, 2),
+        ],
+    )?;
+    let slice = reserved(world, &namespace, "llama")?;
+    let node = SimulatedNode::add(cluster, "freed-node", fabric)?;
+    let mut uids = Vec::new();
+    for index in 0..2 {
+        let attachment = node.attach(cluster, &namespace, &slice, index)?;
+        let attachment = cluster.get(&namespace, "networkattachment", &attachment)?;
+        uids.push(attachment["metadata"]["uid"].clone());
+        let mut pod = samples::pod(&namespace, &format!("next-{index}"), "llama", index);
+        pod["spec"]["nodeName"] = json!(node.name);
+        cluster.create(&cluster.admin(), &[pod])?;
+    }
+    let free = format!("{slice}-1");
+    let delete = ["delete", "networkattachment", &free, "--namespace", &namespace];
+    cluster.kubectl(&node.agent, &delete)?.ok()?;
+    let mark = |pod: &str| -> Result<serde_json::Value> {
+        let pod = cluster.get(&namespace, "pod", pod)?;
+        Ok(pod["metadata"]["annotations"]["railhead.dev/index-free"].clone())
+    };
+    eventually("the pod that waits for index 1 is woken", || {
+        let found = mark("next-1")?;
+        if found == uids[1] {
+            Ok(())
+        } else {
+            bail!("its mark is {found}, the attachment was {}", uids[1])
+        }
+    })?;
+    if !mark("next-0")?.is_null() {
+        bail!("the pod that waits for index 0 was woken too");
+    }
+    Ok(())
+}

@@ -90,7 +90,7 @@ fn phase(pod: &Pod) -> Option<&str> {
     pod.status.as_ref()?.phase.as_deref()
 }
 
-fn has_started(pod: &Pod) -> bool {
+pub(crate) fn has_started(pod: &Pod) -> bool {
     phase(pod) == Some("Running")
 }
 
