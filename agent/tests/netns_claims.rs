@@ -21,7 +21,13 @@ use railhead_agent::{
     claims::{NodeClaims, gc},
     kubelet::{ClaimRef, Claims, PreparedDevice},
 };
-use railhead_host::testing::{in_a_namespace, ip};
+use railhead_host::{
+    FileLock, PciAddress, VfKnob, VfSettings, VfState,
+    testing::{in_a_namespace, ip},
+};
+use railhead_plan::Layout;
+use railhead_standin::pf::PfFiles;
+use railhead_vf::{HostError, PfSide};
 use tokio_util::sync::CancellationToken;
 
 /// kubelet's call to an agent.
@@ -336,6 +342,89 @@ fn a_function_that_the_host_took_is_nobody_elses() {
         unprepare(&ports, &claim);
         ip("address del 192.168.7.1/24 dev p0v0");
         ports.assert_as_before("given back");
+    });
+}
+
+/// A port whose driver asks its firmware for every VF, which takes long: nobody else may have to wait for it.
+struct SlowPort {
+    pfs: PfFiles,
+    layout: Layout,
+}
+
+impl SlowPort {
+    fn nobody_waits(&self) {
+        let lock = FileLock::take(&self.layout.node_lock(), Duration::ZERO);
+        assert!(lock.is_ok(), "a port is asked while the node's lock is held: {lock:?}");
+    }
+}
+
+impl PfSide for SlowPort {
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
+        self.nobody_waits();
+        self.pfs.read(pf, vf)
+    }
+
+    fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        self.nobody_waits();
+        self.pfs.set(pf, vf, knob, wanted)
+    }
+}
+
+#[test]
+fn no_port_is_asked_while_the_nodes_lock_is_held() {
+    in_a_namespace(|| {
+        // One rail: two would ask at the same time, and each would find the other's try.
+        let ports = Ports::new(1, 2, 4);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let agent = ports.agent_through(Arc::new(SlowPort {
+                pfs: ports.pf_side(),
+                layout: ports.layout(),
+            }));
+            let claim = ports.add_pod("llama-2", Some(2));
+            asks_prepare(agent.clone(), claim.clone()).await.unwrap();
+            ports.assert_prepared(&claim, "prepared");
+            asks_unprepare(agent, claim).await.unwrap();
+        });
+        ports.assert_as_before("given back");
+    });
+}
+
+/// All pods of a job come at once, to both agents of a rolling update, and there are just as many VFs as they need.
+#[test]
+fn a_burst_of_pods_has_every_vf_once() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 4, 8);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let agents = [ports.agent(), ports.agent()];
+            for round in 0..20 {
+                let claims: Vec<ClaimRef> = (0..4).map(|pod| ports.add_pod(&format!("pod-{pod}"), None)).collect();
+                let at_once = claims.iter().enumerate().map(|(n, claim)| {
+                    let (agent, claim) = (agents[n % 2].clone(), claim.clone());
+                    tokio::spawn(asks_prepare(agent, claim))
+                });
+                for prepared in futures::future::join_all(at_once).await {
+                    let prepared = prepared.unwrap();
+                    assert!(prepared.is_ok(), "round {round}: {prepared:?}");
+                }
+                for claim in &claims {
+                    ports.assert_prepared(claim, &format!("round {round}"));
+                }
+                assert_eq!(ports.plans().len(), 4, "round {round}");
+                for claim in claims {
+                    asks_unprepare(agents[0].clone(), claim).await.unwrap();
+                }
+                ports.assert_as_before(&format!("round {round}"));
+            }
+        });
     });
 }
 

@@ -12,9 +12,9 @@ use thiserror::Error;
 /// Routing tables of rails are numbered from here: rail 3 uses table 1003.
 const FIRST_TABLE: u32 = 1000;
 
-/// The function that the agent chose for one rail.
+/// The VF that the agent chose for one rail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionChoice {
+pub struct VfChoice {
     /// Rail id.
     pub rail: u32,
     /// PCI address of the VF.
@@ -85,7 +85,7 @@ pub fn plan(
     nccl: &Nccl,
     index: u32,
     boot_id: &str,
-    functions: &[FunctionChoice],
+    functions: &[VfChoice],
 ) -> Result<AttachmentPlan, PlanError> {
     let slice_name = slice.metadata.name.clone().unwrap_or_default();
     let pod_uid = pod.metadata.uid.clone().unwrap_or_default();
@@ -131,7 +131,7 @@ fn rail_plan(
     rail: &SliceRail,
     index: u32,
     pod_uid: &str,
-    function: &FunctionChoice,
+    function: &VfChoice,
 ) -> Result<RailPlan, PlanError> {
     let bad = || PlanError::BadSlice {
         slice: slice.metadata.name.clone().unwrap_or_default(),
@@ -210,12 +210,7 @@ pub fn mac(fabric_uid: &str, rail: u32, slot: u32) -> MacAddress {
     MacAddress::new([2, fabric, rail, high, middle, low])
 }
 
-fn rdma(
-    slice: &NetworkSlice,
-    rail: &SliceRail,
-    pod_uid: &str,
-    function: &FunctionChoice,
-) -> Result<RdmaPlan, PlanError> {
+fn rdma(slice: &NetworkSlice, rail: &SliceRail, pod_uid: &str, function: &VfChoice) -> Result<RdmaPlan, PlanError> {
     let fabric = &slice.spec.fabric;
     if fabric.link_type == LinkType::Ethernet {
         return Ok(RdmaPlan::None);
@@ -271,9 +266,9 @@ mod tests {
     use super::*;
     use crate::network::tests::{network, reserved};
 
-    fn functions() -> Vec<FunctionChoice> {
+    fn functions() -> Vec<VfChoice> {
         (0..2)
-            .map(|rail| FunctionChoice {
+            .map(|rail| VfChoice {
                 rail,
                 vf_pci: format!("0000:0{}:10.0", rail + 1).parse().unwrap(),
                 pf_pci: format!("0000:0{}:00.0", rail + 1).parse().unwrap(),

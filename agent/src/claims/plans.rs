@@ -87,7 +87,7 @@ fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
     }
 }
 
-/// Whether there is a plan that cannot be read: what it holds is not in [`functions_taken`].
+/// Whether there is a plan that cannot be read: what it holds is not in [`vfs_taken`].
 pub fn any_damaged(layout: &Layout) -> Result<bool, PlansError> {
     Ok(files(layout)? > all(layout)?.len())
 }
@@ -134,7 +134,7 @@ pub fn of_pod(layout: &Layout, pod_uid: &str) -> Result<Found, PlansError> {
 }
 
 /// The PCI addresses of all functions that a plan of this boot names.
-pub fn functions_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<PciAddress> {
+pub fn vfs_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<PciAddress> {
     plans
         .iter()
         .filter(|plan| plan.boot_id == boot_id)
@@ -292,7 +292,7 @@ pub(crate) mod tests {
             plan("a", "now", ["0000:18:00.3", "0000:19:00.3"]),
             plan("b", "before", ["0000:18:00.4", "0000:19:00.4"]),
         ];
-        let taken = functions_taken(&plans, "now");
+        let taken = vfs_taken(&plans, "now");
         let taken: Vec<&str> = taken.iter().map(PciAddress::as_str).collect();
         assert_eq!(taken, ["0000:18:00.3", "0000:19:00.3"]);
     }

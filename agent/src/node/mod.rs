@@ -153,7 +153,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
             return false;
         }
     };
-    let taken = plans::functions_taken(&seen.plans, &agent.boot_id);
+    let taken = plans::vfs_taken(&seen.plans, &agent.boot_id);
     for port in &seen.inventory.ports {
         let used = port
             .functions
@@ -205,7 +205,7 @@ fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) 
     let originals = agent.originals();
     let mut host = agent.host()?;
     let plans = plans::all(&agent.layout)?;
-    let taken = plans::functions_taken(&plans, &agent.boot_id);
+    let taken = plans::vfs_taken(&plans, &agent.boot_id);
     if let Err(error) = vf::settle(&mut host, &originals, &agent.layout, &taken) {
         tracing::warn!(%error, "a rate is owed still");
     }

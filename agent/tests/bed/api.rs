@@ -241,7 +241,10 @@ impl Api {
                 .is_some_and(|beginning| line.starts_with(beginning));
             state.requests.push(line.clone());
             if head.method == Method::POST && !line.contains("/events") {
-                state.creating = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                body["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .clone_into(&mut state.creating);
             }
             (state.mood, refused)
         };

@@ -97,6 +97,16 @@ impl Ports {
 
     /// An agent on this node; several are as in a rolling update. In a runtime only.
     pub(crate) fn agent(&self) -> Arc<Agent> {
+        self.agent_through(Arc::new(self.pf_side()))
+    }
+
+    /// The PFs as they are.
+    pub(crate) fn pf_side(&self) -> PfFiles {
+        PfFiles::below(self.node.root())
+    }
+
+    /// An agent that reaches the PFs through `pf_side`.
+    pub(crate) fn agent_through(&self, pf_side: Arc<dyn PfSide>) -> Arc<Agent> {
         let ports = self
             .node
             .vfs(0)
@@ -108,12 +118,7 @@ impl Ports {
             ports,
             ..Inventory::default()
         };
-        let mut agent = agent(
-            &self.api,
-            self.layout(),
-            Arc::new(PfFiles::below(self.node.root())),
-            inventory,
-        );
+        let mut agent = agent(&self.api, self.layout(), pf_side, inventory);
         let new = Arc::get_mut(&mut agent).unwrap();
         // The CNI binary asks the kernel which boot it is.
         new.boot_id = railhead_host::boot_id(Layout::boot_id()).unwrap();

@@ -7,9 +7,10 @@
 
 mod entitled;
 mod error;
-mod functions;
+
 mod holder;
 mod index;
+mod vfs;
 
 use std::sync::Arc;
 
@@ -178,15 +179,15 @@ async fn make(
         }
         plans::Found::Damaged => {
             release::take_damaged_home(agent, &pod, release::Programs::Unknown).await?;
-            functions::choose(agent, entitled, claim_uid, index, deadline).await?
+            vfs::choose(agent, entitled, claim_uid, index, deadline).await?
         }
         // Of an earlier boot, or of another claim, which is refused.
         plans::Found::Plan(_) | plans::Found::Nothing => {
-            functions::choose(agent, entitled, claim_uid, index, deadline).await?
+            vfs::choose(agent, entitled, claim_uid, index, deadline).await?
         }
     };
     // The plan is on disk before the first function is touched: it is the journal of what follows.
-    let plan = functions::program(agent, plan).await?;
+    let plan = vfs::program(agent, plan).await?;
     write_cdi(agent, &plan).await?;
     Ok(plan)
 }

@@ -90,7 +90,7 @@ fn restore_unplanned(agent: &Agent, programs: Programs) -> Result<(), ReleaseErr
         claim: path.display().to_string(),
         source,
     })?;
-    let taken = plans::functions_taken(&plans::all(&agent.layout)?, &agent.boot_id);
+    let taken = plans::vfs_taken(&plans::all(&agent.layout)?, &agent.boot_id);
     let mut host = agent.host()?;
     let inventory = agent.inventory.borrow().clone();
     for port in inventory.iter().flat_map(|inventory| &inventory.ports) {

@@ -1,4 +1,4 @@
-//! Chooses a free function per rail, writes the plan and programs the functions.
+//! Chooses a free VF per rail, writes the plan and programs the VFs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::{FileLock, PciAddress, RdmaName};
+use k8s_openapi::api::core::v1::Pod;
+use railhead_crds::{Nccl, NetworkSlice};
+use railhead_host::{FileLock, LockError, PciAddress, RdmaName};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
-use railhead_planner::attachment::{self, FunctionChoice};
+use railhead_planner::attachment::{self, VfChoice};
 use railhead_vf::{self as vf, Host, HostError};
+use tokio::time::Instant;
 
 use super::{PrepareError, entitled::Entitled};
 use crate::{
@@ -19,28 +22,98 @@ use crate::{
     limits::FUNCTION_LOCK,
 };
 
-/// Chooses functions and writes the plan that names them, all under the node's lock: two agents of a rolling update, or
-/// two claims at once, never choose the same one.
+/// Chooses VFs and writes the plan that names them. Two agents of a rolling update, or two claims at once, never get the same
+/// one: plans are written under the node's lock, and only of VFs that no plan names then.
+///
+/// In between the VFs' original states are recorded, under their own locks: a driver may ask its firmware for every VF of the
+/// port, and the pods of a job that starts come to a node together. Those who choose meanwhile pass over VFs whose lock is held.
 pub(super) async fn choose(
     agent: &Arc<Agent>,
     entitled: &Entitled,
     claim_uid: &str,
     index: u32,
-    deadline: tokio::time::Instant,
+    deadline: Instant,
 ) -> Result<AttachmentPlan, PrepareError> {
     let inventory = agent.inventory.borrow().clone();
     let inventory = inventory.ok_or_else(|| PrepareError::NoInventory {
         node: agent.node.clone(),
     })?;
     check_fabric(&agent.node, &inventory.fabric, &entitled.slice.spec.fabric.name)?;
-    let (agent, claim_uid) = (agent.clone(), claim_uid.to_owned());
-    let (slice, pod) = (entitled.slice.clone(), entitled.pod.clone());
-    let nccl = entitled.network.spec.nccl.clone();
-    let chosen = tokio::task::spawn_blocking(move || {
-        plans::make_folders(&agent.layout)?;
-        let path = agent.layout.node_lock();
-        let _lock = FileLock::take(&path, deadline.saturating_duration_since(tokio::time::Instant::now()))
-            .map_err(PrepareError::Lock)?;
+    let chooser = Chooser {
+        agent: agent.clone(),
+        inventory,
+        slice: entitled.slice.clone(),
+        pod: entitled.pod.clone(),
+        nccl: entitled.network.spec.nccl.clone(),
+        claim_uid: claim_uid.to_owned(),
+        index,
+        deadline,
+    };
+    loop {
+        let worker = chooser.clone();
+        let chosen = tokio::task::spawn_blocking(move || worker.propose())
+            .await
+            .map_err(|_| PrepareError::Panicked)??;
+        let recording: Vec<_> = chosen
+            .into_iter()
+            .map(|(choice, lock)| {
+                let agent = agent.clone();
+                tokio::task::spawn_blocking(move || record(&agent, choice, lock))
+            })
+            .collect();
+        let mut choices = Vec::new();
+        let mut failed = None;
+        for task in recording {
+            match task.await.map_err(|_| PrepareError::Panicked) {
+                Ok(Ok(choice)) => choices.push(choice),
+                Ok(Err(error)) | Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let worker = chooser.clone();
+        let planned = tokio::task::spawn_blocking(move || worker.plan(&choices))
+            .await
+            .map_err(|_| PrepareError::Panicked)??;
+        if let Some(plan) = planned {
+            return Ok(plan);
+        }
+    }
+}
+
+/// Records how a VF is, which nobody else has while `_lock` is held.
+fn record(agent: &Agent, choice: VfChoice, _lock: FileLock) -> Result<VfChoice, PrepareError> {
+    let mut host = agent.host()?;
+    agent.originals().record_vf(
+        &mut host,
+        &choice.vf_pci,
+        &choice.pf_pci,
+        choice.vf_index,
+        Duration::from_secs(2),
+    )?;
+    Ok(choice)
+}
+
+/// What VFs are chosen for.
+#[derive(Clone)]
+struct Chooser {
+    agent: Arc<Agent>,
+    inventory: Arc<Inventory>,
+    slice: NetworkSlice,
+    pod: Pod,
+    nccl: Nccl,
+    claim_uid: String,
+    index: u32,
+    deadline: Instant,
+}
+
+impl Chooser {
+    /// Takes the node's lock and finds out which VFs are taken.
+    fn lock_node(&self) -> Result<(FileLock, BTreeSet<PciAddress>), PrepareError> {
+        let agent = &self.agent;
+        let patience = self.deadline.saturating_duration_since(Instant::now());
+        let lock = FileLock::take(&agent.layout.node_lock(), patience).map_err(PrepareError::Lock)?;
         // Under the lock under which a teardown gives the ports back: it may have begun since this Prepare did.
         if agent.phase.borrow().is_teardown() {
             return Err(PrepareError::TearingDown {
@@ -48,36 +121,55 @@ pub(super) async fn choose(
             });
         }
         let plans = plans::all(&agent.layout)?;
-        refuse_second_claim(&plans, &agent.boot_id, pod.metadata.uid.as_deref(), &claim_uid)?;
-        let mut taken = plans::functions_taken(&plans, &agent.boot_id);
+        let pod_uid = self.pod.metadata.uid.as_deref();
+        refuse_second_claim(&plans, &agent.boot_id, pod_uid, &self.claim_uid)?;
+        Ok((lock, plans::vfs_taken(&plans, &agent.boot_id)))
+    }
+
+    /// A free VF for every rail, each with its lock.
+    fn propose(&self) -> Result<Vec<(VfChoice, FileLock)>, PrepareError> {
+        let agent = &self.agent;
+        plans::make_folders(&agent.layout)?;
+        let (_lock, mut taken) = self.lock_node()?;
         let mut host = agent.host()?;
-        let mut choices = Vec::new();
-        for rail in &slice.spec.rails {
-            let port = port(&agent, &inventory, rail.id, &rail.name)?;
-            let function = free(&agent, &mut host, port, &taken)?;
+        let mut chosen = Vec::new();
+        for rail in &self.slice.spec.rails {
+            let port = port(agent, &self.inventory, rail.id, &rail.name)?;
+            let (function, lock) = free(agent, &mut host, port, &taken)?;
             taken.insert(function.pci_address.clone());
-            choices.push(FunctionChoice {
+            let choice = VfChoice {
                 rail: rail.id,
-                vf_pci: function.pci_address.clone(),
+                vf_pci: function.pci_address,
                 pf_pci: port.pci_address.clone(),
                 vf_index: function.index,
-                rdma_device: function.rdma_device.clone(),
+                rdma_device: function.rdma_device,
                 // Tried when it is programmed: drivers do not say it beforehand.
                 min_rate: true,
-            });
-            agent.originals().record_vf(
-                &mut host,
-                &function.pci_address,
-                &port.pci_address,
-                function.index,
-                Duration::from_secs(2),
-            )?;
+            };
+            chosen.push((choice, lock));
         }
-        let plan = attachment::plan(&slice, &pod, &claim_uid, &nccl, index, &agent.boot_id, &choices)?;
+        Ok(chosen)
+    }
+
+    /// Writes the plan, unless somebody else has planned with one of the VFs since they were proposed.
+    fn plan(&self, choices: &[VfChoice]) -> Result<Option<AttachmentPlan>, PrepareError> {
+        let agent = &self.agent;
+        let (_lock, taken) = self.lock_node()?;
+        if choices.iter().any(|choice| taken.contains(&choice.vf_pci)) {
+            return Ok(None);
+        }
+        let plan = attachment::plan(
+            &self.slice,
+            &self.pod,
+            &self.claim_uid,
+            &self.nccl,
+            self.index,
+            &agent.boot_id,
+            choices,
+        )?;
         plans::write(&agent.layout, &plan)?;
-        Ok(plan)
-    });
-    chosen.await.map_err(|_| PrepareError::Panicked)?
+        Ok(Some(plan))
+    }
 }
 
 /// Rails have the same numbers in every fabric, and a claim that was written by hand may ask for any port. On another fabric
@@ -121,13 +213,13 @@ fn port<'a>(agent: &Agent, inventory: &'a Inventory, rail: u32, name: &str) -> R
     })
 }
 
-/// A function of the port that no plan names, that is in the host's namespace now and that nobody uses there.
+/// A VF of the port that no plan names, that is in the host's namespace now and that nobody uses there, with its lock.
 fn free(
     agent: &Agent,
     host: &mut Host,
     port: &FoundPort,
     taken: &BTreeSet<PciAddress>,
-) -> Result<FoundFunction, PrepareError> {
+) -> Result<(FoundFunction, FileLock), PrepareError> {
     let functions = host
         .sysfs
         .virtual_functions(&port.pci_address)
@@ -142,7 +234,13 @@ fn free(
         if has_addresses(host, function)? || (damaged && is_changed(agent, host, port, function)?) {
             continue;
         }
-        return Ok(function.clone());
+        let path = agent.layout.function_lock(function.pci_address.as_str());
+        match FileLock::take(&path, Duration::ZERO) {
+            Ok(lock) => return Ok((function.clone(), lock)),
+            // Somebody else is about to plan with it.
+            Err(LockError::Held { .. }) => {}
+            Err(error) => return Err(PrepareError::Lock(error)),
+        }
     }
     let count = |of: &dyn Fn(&&FoundFunction) -> bool| functions.iter().filter(of).count();
     let planned = count(&|function| taken.contains(&function.pci_address));
