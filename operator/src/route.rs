@@ -58,7 +58,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     let (networks, networks_in) = unbounded();
     let (slices, slices_in) = unbounded();
     let (pods, pods_in) = unbounded();
-    let (freed, freed_in) = unbounded();
+    let (freed, indices) = unbounded();
     let (free, free_in) = watch::channel(Free::default());
     (
         Queues {
@@ -76,7 +76,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks: networks_in,
             slices: slices_in,
             pods: pods_in,
-            freed: freed_in,
+            freed: indices,
             free: free_in,
         },
     )
