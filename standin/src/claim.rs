@@ -71,6 +71,7 @@ impl Claim {
             let plan = AttachmentPlan::parse(&fs::read(wanted)?)?;
             for rail in &plan.rails {
                 let vf = &rail.vf;
+                let _lock = self.lock(vf.pci_address.as_str())?;
                 let host = &mut self.host;
                 self.originals
                     .record_vf(host, &vf.pci_address, &vf.pf_pci_address, vf.index, PATIENCE)?;

@@ -44,7 +44,7 @@ impl Originals {
     /// it gives back, so somebody else has changed the VF since.
     ///
     /// Where a pod had the VF and nobody gave it back, it is given back first: nothing of that pod becomes the original, or
-    /// reaches the next one.
+    /// reaches the next one. The caller holds the VF's lock.
     pub fn record_vf(
         &self,
         host: &mut Host,
@@ -59,7 +59,7 @@ impl Originals {
                 Some(known) => known,
                 None => self.neutral(host, vf, pf, index, patience)?,
             };
-            self.give_back(host, &original)?;
+            self.give_back_locked(host, &original)?;
         }
         let mut original = self.observe(host, vf, pf, index, patience)?;
         if let Some(known) = self.vf(vf)? {
@@ -73,7 +73,7 @@ impl Originals {
                     %vf, ?known, now = ?original,
                     "a free VF still has a pod's MAC address; it is given back to the earlier record of it"
                 );
-                self.give_back(host, &known)?;
+                self.give_back_locked(host, &known)?;
                 return Ok(known);
             }
             tracing::warn!(
@@ -87,8 +87,13 @@ impl Originals {
 
     /// Gives a VF back that no plan names. Whether the programs of the pod that had it have ended is not known.
     fn give_back(&self, host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
+        let _lock = self.lock(&original.pci_address)?;
+        self.give_back_locked(host, original)
+    }
+
+    /// The same; the caller holds the VF's lock.
+    fn give_back_locked(&self, host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
         let vf = &original.pci_address;
-        let _lock = self.lock(vf)?;
         cut_off(host, vf, &original.pf_pci_address, original.driver.as_deref())?;
         let owed = restore(host, original).map_err(|source| OriginalsError::GiveBack {
             vf: vf.clone(),
