@@ -221,3 +221,61 @@ async fn an_index_whose_creation_came_late_does_not_stay_beside_the_one_in_the_p
     stop.cancel();
     assert_eq!(bed.holders(), [(format!("{SLICE}-{planned}"), "pod-1".to_owned())]);
 }
+
+/// The pod has another driver's claim too, and that driver fails: kubelet has prepared ours, and gives it back when the pod goes.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_another_driver_kept_from_starting_leaves_nothing() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    // kubelet asks again as long as the other driver fails.
+    for _ in 0..3 {
+        bed.claims().prepare(claim.clone()).await.unwrap();
+    }
+    end(&bed, "llama-2");
+    bed.claims().unprepare(claim.clone()).await.unwrap();
+    assert!(bed.holders().is_empty());
+    assert_eq!(planned(&bed, "llama-2"), None);
+    assert!(!bed.agent.layout.cdi_spec(&claim.uid).exists());
+    // One that was on its way meanwhile takes nothing any more.
+    let late = bed.claims().prepare(claim).await.unwrap_err();
+    assert!(late.contains("being deleted"), "{late}");
+    assert!(bed.holders().is_empty());
+}
+
+/// kubelet gives up on the waiting call and asks for the end; it asks again when the first call still waits.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_while_it_waits_for_its_index_is_gone_within_two_of_kubelets_tries() {
+    let bed = Bed::new(4);
+    bed.hold(2, "llama-2-old");
+    let claim = bed.add_pod("llama-2", Some(2));
+    let preparing = {
+        let (node, claim) = (bed.claims(), claim.clone());
+        tokio::spawn(async move { node.prepare(claim).await })
+    };
+    sleep(Duration::from_secs(5)).await;
+    end(&bed, "llama-2");
+    let mut released = bed.claims().unprepare(claim.clone()).await;
+    if released.is_err() {
+        sleep(Duration::from_secs(15)).await;
+        released = bed.claims().unprepare(claim).await;
+    }
+    released.unwrap();
+    assert!(preparing.await.unwrap().is_err());
+    // The old pod goes: nobody takes its index for the pod that was deleted.
+    bed.api.delete("networkattachments", &format!("{SLICE}-2"));
+    sleep(Duration::from_mins(1)).await;
+    assert!(bed.holders().is_empty());
+    assert_eq!(planned(&bed, "llama-2"), None);
+}
+
+/// The pod is being deleted.
+fn end(bed: &Bed, pod: &str) {
+    let found = bed
+        .api
+        .all("pods")
+        .into_iter()
+        .find(|found| found["metadata"]["name"] == pod);
+    let mut found = found.expect("the pod");
+    found["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z");
+    bed.api.put("pods", &found);
+}

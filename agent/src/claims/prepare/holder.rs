@@ -1,12 +1,13 @@
 //! What is said of the pod that has an index for which another one waits. Pure.
 
 use k8s_openapi::{
-    api::core::v1::Pod,
+    api::core::v1::{ContainerStatus, Pod},
     jiff::{SignedDuration, Timestamp},
 };
-use railhead_crds::NetworkAttachment;
+use railhead_crds::{NetworkAttachment, names::POD_CLAIM};
 
-/// Who holds an index and for how long still: `llama-7-x (Terminating 40s)`.
+/// Who holds an index, for how long it has been ending, and what it waits for: `llama-7-x (Terminating 40s; its container train
+/// still runs)`.
 pub(super) fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp) -> String {
     let name = &held.spec.pod_name;
     let node = &held.spec.node_name;
@@ -18,11 +19,41 @@ pub(super) fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
         let since = deadline.0 - SignedDuration::from_secs(grace);
         let seconds = now.duration_since(since).as_secs().max(0);
-        return format!("{name} (Terminating {seconds}s)");
+        return format!("{name} (Terminating {seconds}s; {})", waits_for(pod));
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
     let phase = phase.unwrap_or_else(|| "Pending".to_owned());
     format!("{name} ({phase} on node {node})")
+}
+
+/// What keeps an ending pod. kubelet has all its containers end before it gives any claim back, asks one driver after the other
+/// and stops at the first that fails (kubernetes 1.36, `pkg/kubelet/cm/dra/manager.go`): another driver's trouble keeps the rails.
+fn waits_for(pod: &Pod) -> String {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    let runs = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    if let Some(running) = statuses.into_iter().find(runs) {
+        return format!("its container {} still runs", running.name);
+    }
+    let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let others: Vec<&str> = claims
+        .map(|claim| claim.name.as_str())
+        .filter(|name| *name != POD_CLAIM)
+        .collect();
+    if others.is_empty() {
+        return "its containers have ended, its node has not given its rails back yet".to_owned();
+    }
+    let (namespace, name) = (
+        pod.metadata.namespace.as_deref().unwrap_or_default(),
+        pod.metadata.name.as_deref().unwrap_or_default(),
+    );
+    format!(
+        "its containers have ended, and kubelet gives its rails back beside its claims {}, whose driver may be in trouble: \
+         kubectl describe pod -n {namespace} {name}",
+        others.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -48,7 +79,10 @@ mod tests {
         }))
         .unwrap();
         let now: Timestamp = "2026-01-01T00:00:40Z".parse().unwrap();
-        assert_eq!(holder(&held(), Some(&pod), now), "llama-7-x (Terminating 40s)");
+        assert_eq!(
+            holder(&held(), Some(&pod), now),
+            "llama-7-x (Terminating 40s; its containers have ended, its node has not given its rails back yet)"
+        );
         assert_eq!(
             holder(&held(), None, now),
             "llama-7-x (pod is gone, node gpu-3 has not released it yet)"
@@ -60,7 +94,32 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s)")
+                .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s; ")
         );
+    }
+
+    #[test]
+    fn the_event_says_what_an_ending_pod_waits_for() {
+        let ending = |claims: serde_json::Value, state: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "llama-7-x", "namespace": "team-a", "deletionTimestamp": "2026-01-01T00:00:30Z"},
+                "spec": {"containers": [], "resourceClaims": claims},
+                "status": {"containerStatuses": [{"name": "train", "image": "i", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": state}]},
+            }))
+            .unwrap()
+        };
+        let ours = json!([{"name": "railhead", "resourceClaimTemplateName": "llama-rails"}]);
+        let both = json!([{"name": "railhead"}, {"name": "gpu"}]);
+        let (runs, ended) = (json!({"running": {}}), json!({"terminated": {"exitCode": 0}}));
+        assert_eq!(waits_for(&ending(both.clone(), runs)), "its container train still runs");
+        assert!(waits_for(&ending(ours, ended.clone())).ends_with("has not given its rails back yet"));
+        let other = waits_for(&ending(both.clone(), ended));
+        assert!(
+            other.contains("claims gpu,") && other.ends_with("kubectl describe pod -n team-a llama-7-x"),
+            "{other}"
+        );
+        let never_started = ending(both, json!({"waiting": {"reason": "ContainerCreating"}}));
+        assert!(waits_for(&never_started).contains("gpu"));
     }
 }
