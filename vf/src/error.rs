@@ -116,6 +116,11 @@ impl HostError {
         matches!(source.errno(), Some(Errno::EBUSY | Errno::EAGAIN))
     }
 
+    /// Whether the driver calls the request itself invalid.
+    pub(crate) fn is_invalid(&self) -> bool {
+        matches!(self, Self::Vf(VfError::Unsupported { source, .. }) if source.errno() == Some(Errno::EINVAL))
+    }
+
     /// Whether the driver lacks the setting or refuses the value.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Vf(VfError::Unsupported { .. }))

@@ -9,7 +9,8 @@ use std::{
 };
 
 use railhead_host::{
-    Link, LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket, PciAddress, RouteSocket, Sysfs, VfState,
+    Link, LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket, PciAddress, RouteSocket, Sysfs, VfError,
+    VfState,
 };
 use railhead_plan::Layout;
 
@@ -135,9 +136,17 @@ impl Host {
         Ok(uses)
     }
 
-    /// VF `index` as its PF reports it.
+    /// VF `index` as its PF reports it. The kernel leaves out a VF that the driver will not tell of while it resets it
+    /// (`rtnl_fill_vfinfo`, net/core/rtnetlink.c; `ice_get_vf_cfg`, drivers/net/ethernet/intel/ice/ice_sriov.c), for example
+    /// after it was bound again, so one that is missing is asked for once more.
     pub fn enforced(&self, pf: &PciAddress, index: u32) -> Result<VfState, HostError> {
-        self.pf_side.read(pf, index)
+        let start = Instant::now();
+        loop {
+            match self.pf_side.read(pf, index) {
+                Err(HostError::Vf(VfError::NoSuchVf { .. })) if start.elapsed() < RESET => thread::sleep(POLL),
+                answer => return answer,
+            }
+        }
     }
 }
 

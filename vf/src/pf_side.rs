@@ -59,6 +59,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// As [`PfSide::set`], asking again while the driver is busy. ice and i40e reset a VF for every MAC address, VLAN and trust that
 /// is set on it, and answer EAGAIN or EBUSY to the next setting until the VF is back (`ice_check_vf_ready_for_cfg`,
 /// drivers/net/ethernet/intel/ice/ice_vf_lib.c; `i40e_check_vf_init_timeout`, drivers/net/ethernet/intel/i40e/i40e_virtchnl_pf.c).
+///
+/// In the middle of a reset ice says EINVAL. Only a rate is ever refused so for what it is: by a driver without minimum rate.
 pub(crate) fn set_patiently<P: PfSide + ?Sized>(
     pf_side: &P,
     pf: &PciAddress,
@@ -66,7 +68,15 @@ pub(crate) fn set_patiently<P: PfSide + ?Sized>(
     knob: VfKnob,
     wanted: &VfSettings,
 ) -> Result<(), HostError> {
-    while_busy(RESET, || pf_side.set(pf, vf, knob, wanted))
+    let start = Instant::now();
+    loop {
+        match while_busy(RESET, || pf_side.set(pf, vf, knob, wanted)) {
+            Err(error) if knob != VfKnob::Rate && error.is_invalid() && start.elapsed() < AT_ONCE => {
+                thread::sleep(POLL);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// As [`PfSide::set_at_once`], asking again while the driver is busy: what was set already is set once more, which most drivers

@@ -178,6 +178,55 @@ impl PfSide for InOneRequest {
     }
 }
 
+/// As ice in the middle of a reset: the VF is left out of the PF's answer, and each setting is invalid, each time twice.
+struct InReset(PfTable, Mutex<u32>);
+
+impl InReset {
+    fn is_away(&self) -> bool {
+        let mut asked = self.1.lock().unwrap();
+        *asked += 1;
+        !asked.is_multiple_of(3)
+    }
+}
+
+impl PfSide for InReset {
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
+        if self.is_away() {
+            let pf = pf.to_string();
+            return Err(VfError::NoSuchVf { pf, vf }.into());
+        }
+        self.0.read(pf, vf)
+    }
+
+    fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        if knob != VfKnob::Rate && self.is_away() {
+            let source = NetlinkError::Refused {
+                request: format!("set {knob:?}"),
+                errno: Errno::EINVAL,
+                text: None,
+            };
+            let pf = pf.to_string();
+            return Err(VfError::Unsupported { pf, vf, knob, source }.into());
+        }
+        self.0.set(pf, vf, knob, wanted)
+    }
+}
+
+#[test]
+fn a_vf_in_the_middle_of_a_reset_is_waited_for() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let (original, before) = (node.record(), node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap());
+        let pf_side = Arc::new(InReset(node.pf_side.clone(), Mutex::default()));
+        let mut host = Host::with_pf_side(&node.layout(), pf_side).unwrap();
+        assert!(program(&mut host, &node.rail()).unwrap());
+        let enforced = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap();
+        assert_eq!(enforced.settings(), pf_settings(&node.rail()));
+        assert!(!restore(&mut host, &original).unwrap());
+        assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), before);
+    });
+}
+
 #[test]
 fn the_settings_of_a_vf_are_one_request() {
     in_a_namespace(|| {
