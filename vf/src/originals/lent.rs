@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use railhead_host::PciAddress;
+use railhead_host::{FileLock, LockError, PciAddress};
 use railhead_plan::{Layout, VfPlan};
 
 use super::{Originals, OriginalsError, observe_error};
@@ -94,6 +94,16 @@ impl Originals {
         let uses = host.uses(vf).map_err(observe)?;
         if !uses.is_empty() {
             tracing::warn!(%vf, ?uses, "the host uses a VF that a pod had and nobody gave back; it is left alone");
+            return Ok(());
+        }
+        let path = self.layout.function_lock(vf.as_str());
+        let _lock = match FileLock::take(&path, Duration::ZERO) {
+            Ok(lock) => lock,
+            // Whoever has it is about to give it back.
+            Err(LockError::Held { .. }) => return Ok(()),
+            Err(source) => return Err(OriginalsError::Lock { vf: vf.clone(), source }),
+        };
+        if !self.is_lent(vf) {
             return Ok(());
         }
         tracing::warn!(%vf, "a pod had a VF and nobody gave it back; it is given back now");

@@ -8,7 +8,7 @@ mod vf;
 
 use std::{path::PathBuf, time::Duration};
 
-use railhead_host::{FileLock, MacAddress, PciAddress, VfLinkState, VfSettings};
+use railhead_host::{MacAddress, PciAddress, VfLinkState, VfSettings};
 use railhead_plan::{Layout, VfPlan, is_readable};
 
 pub use error::OriginalsError;
@@ -20,9 +20,6 @@ use crate::{Host, HostError, LinkState, cut_off, driver, restore};
 
 /// The version that this release writes. It reads its neighbours too; a record is only worth its own boot.
 const VERSION: u32 = 1;
-
-/// How long a CNI operation may hold a VF.
-const FUNCTION_LOCK: Duration = Duration::from_secs(10);
 
 /// The records of a node.
 #[derive(Clone, Debug)]
@@ -44,7 +41,7 @@ impl Originals {
     /// it gives back, so somebody else has changed the VF since.
     ///
     /// Where a pod had the VF and nobody gave it back, it is given back first: nothing of that pod becomes the original, or
-    /// reaches the next one. The caller holds the VF's lock.
+    /// reaches the next one. So the caller holds the VF's lock.
     pub fn record_vf(
         &self,
         host: &mut Host,
@@ -59,7 +56,7 @@ impl Originals {
                 Some(known) => known,
                 None => self.neutral(host, vf, pf, index, patience)?,
             };
-            self.give_back_locked(host, &original)?;
+            self.give_back(host, &original)?;
         }
         let mut original = self.observe(host, vf, pf, index, patience)?;
         if let Some(known) = self.vf(vf)? {
@@ -73,7 +70,7 @@ impl Originals {
                     %vf, ?known, now = ?original,
                     "a free VF still has a pod's MAC address; it is given back to the earlier record of it"
                 );
-                self.give_back_locked(host, &known)?;
+                self.give_back(host, &known)?;
                 return Ok(known);
             }
             tracing::warn!(
@@ -85,14 +82,8 @@ impl Originals {
         Ok(original)
     }
 
-    /// Gives a VF back that no plan names. Whether the programs of the pod that had it have ended is not known.
+    /// Gives a VF back that no plan names and whose lock is held. Whether the programs of the pod that had it have ended is not known.
     fn give_back(&self, host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
-        let _lock = self.lock(&original.pci_address)?;
-        self.give_back_locked(host, original)
-    }
-
-    /// The same; the caller holds the VF's lock.
-    fn give_back_locked(&self, host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
         let vf = &original.pci_address;
         cut_off(host, vf, &original.pf_pci_address, original.driver.as_deref())?;
         let owed = restore(host, original).map_err(|source| OriginalsError::GiveBack {
@@ -100,12 +91,6 @@ impl Originals {
             source: Box::new(source),
         })?;
         self.owe_rate(original, owed)
-    }
-
-    /// Holds off everybody else who would work on the VF.
-    fn lock(&self, vf: &PciAddress) -> Result<FileLock, OriginalsError> {
-        FileLock::take(&self.layout.function_lock(vf.as_str()), FUNCTION_LOCK)
-            .map_err(|source| OriginalsError::Lock { vf: vf.clone(), source })
     }
 
     /// What a VF is given back to when no record tells how it was: the interface as it is, down, and nothing that the PF
