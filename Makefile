@@ -36,7 +36,7 @@ faults: check-machine ## kill -9 behind every change of Prepare, ADD, DEL and Un
 soak: check-machine ## 10,000 ADDs and DELs, 32 at once, with random kills, on this machine; takes no lab
 	$(STANDIN) soak
 
-fuzz: ## Fuzz what the CNI binary reads, ten minutes per kind (SECONDS_EACH=600)
+fuzz: ## Fuzz whatever Railhead reads that others wrote, ten minutes per kind (SECONDS_EACH=600; TARGETS for some of them)
 	./fuzz/run
 
 lab: check-machine ## Bring the lab up and leave it running, without Railhead; say how to use it and how to install Railhead there

@@ -12,7 +12,7 @@
 use std::{fs, io::Read};
 
 use railhead_host::{Sysfs, memlock_limit, raise_memlock, read_state_file, replace};
-use railhead_plan::{AttachmentRecord, Layout};
+use railhead_plan::{AttachmentRecord, Layout, parser_says};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -25,7 +25,7 @@ enum StateError {
     #[error("read the container's state from standard input: {0}")]
     Read(#[source] std::io::Error),
     #[error("the container's state on standard input is not as the OCI runtime specification says: {0}")]
-    State(#[source] serde_json::Error),
+    State(String),
 }
 
 #[derive(Deserialize)]
@@ -104,5 +104,5 @@ fn read(stdin: &mut impl Read) -> Result<State, StateError> {
         .take(STATE_LIMIT)
         .read_to_end(&mut bytes)
         .map_err(StateError::Read)?;
-    serde_json::from_slice(&bytes).map_err(StateError::State)
+    serde_json::from_slice(&bytes).map_err(|error| StateError::State(parser_says(&error)))
 }

@@ -14,7 +14,7 @@ use railhead_host::{
     DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError, read_state_file,
     replace,
 };
-use railhead_plan::{Layout, PodRef};
+use railhead_plan::{Layout, PodRef, parser_says};
 use railhead_vf::LinkState;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -107,14 +107,13 @@ pub enum JournalError {
     File(#[source] StateFileError),
     /// The content is not a journal.
     #[error(
-        "the journal {path} is damaged ({source}); its functions come home when the pod's namespace ends, and the agent restores them from what it recorded"
+        "the journal {path} is damaged ({detail}); its functions come home when the pod's namespace ends, and the agent restores them from what it recorded"
     )]
     Damaged {
         /// Which file.
         path: PathBuf,
-        /// What the parser met.
-        #[source]
-        source: serde_json::Error,
+        /// What the parser met, cut off.
+        detail: String,
     },
     /// Written by a release that is more than one version away.
     #[error(
@@ -254,9 +253,9 @@ impl Journal {
 
     /// Reads the content of a journal file; `path` is for the message.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
-        let damaged = |source| JournalError::Damaged {
+        let damaged = |error| JournalError::Damaged {
             path: path.to_owned(),
-            source,
+            detail: parser_says(&error),
         };
         let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
         if header.version == 0 || header.version.abs_diff(JOURNAL_VERSION) > 1 {

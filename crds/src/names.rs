@@ -73,6 +73,26 @@ pub fn attachment(slice: &str, index: u32) -> String {
     format!("{slice}-{index}")
 }
 
+/// Whether an object of the API can have this name: what others wrote may become part of a request's path only then, where
+/// `a/../../b` or `a?watch=true` would ask for something else (RFC 1123 subdomain; `validation.IsDNS1123Subdomain`,
+/// k8s.io/apimachinery).
+pub fn is_object_name(text: &str) -> bool {
+    let label = |label: &str| {
+        let ends = [label.as_bytes().first(), label.as_bytes().last()];
+        label
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && ends.iter().all(|end| end.is_some_and(|byte| *byte != b'-'))
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// Whether the API server can have made this UID, which names files on nodes. It makes UUIDs; of others, none that leaves its
+/// folder or is longer than a file name may be.
+pub fn is_uid(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
 /// Name of a rail's device in a ResourceSlice and of its request in a claim.
 pub fn rail_device(rail: u32) -> String {
     format!("rail{rail}")
@@ -81,6 +101,35 @@ pub fn rail_device(rail: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_leave_a_path_is_the_name_of_nothing() {
+        for name in ["llama", "llama-3.1", "a", "0", &"n".repeat(253)] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/../b",
+            "a?watch=true",
+            "a#b",
+            "a b",
+            "-a",
+            "a-",
+            "a..b",
+            "A",
+            "a%2fb",
+            "\u{e9}",
+            &"n".repeat(254),
+        ] {
+            assert!(!is_object_name(name), "{name}");
+        }
+        assert!(is_uid("7f3a9c21-0000-4000-8000-000000000000"));
+        for uid in ["", "../x", "a/b", "a.b", &"u".repeat(129)] {
+            assert!(!is_uid(uid), "{uid}");
+        }
+    }
 
     #[test]
     fn the_longest_network_name_still_gives_valid_names_and_labels() {

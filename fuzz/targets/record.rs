@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| railhead_fuzz::record(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| railhead_fuzz::binary::record(input));

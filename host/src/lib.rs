@@ -7,6 +7,8 @@
 //! What a kernel or a driver answers is data here, never a panic: names are validated before they become paths, replies
 //! are checked for their sequence number, dumps that the kernel interrupted are read again.
 
+#[cfg(feature = "testing")]
+pub mod answers;
 mod boot;
 mod devlink;
 mod durable;

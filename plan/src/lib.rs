@@ -15,4 +15,4 @@ pub use attachment_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION,
 pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
 pub use layout::Layout;
 pub use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
-pub use version::{FormatError, is_readable};
+pub use version::{FormatError, is_readable, parser_says};

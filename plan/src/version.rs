@@ -8,13 +8,12 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum FormatError {
     /// Not JSON of the expected shape, for example a file that was cut off.
-    #[error("{what} is damaged ({source}); delete the pod so that it is prepared again")]
+    #[error("{what} is damaged ({detail}); delete the pod so that it is prepared again")]
     Damaged {
         /// Which kind of file.
         what: &'static str,
-        /// What the parser met.
-        #[source]
-        source: serde_json::Error,
+        /// What the parser met, cut off.
+        detail: String,
     },
     /// Written by a release that is more than one version away.
     #[error(
@@ -40,11 +39,19 @@ pub fn is_readable(found: u32, current: u32) -> bool {
     found != 0 && found.abs_diff(current) <= 1
 }
 
+/// What the parser met, to be read in a message: its own words quote a text that it did not expect, whatever its length.
+pub fn parser_says(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(256).collect()
+}
+
 /// Parses `bytes` when their `version` is `current` or one beside it.
 ///
 /// Fields that this release does not know are ignored; fields that it needs and a neighbour lacks must carry a serde default.
 pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, current: u32, bytes: &[u8]) -> Result<T, FormatError> {
-    let damaged = |source| FormatError::Damaged { what, source };
+    let damaged = |error| FormatError::Damaged {
+        what,
+        detail: parser_says(&error),
+    };
     let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
     if !is_readable(header.version, current) {
         return Err(FormatError::Version {
@@ -54,4 +61,21 @@ pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, current: u32, bytes
         });
     }
     serde_json::from_slice(bytes).map_err(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_whose_text_has_no_end_is_told_in_a_few_words() {
+        let file = format!(r#"{{"version":"{}"}}"#, "v".repeat(20_000));
+        let text = parse::<u32>("the attachment plan", 1, file.as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.starts_with("the attachment plan is damaged") && text.len() < 512,
+            "{text}"
+        );
+    }
 }

@@ -1,14 +1,18 @@
 //! The cluster network's configuration list, as it lies in the runtime's folder: pure but for the reading.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 
+use railhead_plan::parser_says;
 use serde::Deserialize;
 
 use super::entry::{ENTRY, EntryError, file};
 
+/// The longest list that is read, bytes. Real ones have some kilobytes.
+const LONGEST: u64 = 1 << 20;
 /// The specification: a configuration without a version is of this one.
 const OLDEST: &str = "0.1.0";
 
@@ -23,7 +27,63 @@ pub struct Conflist {
     pub versions: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    cni_version: String,
+    #[serde(default)]
+    cni_versions: Vec<String>,
+    #[serde(default)]
+    load_only_inlined_plugins: bool,
+}
+
 impl Conflist {
+    /// Reads the content of the file that the runtime takes first.
+    pub fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, EntryError> {
+        if path.extension().is_none_or(|extension| extension != "conflist") {
+            return Err(not_a_list(path, bytes));
+        }
+        let list: List = match serde_json::from_slice(bytes) {
+            Ok(list) => list,
+            Err(error) => {
+                return Err(EntryError::Damaged {
+                    path,
+                    detail: parser_says(&error),
+                });
+            }
+        };
+        if list.load_only_inlined_plugins {
+            return Err(EntryError::OnlyInlined { path });
+        }
+        if !is_folder_name(&list.name) {
+            return Err(EntryError::Name {
+                path,
+                name: cut(&list.name, 64),
+            });
+        }
+        let mut versions = list.cni_versions;
+        if !list.cni_version.is_empty() {
+            versions.push(list.cni_version);
+        }
+        if versions.is_empty() {
+            versions.push(OLDEST.to_owned());
+        }
+        // What is longer is no version that anybody speaks, and is to be read in a message.
+        for version in &mut versions {
+            *version = cut(version, 64);
+        }
+        versions.sort();
+        versions.dedup();
+        Ok(Self {
+            path,
+            name: list.name,
+            versions,
+        })
+    }
+
     /// The drop-in for this network.
     pub fn entry(&self, conf_dir: &Path) -> PathBuf {
         conf_dir.join(&self.name).join(ENTRY)
@@ -47,6 +107,17 @@ impl Conflist {
     }
 }
 
+/// A plain name that every file system takes, and that is not hidden.
+fn is_folder_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (1..=255).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+/// The beginning of a text that is to be read in a message.
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
 /// `1.10.0` is more than `1.9.0`.
 fn number(version: &str) -> Vec<u32> {
     version
@@ -57,18 +128,6 @@ fn number(version: &str) -> Vec<u32> {
 
 /// The list that the runtime uses: the first configuration by name, as containerd sorts them.
 pub(super) fn find(conf_dir: &Path) -> Result<Conflist, EntryError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct List {
-        #[serde(default)]
-        name: String,
-        #[serde(default)]
-        cni_version: String,
-        #[serde(default)]
-        cni_versions: Vec<String>,
-        #[serde(default)]
-        load_only_inlined_plugins: bool,
-    }
     let mut paths = Vec::new();
     for entry in fs::read_dir(conf_dir).map_err(file(conf_dir))? {
         let path = entry.map_err(file(conf_dir))?.path();
@@ -83,35 +142,14 @@ pub(super) fn find(conf_dir: &Path) -> Result<Conflist, EntryError> {
             folder: conf_dir.to_owned(),
         });
     };
-    let bytes = fs::read(&path).map_err(file(&path))?;
-    if path.extension().is_none_or(|extension| extension != "conflist") {
-        return Err(not_a_list(path, &bytes));
+    let mut bytes = Vec::new();
+    File::open(&path)
+        .and_then(|list| list.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(file(&path))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(EntryError::TooLong { path });
     }
-    let list: List = match serde_json::from_slice(&bytes) {
-        Ok(list) => list,
-        Err(source) => return Err(EntryError::Damaged { path, source }),
-    };
-    if list.load_only_inlined_plugins {
-        return Err(EntryError::OnlyInlined { path });
-    }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    if list.name.is_empty() || list.name.starts_with('.') || !list.name.bytes().all(plain) {
-        return Err(EntryError::Name { path, name: list.name });
-    }
-    let mut versions = list.cni_versions;
-    if !list.cni_version.is_empty() {
-        versions.push(list.cni_version);
-    }
-    if versions.is_empty() {
-        versions.push(OLDEST.to_owned());
-    }
-    versions.sort();
-    versions.dedup();
-    Ok(Conflist {
-        path,
-        name: list.name,
-        versions,
-    })
+    Conflist::parse(path, &bytes)
 }
 
 /// A single plugin takes no drop-in, and its owner writes the file again when somebody edits it.
@@ -125,14 +163,15 @@ fn not_a_list(path: PathBuf, bytes: &[u8]) -> EntryError {
     if kind.starts_with("multus") {
         EntryError::Multus { path }
     } else {
-        EntryError::NotAList { path, kind }
+        EntryError::NotAList {
+            path,
+            kind: cut(&kind, 64),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn spoken(versions: &[&str]) -> Vec<String> {
@@ -207,34 +246,22 @@ mod tests {
         assert_eq!(find(folder.path()).unwrap().name, "multus-cni-network");
     }
 
-    proptest! {
-        /// The folder is written by whoever installs networks; whatever it holds is read or named, and never more than that.
-        #[test]
-        fn whatever_a_list_holds_it_is_taken_or_named(
-            seed in prop::sample::select(vec![
-                r#"{"cniVersion":"0.3.0","name":"azure","plugins":[{"type":"azure-vnet"},{"type":"portmap"}]}"#,
-                r#"{"cniVersions":["0.3.1","1.0.0","99999999999.1"],"name":"pod","plugins":[],"loadOnlyInlinedPlugins":false}"#,
-                r#"{"name":"..","plugins":null,"cniVersion":""}"#,
-            ]),
-            at in any::<prop::sample::Index>(),
-            cut in any::<bool>(),
-            word in prop::sample::select(vec!["", "\0", "\"", "[[", "null", "-1", "../", "\u{7f}", "1e999"]),
-        ) {
-            let at = at.index(seed.len());
-            let rest = if cut { "" } else { &seed[at..] };
-            let text = format!("{}{word}{rest}", &seed[..at]);
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("10-pod.conflist");
+    #[test]
+    fn what_a_list_holds_is_cut_off_in_messages_and_a_list_without_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("10-pod.conflist");
+        let long = "x".repeat(20_000);
+        for text in [
+            format!(r#"{{"name":"/{long}"}}"#),
+            format!(r#"{{"name":"{long}"}}"#),
+            format!(r#"{{"name":"pod","cniVersions":"{long}"}}"#),
+        ] {
             fs::write(&path, text).unwrap();
-            match find(folder.path()) {
-                Ok(list) => {
-                    let entry = list.entry(folder.path());
-                    prop_assert_eq!(entry.parent().and_then(Path::parent), Some(folder.path()), "{:?}", entry);
-                    let chosen = list.unspoken(&spoken(&["1.0.0"]), Some("1.0.0"));
-                    prop_assert!(chosen.is_none_or(|version| version != "1.0.0"));
-                }
-                Err(error) => prop_assert!(error.to_string().contains("10-pod.conflist"), "{error}"),
-            }
+            let text = find(folder.path()).unwrap_err().to_string();
+            assert!(text.contains("10-pod.conflist") && text.len() < 1024, "{text}");
         }
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let text = find(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("longer than"), "{text}");
     }
 }

@@ -62,13 +62,18 @@ pub enum EntryError {
         path: PathBuf,
     },
     /// The list cannot be read.
-    #[error("{path} is not a CNI configuration list: {source}")]
+    #[error("{path} is not a CNI configuration list: {detail}")]
     Damaged {
         /// Which file.
         path: PathBuf,
-        /// What the parser met.
-        #[source]
-        source: serde_json::Error,
+        /// What the parser met, cut off.
+        detail: String,
+    },
+    /// No list is that long.
+    #[error("{path} is longer than any CNI configuration list; look for who wrote it")]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
     },
     /// The list's name is no folder name.
     #[error("{path}: the network name {name:?} cannot be the name of a folder")]

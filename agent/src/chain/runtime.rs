@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::binary::BINARY;
 use crate::{
-    proto::cri::{StatusRequest, runtime_service_client::RuntimeServiceClient},
+    proto::cri::{StatusRequest, StatusResponse, runtime_service_client::RuntimeServiceClient},
     unix_channel,
 };
 
@@ -57,6 +57,12 @@ pub struct CdiSettings {
 }
 
 impl RuntimeView {
+    /// Reads the runtime's answer; `None` for one of another shape.
+    pub fn of(status: &StatusResponse) -> Option<Self> {
+        let info = |key| status.info.get(key).and_then(|text| serde_json::from_str(text).ok());
+        info(CNI_CONFIG).and_then(|chains: Value| view(&chains, info(CONFIG).as_ref()))
+    }
+
     /// Whether the runtime calls our plugin.
     pub fn has_entry(&self) -> bool {
         self.networks
@@ -121,12 +127,9 @@ pub(super) async fn ask(socket: &Path) -> Result<RuntimeView, RuntimeError> {
             source: Box::new(source),
         })?
         .into_inner();
-    let info = |key| status.info.get(key).and_then(|text| serde_json::from_str(text).ok());
-    info(CNI_CONFIG)
-        .and_then(|chains: Value| view(&chains, info(CONFIG).as_ref()))
-        .ok_or_else(|| RuntimeError::NotTold {
-            socket: socket.to_owned(),
-        })
+    RuntimeView::of(&status).ok_or_else(|| RuntimeError::NotTold {
+        socket: socket.to_owned(),
+    })
 }
 
 /// Reads the answer: `Networks[].Config.{Name, CNIVersion, Plugins[].Network.type}` and the folders. `None` for an answer of

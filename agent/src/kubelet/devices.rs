@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     proto::pod_resources::{
-        AllocatableResourcesRequest, ContainerDevices, ListPodResourcesRequest,
+        AllocatableResourcesRequest, AllocatableResourcesResponse, ListPodResourcesRequest, ListPodResourcesResponse,
         pod_resources_lister_client::PodResourcesListerClient,
     },
     unix_channel,
@@ -68,18 +68,21 @@ pub async fn plugin_devices(socket: &Path) -> Result<BTreeMap<String, String>, D
         .await
         .map_err(call)?
         .into_inner();
+    Ok(by_id(allocatable, listed))
+}
+
+/// The devices in kubelet's two answers by their id, the longest name of a resource being 253 + 1 + 63 characters
+/// (`IsQualifiedName`, k8s.io/apimachinery).
+pub fn by_id(allocatable: AllocatableResourcesResponse, listed: ListPodResourcesResponse) -> BTreeMap<String, String> {
     let of_pods = listed
         .pod_resources
         .into_iter()
         .flat_map(|pod| pod.containers)
         .flat_map(|container| container.devices);
-    Ok(by_id(allocatable.devices.into_iter().chain(of_pods)))
-}
-
-fn by_id(devices: impl Iterator<Item = ContainerDevices>) -> BTreeMap<String, String> {
+    let devices = allocatable.devices.into_iter().chain(of_pods);
     devices
         .flat_map(|devices| {
-            let resource = devices.resource_name;
+            let resource: String = devices.resource_name.chars().take(317).collect();
             devices.device_ids.into_iter().map(move |id| (id, resource.clone()))
         })
         .collect()
@@ -93,7 +96,7 @@ mod tests {
 
     use super::*;
     use crate::proto::pod_resources::{
-        AllocatableResourcesResponse, ContainerResources, ListPodResourcesResponse, PodResources,
+        ContainerDevices, ContainerResources, PodResources,
         pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer},
     };
 

@@ -3,6 +3,7 @@
 //!
 //! What a claim means is not known here; it comes in as [`Claims`].
 
+mod claim_ref;
 mod devices;
 mod plugin;
 mod registration;
@@ -11,22 +12,12 @@ mod socket;
 
 use std::{future::Future, path::PathBuf};
 
-pub use devices::{DevicesError, plugin_devices};
+pub use claim_ref::{ClaimRef, NoClaim};
+pub use devices::{DevicesError, by_id, plugin_devices};
 pub use plugin::Plugin;
 pub use registration::{Registered, Registration};
 pub use server::{ServeError, Sockets};
 pub use socket::SocketError;
-
-/// A claim, as kubelet names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimRef {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-    /// UID.
-    pub uid: String,
-}
 
 /// A device that was prepared for a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]

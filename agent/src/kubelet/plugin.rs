@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{ClaimRef, Claims, PreparedDevice};
 use crate::proto::dra::{
-    Claim, Device, NodePrepareResourceResponse, NodePrepareResourcesRequest, NodePrepareResourcesResponse,
+    Device, NodePrepareResourceResponse, NodePrepareResourcesRequest, NodePrepareResourcesResponse,
     NodeUnprepareResourceResponse, NodeUnprepareResourcesRequest, NodeUnprepareResourcesResponse,
     dra_plugin_server::DraPlugin,
 };
@@ -34,7 +34,11 @@ impl<C: Claims> DraPlugin for Plugin<C> {
         // One claim that has to wait must not hold up the others: kubelet wants all answers within its one deadline.
         let answers = request.into_inner().claims.into_iter().map(|claim| async {
             let uid = claim.uid.clone();
-            let answer = match self.claims.prepare(claim.into()).await {
+            let prepared = match ClaimRef::try_from(claim) {
+                Ok(claim) => self.claims.prepare(claim).await,
+                Err(error) => Err(error.to_string()),
+            };
+            let answer = match prepared {
                 Ok(devices) => NodePrepareResourceResponse {
                     devices: devices.into_iter().map(Device::from).collect(),
                     error: String::new(),
@@ -56,24 +60,15 @@ impl<C: Claims> DraPlugin for Plugin<C> {
     ) -> Result<Response<NodeUnprepareResourcesResponse>, Status> {
         let answers = request.into_inner().claims.into_iter().map(|claim| async {
             let uid = claim.uid.clone();
-            let error = match self.claims.unprepare(claim.into()).await {
-                Ok(()) => String::new(),
-                Err(error) => error,
+            let released = match ClaimRef::try_from(claim) {
+                Ok(claim) => self.claims.unprepare(claim).await,
+                Err(error) => Err(error.to_string()),
             };
+            let error = released.err().unwrap_or_default();
             (uid, NodeUnprepareResourceResponse { error })
         });
         let claims: HashMap<_, _> = join_all(answers).await.into_iter().collect();
         Ok(Response::new(NodeUnprepareResourcesResponse { claims }))
-    }
-}
-
-impl From<Claim> for ClaimRef {
-    fn from(claim: Claim) -> Self {
-        Self {
-            namespace: claim.namespace,
-            name: claim.name,
-            uid: claim.uid,
-        }
     }
 }
 

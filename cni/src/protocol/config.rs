@@ -100,7 +100,7 @@ impl Config {
         if bytes.trim_ascii_start().first() == Some(&b'[') {
             return Err(invalid(&"it is a list and not an object"));
         }
-        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| invalid(&railhead_plan::parser_says(&error)))?;
         let attach = raw
             .runtime_config
             .as_ref()

@@ -42,6 +42,73 @@ const COALESCE: std::ops::RangeInclusive<u16> = 2..=28;
 /// `ETHTOOL_A_RSS_HFUNC`, `_INDIR`, `_INPUT_XFRM`, `_FLOW_HASH`: all but the key, which drivers draw anew whenever they are bound.
 const STEERING: [u16; 4] = [3, 4, 6, 8];
 
+/// What one request asks for, and what is taken from its answer.
+pub(crate) struct Part {
+    what: &'static str,
+    command: u8,
+    pub(crate) take: fn(&mut EthtoolSettings, &Attributes),
+}
+
+/// The settings of a link, in the order in which they are asked for.
+pub(crate) const PARTS: [Part; 6] = [
+    Part {
+        what: "features",
+        command: command::FEATURES_GET,
+        take: |settings, answer| {
+            settings.features = bitset::names(&answer.nested(FEATURES_WANTED).unwrap_or_default());
+        },
+    },
+    Part {
+        what: "private flags",
+        command: command::PRIVFLAGS_GET,
+        take: |settings, answer| {
+            settings.private_flags = bitset::names(&answer.nested(PRIVATE_FLAGS).unwrap_or_default());
+        },
+    },
+    Part {
+        what: "channels",
+        command: command::CHANNELS_GET,
+        take: |settings, answer| {
+            let [rx, tx, other, combined] = four(answer);
+            settings.channels = Some(Channels {
+                rx,
+                tx,
+                other,
+                combined,
+            });
+        },
+    },
+    Part {
+        what: "rings",
+        command: command::RINGS_GET,
+        take: |settings, answer| {
+            let [rx, rx_mini, rx_jumbo, tx] = four(answer);
+            settings.rings = Some(Rings {
+                rx,
+                rx_mini,
+                rx_jumbo,
+                tx,
+            });
+        },
+    },
+    Part {
+        what: "coalescing",
+        command: command::COALESCE_GET,
+        take: |settings, answer| {
+            settings.coalesce = COALESCE
+                .filter_map(|kind| Some((kind, answer.bytes(kind)?.to_vec())))
+                .collect();
+        },
+    },
+    Part {
+        what: "spreading over queues",
+        command: command::RSS_GET,
+        take: |settings, answer| {
+            settings.steering = Some(digest(STEERING.into_iter().filter_map(|kind| answer.bytes(kind))));
+        },
+    },
+];
+
 /// A socket for ethtool requests; it stays in the namespace in which it was opened.
 #[derive(Debug)]
 pub struct EthtoolSocket {
@@ -57,38 +124,11 @@ impl EthtoolSocket {
     /// All settings of a link.
     pub fn settings(&mut self, link: u32) -> Result<EthtoolSettings, NetlinkError> {
         let mut settings = EthtoolSettings::default();
-        if let Some(features) = self.get(link, "features", command::FEATURES_GET)? {
-            settings.features = bitset::names(&features.nested(FEATURES_WANTED).unwrap_or_default());
+        for part in &PARTS {
+            if let Some(answer) = self.get(link, part.what, part.command)? {
+                (part.take)(&mut settings, &answer);
+            }
         }
-        if let Some(flags) = self.get(link, "private flags", command::PRIVFLAGS_GET)? {
-            settings.private_flags = bitset::names(&flags.nested(PRIVATE_FLAGS).unwrap_or_default());
-        }
-        if let Some(channels) = self.get(link, "channels", command::CHANNELS_GET)? {
-            let [rx, tx, other, combined] = four(&channels);
-            settings.channels = Some(Channels {
-                rx,
-                tx,
-                other,
-                combined,
-            });
-        }
-        if let Some(rings) = self.get(link, "rings", command::RINGS_GET)? {
-            let [rx, rx_mini, rx_jumbo, tx] = four(&rings);
-            settings.rings = Some(Rings {
-                rx,
-                rx_mini,
-                rx_jumbo,
-                tx,
-            });
-        }
-        if let Some(coalesce) = self.get(link, "coalescing", command::COALESCE_GET)? {
-            settings.coalesce = COALESCE
-                .filter_map(|kind| Some((kind, coalesce.bytes(kind)?.to_vec())))
-                .collect();
-        }
-        settings.steering = self
-            .get(link, "spreading over queues", command::RSS_GET)?
-            .map(|rss| digest(STEERING.into_iter().filter_map(|kind| rss.bytes(kind))));
         Ok(settings)
     }
 
@@ -180,7 +220,7 @@ fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
 }
 
 /// Four numbers, of which those count that the driver can change.
-pub(super) fn four(answer: &Attributes) -> [Option<u32>; 4] {
+fn four(answer: &Attributes) -> [Option<u32>; 4] {
     FOUR.map(|kind| {
         let most = answer.u32(kind - MAXIMA)?;
         answer.u32(kind).filter(|_| most > 0)

@@ -1,7 +1,7 @@
 //! The socket.
 
 use std::{
-    fmt::{Debug, Display},
+    fmt::Debug,
     io,
     marker::PhantomData,
     os::fd::AsFd,
@@ -10,26 +10,22 @@ use std::{
 };
 
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_sys::SocketAddr;
-use nix::{
-    errno::Errno,
-    sys::{
-        socket::{setsockopt, sockopt::ReceiveTimeout},
-        time::{TimeVal, TimeValLike},
-    },
+use nix::sys::{
+    socket::{setsockopt, sockopt::ReceiveTimeout},
+    time::{TimeVal, TimeValLike},
 };
 
-use super::NetlinkError;
+use super::{
+    NetlinkError,
+    datagram::{Answers, malformed},
+};
 
 /// Room for one datagram. A PF with 256 VFs answers with some 60 KiB; pages that are never written cost nothing.
 const DATAGRAM: usize = 1 << 18;
-/// `struct nlmsghdr` (linux/netlink.h).
-const HEADER: usize = 16;
-/// `NLMSGERR_ATTR_MSG` (linux/netlink.h): the text of an extended acknowledgement.
-const NLMSGERR_ATTR_MSG: u16 = 1;
 /// `MSG_TRUNC` (linux/socket.h): say how long a datagram really was.
 const MSG_TRUNC: i32 = 0x20;
 /// A kernel answers at once; a request that waits longer is lost.
@@ -130,40 +126,11 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
 
     /// Reads until the acknowledgement, the end of the dump or an error. Says whether the dump was interrupted.
     fn answers(&mut self, request: &str) -> Result<(Vec<M>, bool), NetlinkError> {
-        let mut answers = Vec::new();
-        let mut interrupted = false;
+        let mut answers = Answers::new(request, self.sequence);
         loop {
             self.receive(request)?;
-            let mut rest = self.datagram.as_slice();
-            while rest.len() >= HEADER {
-                let length = message_length(rest).ok_or_else(|| malformed(request, "a length that is not there"))?;
-                let (message, header) = parse::<M>(request, &rest[..length], self.sequence)?;
-                rest = &rest[rest.len().min(length.next_multiple_of(4))..];
-                let Some(message) = message else { continue };
-                interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
-                match message {
-                    NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-                    NetlinkPayload::Error(error) => {
-                        return match error.code {
-                            None => Ok((answers, interrupted)),
-                            Some(_) => Err(refused(request, &error, header.flags)),
-                        };
-                    }
-                    NetlinkPayload::Done(done) if done.code == 0 => {
-                        return Ok((answers, interrupted));
-                    }
-                    NetlinkPayload::Done(done) => {
-                        return Err(NetlinkError::Refused {
-                            request: request.to_owned(),
-                            errno: Errno::from_raw(done.code.saturating_abs()),
-                            text: None,
-                        });
-                    }
-                    NetlinkPayload::Overrun(_) => {
-                        return Err(malformed(request, "data was lost"));
-                    }
-                    _ => {}
-                }
+            if answers.take(&self.datagram)? {
+                return Ok((answers.messages, answers.interrupted));
             }
         }
     }
@@ -187,65 +154,9 @@ impl<M: NetlinkSerializable + NetlinkDeserializable + Clone + Debug> Socket<M> {
     }
 }
 
-/// The length that the first message of `bytes` claims, if that many bytes are there.
-fn message_length(bytes: &[u8]) -> Option<usize> {
-    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
-    let length = usize::try_from(length).ok()?;
-    (HEADER..=bytes.len()).contains(&length).then_some(length)
-}
-
-/// Parses one message; `None` when it answers an earlier request of this socket.
-#[allow(clippy::type_complexity)] // A pair of what the caller matches on.
-fn parse<M: NetlinkDeserializable>(
-    request: &str,
-    bytes: &[u8],
-    sequence: u32,
-) -> Result<(Option<NetlinkPayload<M>>, NetlinkHeader), NetlinkError> {
-    use netlink_packet_core::Parseable;
-    let buffer = NetlinkBuffer::new_checked(&bytes).map_err(|error| malformed(request, error))?;
-    let header = NetlinkHeader::parse(&buffer).map_err(|error| malformed(request, error))?;
-    if header.sequence_number != sequence {
-        return Ok((None, header));
-    }
-    NetlinkMessage::<M>::deserialize(bytes)
-        .map(|message| (Some(message.payload), header))
-        .map_err(|error| malformed(request, error))
-}
-
-fn refused(request: &str, error: &ErrorMessage, flags: u16) -> NetlinkError {
-    NetlinkError::Refused {
-        request: request.to_owned(),
-        errno: Errno::from_raw(error.raw_code().saturating_abs()),
-        text: kernel_text(&error.header, flags),
-    }
-}
-
-/// The kernel's own words behind a refusal: attributes after our own header (and our own payload, unless it was capped).
-fn kernel_text(answer: &[u8], flags: u16) -> Option<String> {
-    if flags & NLM_F_ACK_TLVS == 0 {
-        return None;
-    }
-    let start = if flags & NLM_F_CAPPED == 0 {
-        message_length(answer)?.next_multiple_of(4)
-    } else {
-        HEADER
-    };
-    NlasIterator::new(answer.get(start..)?)
-        .map_while(Result::ok)
-        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
-        .and_then(|attribute| netlink_packet_core::parse_string(attribute.value()).ok())
-}
-
 fn transfer(request: &str, source: io::Error) -> NetlinkError {
     NetlinkError::Transfer {
         request: request.to_owned(),
         source,
-    }
-}
-
-fn malformed(request: &str, detail: impl Display) -> NetlinkError {
-    NetlinkError::Malformed {
-        request: request.to_owned(),
-        detail: format!("{detail}"),
     }
 }

@@ -31,7 +31,7 @@ impl RdmaSocket {
         let question = RdmaMessage::new(RES_GET).with_u32(attribute::DEV_INDEX, device.index);
         let request = format!("count what uses RDMA device {}", device.name);
         let answer = self.socket.get(&request, question).map_err(RdmaError::Netlink)?;
-        Ok(answer.value(SUMMARY).map_or(0, |table| contexts(&table)))
+        Ok(open_contexts(&answer))
     }
 }
 
@@ -44,11 +44,7 @@ impl RdmaSocket {
             .socket
             .dump(&format!("list who uses RDMA device {}", device.name), &question)
         {
-            Ok(answers) => Ok(answers
-                .iter()
-                .filter_map(|answer| answer.value(CONTEXTS_TABLE))
-                .flat_map(|table| holders(&table))
-                .collect()),
+            Ok(answers) => Ok(answers.iter().flat_map(context_holders).collect()),
             Err(error) if matches!(error.errno(), Some(Errno::EOPNOTSUPP | Errno::EINVAL)) => Ok(BTreeSet::new()),
             Err(error) => Err(RdmaError::Netlink(error)),
         }
@@ -68,6 +64,19 @@ fn holders(table: &[u8]) -> BTreeSet<u32> {
         .collect()
 }
 
+/// The processes in an answer.
+pub(super) fn context_holders(answer: &RdmaMessage) -> BTreeSet<u32> {
+    answer
+        .value(CONTEXTS_TABLE)
+        .map(|table| holders(&table))
+        .unwrap_or_default()
+}
+
+/// The contexts in an answer.
+pub(super) fn open_contexts(answer: &RdmaMessage) -> u64 {
+    answer.value(SUMMARY).map_or(0, |table| contexts(&table))
+}
+
 fn contexts(table: &[u8]) -> u64 {
     let entries = NlasIterator::new(table).map_while(Result::ok);
     entries
@@ -82,7 +91,8 @@ fn contexts(table: &[u8]) -> u64 {
             }
             (name.as_deref() == Some(CONTEXTS)).then_some(current?)
         })
-        .sum()
+        // It is only asked whether there are any.
+        .fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -122,5 +132,7 @@ mod tests {
         assert_eq!(contexts(&[entry("pd", 3), entry("qp", 1)].concat()), 0);
         assert_eq!(contexts(&table[..table.len() - 7]), 2, "what is cut off is missing");
         assert_eq!(contexts(&[]), 0);
+        let absurd = [entry("ctx", u64::MAX), entry("ctx", 2)].concat();
+        assert_eq!(contexts(&absurd), u64::MAX, "the sum does not begin anew");
     }
 }

@@ -40,7 +40,7 @@ pub(super) mod attribute {
 
 /// One message. Attributes keep their bytes; those that nobody asks for are never looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RdmaMessage {
+pub(crate) struct RdmaMessage {
     command: Command,
     attributes: Vec<DefaultNla>,
 }

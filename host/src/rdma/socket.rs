@@ -46,6 +46,38 @@ pub enum NetnsMode {
     Exclusive,
 }
 
+impl RdmaDevice {
+    /// The device that an answer names.
+    pub(super) fn of(answer: &RdmaMessage) -> Option<Self> {
+        Some(Self {
+            index: answer.u32(attribute::DEV_INDEX)?,
+            name: answer.text(attribute::DEV_NAME)?,
+        })
+    }
+}
+
+impl RdmaPort {
+    /// The port that an answer describes.
+    pub(super) fn of(answer: &RdmaMessage) -> Option<Self> {
+        Some(Self {
+            port: answer.u32(attribute::PORT_INDEX)?,
+            active: answer.u8(attribute::PORT_STATE) == Some(PORT_ACTIVE),
+            link: answer.u32(attribute::NDEV_INDEX),
+            link_name: answer.text(attribute::NDEV_NAME),
+        })
+    }
+}
+
+impl NetnsMode {
+    /// `RDMA_NLDEV_SYS_ATTR_NETNS_MODE`: 1 is shared, 0 exclusive (`ib_devices_shared_netns`).
+    pub(super) fn of(answer: &RdmaMessage) -> Self {
+        match answer.u8(attribute::NETNS_MODE) {
+            Some(0) => Self::Exclusive,
+            _ => Self::Shared,
+        }
+    }
+}
+
 /// Why an RDMA request failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -99,11 +131,7 @@ impl RdmaSocket {
             .socket
             .get("read the RDMA netns mode", RdmaMessage::new(Command::SYS_GET))
             .map_err(RdmaError::Netlink)?;
-        // RDMA_NLDEV_SYS_ATTR_NETNS_MODE: 1 is shared, 0 exclusive (ib_devices_shared_netns).
-        Ok(match answer.u8(attribute::NETNS_MODE) {
-            Some(0) => NetnsMode::Exclusive,
-            _ => NetnsMode::Shared,
-        })
+        Ok(NetnsMode::of(&answer))
     }
 
     /// All devices that the namespace sees.
@@ -112,15 +140,7 @@ impl RdmaSocket {
             .socket
             .dump("list RDMA devices", &RdmaMessage::new(Command::GET))
             .map_err(RdmaError::Netlink)?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| {
-                Some(RdmaDevice {
-                    index: answer.u32(attribute::DEV_INDEX)?,
-                    name: answer.text(attribute::DEV_NAME)?,
-                })
-            })
-            .collect())
+        Ok(answers.iter().filter_map(RdmaDevice::of).collect())
     }
 
     /// The device with this name, if the namespace sees one.
@@ -135,17 +155,7 @@ impl RdmaSocket {
             .socket
             .dump(&format!("list the ports of RDMA device {}", device.name), &request)
             .map_err(RdmaError::Netlink)?;
-        Ok(answers
-            .iter()
-            .filter_map(|answer| {
-                Some(RdmaPort {
-                    port: answer.u32(attribute::PORT_INDEX)?,
-                    active: answer.u8(attribute::PORT_STATE) == Some(PORT_ACTIVE),
-                    link: answer.u32(attribute::NDEV_INDEX),
-                    link_name: answer.text(attribute::NDEV_NAME),
-                })
-            })
-            .collect())
+        Ok(answers.iter().filter_map(RdmaPort::of).collect())
     }
 
     /// Makes a soft-RoCE device on a link of this socket's namespace (kernel 7.1 or newer for traffic inside a namespace).

@@ -72,7 +72,7 @@ impl RouteSocket {
     }
 }
 
-fn to_message(link: u32, net: IpNet) -> AddressMessage {
+pub(super) fn to_message(link: u32, net: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = link;
     message.header.prefix_len = net.prefix_len();

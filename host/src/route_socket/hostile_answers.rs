@@ -12,7 +12,7 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use proptest::prelude::*;
 
-use super::{Link, address, options, route, rule, vf};
+use super::RouteAnswer;
 
 /// The kernel's answers with the links, addresses, routes and rules of this machine, a message each.
 static REAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -75,19 +75,8 @@ fn read_everything(bytes: &[u8]) -> bool {
     let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else {
         return false;
     };
-    let NetlinkPayload::InnerMessage(message) = message.payload else {
-        return true;
-    };
-    match message {
-        RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message) => {
-            let _ = options::options(message.clone());
-            let _ = vf::states(message.clone());
-            let _ = Link::from_message(message).pci_address();
-        }
-        RouteNetlinkMessage::NewAddress(message) => drop(address::from_message(&message)),
-        RouteNetlinkMessage::NewRoute(message) => drop(route::from_message(&message)),
-        RouteNetlinkMessage::NewRule(message) => drop(rule::from_message(&message)),
-        _ => {}
+    if let NetlinkPayload::InnerMessage(message) = message.payload {
+        let _ = RouteAnswer::of(message);
     }
     true
 }

@@ -1,6 +1,8 @@
 //! Links, addresses, routes and rules of one network namespace.
 
 mod address;
+#[cfg(feature = "testing")]
+mod answer;
 mod change;
 mod function_link;
 #[cfg(test)]
@@ -17,6 +19,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 pub use address::Address;
+#[cfg(feature = "testing")]
+pub use answer::RouteAnswer;
 pub use change::{LinkChange, OffloadSizes};
 pub use link::Link;
 pub use link_watch::LinkWatch;

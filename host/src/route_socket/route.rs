@@ -89,7 +89,7 @@ fn describe(route: &Route) -> String {
     )
 }
 
-fn to_message(route: &Route) -> RouteMessage {
+pub(super) fn to_message(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = match route.destination {
         IpNet::V4(_) => AddressFamily::Inet,

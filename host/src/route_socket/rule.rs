@@ -83,7 +83,7 @@ fn describe(rule: &Rule) -> String {
     )
 }
 
-fn to_message(rule: &Rule) -> RuleMessage {
+pub(super) fn to_message(rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = match rule.from {
         IpNet::V4(_) => AddressFamily::Inet,

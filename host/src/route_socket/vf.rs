@@ -321,7 +321,7 @@ fn is_refusal(error: &NetlinkError) -> bool {
 }
 
 /// The attribute of one setting; `None` for what `wanted` leaves as it is.
-fn info(vf: u32, knob: VfKnob, wanted: &VfSettings) -> Option<VfInfo> {
+pub(super) fn info(vf: u32, knob: VfKnob, wanted: &VfSettings) -> Option<VfInfo> {
     Some(match knob {
         VfKnob::Mac => VfInfo::Mac(VfInfoMac::new(vf, &wanted.mac?.bytes())),
         VfKnob::Vlan => {

@@ -28,25 +28,49 @@ pub struct RailAllocation {
     pub bandwidth: Bandwidth,
 }
 
-/// The network that a claim names; what a claim says is believed only after [`check`].
+/// The one pod that the claim is reserved for, by name and UID. That it is exactly one is for [`check`] to say.
+pub fn consumer(claim: &ResourceClaim) -> Result<(String, String), ClaimRefused> {
+    claim
+        .status
+        .iter()
+        .flat_map(|status| status.reserved_for.iter().flatten())
+        .find(|consumer| consumer.resource == "pods" && names::is_object_name(&consumer.name))
+        .map(|consumer| (consumer.name.clone(), consumer.uid.clone()))
+        .ok_or_else(|| ClaimRefused::Shared {
+            claim: name_of(&claim.metadata),
+            consumers: "no pod".to_owned(),
+        })
+}
+
+/// Name and UID of the network that a claim names. Whoever may write claims wrote them, so they are believed only after
+/// [`check`]; but they can be a name and a UID, and may be asked for.
 pub fn network_of(claim: &ResourceClaim) -> Result<(String, String), ClaimRefused> {
     let not_ours = || ClaimRefused::NotOurs {
         claim: name_of(&claim.metadata),
     };
     let devices = claim.spec.devices.as_ref().ok_or_else(not_ours)?;
-    devices
+    let ClaimConfig::NetworkClaim {
+        network, network_uid, ..
+    } = devices
         .config
         .iter()
         .flatten()
         .filter_map(|config| config.opaque.as_ref())
         .filter(|opaque| opaque.driver == names::DRIVER)
         .find_map(|opaque| serde_json::from_value(opaque.parameters.0.clone()).ok())
-        .map(
-            |ClaimConfig::NetworkClaim {
-                 network, network_uid, ..
-             }| (network, network_uid),
-        )
-        .ok_or_else(not_ours)
+        .ok_or_else(not_ours)?;
+    let no_network = |what, text: &str| ClaimRefused::NoNetwork {
+        claim: name_of(&claim.metadata),
+        what,
+        text: text.chars().take(64).collect(),
+    };
+    if !names::is_object_name(&network) {
+        return Err(no_network("the name", &network));
+    }
+    if !names::is_uid(&network_uid) {
+        return Err(no_network("the UID", &network_uid));
+    }
+    Ok((network, network_uid))
 }
 
 /// Checks that `claim` entitles `pod` to a place in `network` on this node, and returns what was allocated, by rail.

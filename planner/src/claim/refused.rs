@@ -13,6 +13,19 @@ pub enum ClaimRefused {
         /// The claim.
         claim: String,
     },
+    /// The configuration names what cannot be a network.
+    #[error(
+        "claim {claim} names {text:?} as {what} of its network, which no TrainingNetwork has: put the label {label}=<network> on the pod instead of writing a claim",
+        label = names::NETWORK_LABEL
+    )]
+    NoNetwork {
+        /// The claim.
+        claim: String,
+        /// Name or UID.
+        what: &'static str,
+        /// What it says, cut off.
+        text: String,
+    },
     /// The network was deleted and made again, or is another one.
     #[error(
         "claim {claim} is for another TrainingNetwork {network} (UID {found}, now {current}): delete the pod so that it gets a new claim"

@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 use serde_json::json;
 
-use super::*;
+use super::{consumer as consumer_of, *};
 use crate::network::{
     resolve,
     tests::{class, fabric, network, reserved},
@@ -99,6 +99,41 @@ fn a_tenant_cannot_slip_in_with_a_claim_of_its_own() {
         devices.results.as_mut().unwrap().pop();
     });
     assert!(matches!(one_rail, ClaimRefused::OtherRails { .. }));
+}
+
+/// Names and UIDs become part of paths: to the API server, and on the node.
+#[test]
+fn a_claim_cannot_name_something_else_than_a_network() {
+    let network = network(json!({"pods": 2}));
+    let (resolved, _) = reserved(&network);
+    let (good, _) = allocated(&template(&network, &resolved));
+    assert!(network_of(&good).is_ok());
+    for (field, text) in [
+        ("network", "../../../api/v1/namespaces/kube-system/secrets/a"),
+        ("network", "llama?watch=true"),
+        ("network", ""),
+        ("networkUID", "u/../../x"),
+        ("networkUID", ""),
+    ] {
+        let mut claim = good.clone();
+        let config = &mut claim.spec.devices.as_mut().unwrap().config.as_mut().unwrap()[0];
+        config.opaque.as_mut().unwrap().parameters.0[field] = json!(text);
+        let refused = network_of(&claim).unwrap_err();
+        assert!(matches!(refused, ClaimRefused::NoNetwork { .. }), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_claim_that_no_pod_holds_is_refused() {
+    let held_by = |consumer: serde_json::Value| {
+        let claim = json!({"metadata": {"name": "c", "namespace": "team-a"}, "spec": {}, "status": {"reservedFor": [consumer]}});
+        consumer_of(&serde_json::from_value(claim).unwrap())
+    };
+    let group = json!({"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": "g", "uid": "1"});
+    assert!(held_by(group).is_err());
+    assert!(held_by(json!({"resource": "pods", "name": "a/../b", "uid": "1"})).is_err());
+    let pod = held_by(json!({"resource": "pods", "name": "llama-0", "uid": "1"}));
+    assert_eq!(pod, Ok(("llama-0".to_owned(), "1".to_owned())));
 }
 
 #[test]

@@ -186,7 +186,9 @@ impl Originals {
     /// The record of a VF, if there is one of this boot.
     pub fn vf(&self, vf: &PciAddress) -> Result<Option<VfOriginal>, OriginalsError> {
         let record: Option<VfOriginal> = self.read(&vf_file(vf))?;
-        Ok(record.filter(|record| is_readable(record.version, VERSION) && record.boot_id == self.boot_id))
+        Ok(record.filter(|record| {
+            is_readable(record.version, VERSION) && record.boot_id == self.boot_id && record.pci_address == *vf
+        }))
     }
 
     /// Forgets a VF, for example because it no longer exists.

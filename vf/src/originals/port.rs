@@ -72,7 +72,9 @@ impl Originals {
     /// The record of a port, if there is one of this boot.
     pub fn port(&self, port: &PciAddress) -> Result<Option<PortOriginal>, OriginalsError> {
         let record: Option<PortOriginal> = self.read(&port_file(port))?;
-        Ok(record.filter(|record| is_readable(record.version, VERSION) && record.boot_id == self.boot_id))
+        Ok(record.filter(|record| {
+            is_readable(record.version, VERSION) && record.boot_id == self.boot_id && record.pci_address == *port
+        }))
     }
 
     /// All ports that were changed in this boot.

@@ -34,7 +34,7 @@ pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Inst
     if claim.metadata.uid.as_deref() != Some(&reference.uid) {
         return Err(gone("ResourceClaim", namespace, &reference.name, &reference.uid));
     }
-    let (pod_name, pod_uid) = consumer(&claim)?;
+    let (pod_name, pod_uid) = claim::consumer(&claim)?;
     let pod: Pod = get(client, deadline, "Pod", namespace, &pod_name).await?;
     check_pod(&pod, &pod_uid, &agent.node)?;
     let (network_name, network_uid) = claim::network_of(&claim)?;
@@ -49,20 +49,6 @@ pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Inst
         slice,
         rails,
     })
-}
-
-/// The one pod that the claim is reserved for. That it is exactly one is for [`claim::check`] to say.
-fn consumer(claim: &ResourceClaim) -> Result<(String, String), ClaimRefused> {
-    claim
-        .status
-        .iter()
-        .flat_map(|status| status.reserved_for.iter().flatten())
-        .find(|consumer| consumer.resource == "pods")
-        .map(|consumer| (consumer.name.clone(), consumer.uid.clone()))
-        .ok_or_else(|| ClaimRefused::Shared {
-            claim: format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any()),
-            consumers: "no pod".to_owned(),
-        })
 }
 
 fn check_network(claim: &ResourceClaim, network: &TrainingNetwork, wanted: &str) -> Result<(), ClaimRefused> {
@@ -201,18 +187,5 @@ mod tests {
         assert!(check_network(&claim, &network, "u2").is_ok());
         let refused = check_network(&claim, &network, "u1").unwrap_err().to_string();
         assert!(refused.contains("another TrainingNetwork llama"), "{refused}");
-    }
-
-    #[test]
-    fn a_claim_that_no_pod_holds_is_refused() {
-        let claim: ResourceClaim = serde_json::from_value(json!({
-            "metadata": {"name": "c", "namespace": "team-a"},
-            "spec": {},
-            "status": {"reservedFor": [
-                {"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": "g", "uid": "1"},
-            ]},
-        }))
-        .unwrap();
-        assert!(consumer(&claim).is_err());
     }
 }
