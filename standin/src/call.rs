@@ -14,7 +14,7 @@ use railhead_cni::Environment;
 use railhead_plan::Layout;
 use serde_json::{Value, json};
 
-use crate::{node::Node, pf::PfFiles};
+use crate::{node::Node, pf};
 
 /// What the child is told beside CNI's own variables: the folder that stands for `/`.
 pub const ROOT: &str = "STANDIN_ROOT";
@@ -168,7 +168,7 @@ fn arguments(pod: &str) -> String {
 
 fn context(root: &Path) -> railhead_cni::Context {
     let mut context = railhead_cni::Context::new(Layout::under(root));
-    context.pf_side = Box::new(PfFiles::below(root));
+    context.pf_side = pf::side(root);
     context
 }
 

@@ -8,7 +8,7 @@ use railhead_host::{FileLock, boot_id, remove_durably, write_durably};
 use railhead_plan::{AttachmentPlan, Layout};
 use railhead_vf::{Host, Originals, program, restore};
 
-use crate::{call::ROOT, node::Node, pf::PfFiles};
+use crate::{call::ROOT, node::Node, pf};
 
 /// First argument of the child.
 pub const CHILD: &str = "claim";
@@ -47,7 +47,7 @@ pub fn child(verb: &str, pod: &str) -> Result<()> {
     let claim = Claim {
         layout: Layout::under(root),
         originals: Originals::new(&Layout::under(root), &boot_id(Layout::boot_id())?),
-        host: Host::with_pf_side(&Layout::under(root), Arc::new(PfFiles::below(root)))?,
+        host: Host::with_pf_side(&Layout::under(root), Arc::from(pf::side(root)))?,
     };
     match verb {
         "prepare" => claim.prepare(&wanted_file(root, pod), pod),

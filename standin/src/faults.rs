@@ -9,7 +9,7 @@ use crate::{
     call::Call,
     claim,
     namespace::Namespace,
-    node::Node,
+    node::{Node, Vf},
     observe::{HostState, assert_as_before, assert_empty, assert_wired, come_home},
     trace::run_until,
 };
@@ -45,7 +45,26 @@ pub fn run(program: &Path, rails: u32) -> Result<()> {
 /// The table as text, and what is wrong in it.
 pub fn table(program: &Path, rails: u32) -> Result<(String, Vec<String>)> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).context("a network namespace (needs root)")?;
-    let node = Node::new(rails, 1, false)?;
+    on(program, &Node::new(rails, 1, false)?, |_| &WAYS)
+}
+
+/// As [`run`] on real VFs, which nobody uses meanwhile, of the node of the calling thread: each step once, with the ways in turn.
+pub fn run_on_real_vfs(program: &Path, vfs: Vec<Vf>) -> Result<()> {
+    let (table, failures) = on(program, &Node::of_real_vfs(vfs)?, |place| {
+        &WAYS[place % WAYS.len()..][..1]
+    })?;
+    print!("{table}");
+    ensure!(failures.is_empty(), "not as before:\n  {}", failures.join("\n  "));
+    Ok(())
+}
+
+/// The table, with these ways on from behind each change.
+fn on(
+    program: &Path,
+    node: &Node,
+    ways: impl Fn(usize) -> &'static [(Way, &'static str)],
+) -> Result<(String, Vec<String>)> {
+    let rails = node.rails();
     let before = HostState::read()?;
     ensure!(before.vf_count() == rails as usize, "the VFs are not seen: {before:?}");
     let mut text = format!("{:<10}{:>4}  {:<34}", "killed", "", "behind");
@@ -59,9 +78,13 @@ pub fn table(program: &Path, rails: u32) -> Result<(String, Vec<String>)> {
             let mut row = String::new();
             let mut behind = None;
             for (way, name) in WAYS {
+                if !ways(place).iter().any(|(wanted, _)| *wanted == way) {
+                    write!(row, "{:<14}", "")?;
+                    continue;
+                }
                 let case = Case {
                     program,
-                    node: &node,
+                    node,
                     before: &before,
                 };
                 let outcome = match verb {
@@ -100,7 +123,7 @@ impl Case<'_> {
     /// Answers with the change behind which the call was killed; nothing where it makes fewer.
     fn run(&self, verb: &'static str, place: usize, way: Way) -> Result<Option<String>> {
         let vfs = self.node.vfs(0);
-        self.node.write_plan("pod-a", &vfs)?;
+        self.prepare("pod-a", &vfs)?;
         let sandbox = Namespace::new()?;
         let add = call("ADD", "a1", "pod-a", Some(&sandbox));
         let del = call("DEL", "a1", "pod-a", Some(&sandbox));
@@ -137,13 +160,17 @@ impl Case<'_> {
                 come_home(&sandbox)?;
                 drop(sandbox);
                 let other = Namespace::new()?;
-                self.node.write_plan("pod-b", &vfs)?;
+                if self.node.is_real() {
+                    // The claim of the pod that is gone comes first, since a VF is given only when no plan names it.
+                    self.unprepare("pod-a")?;
+                }
+                self.prepare("pod-b", &vfs)?;
                 self.call(&call("ADD", "b1", "pod-b", Some(&other)))?;
                 assert_wired(&other, &vfs)?;
                 self.call(&call("DEL", "a1", "pod-a", None))?;
                 assert_wired(&other, &vfs).context("after the late DEL of the old pod")?;
                 self.call(&call("DEL", "b1", "pod-b", Some(&other)))?;
-                self.node.remove_plan("pod-b")?;
+                self.unprepare("pod-b")?;
                 self.end("pod-a", &other)?;
                 return Ok(killed.changes.last().cloned());
             }
@@ -180,9 +207,11 @@ impl Case<'_> {
                 Way::Again => {
                     self.claim_call("prepare", "pod-a")?;
                     let pod = Namespace::new()?;
+                    self.node.write_spec("pod-a")?;
                     self.call(&call("ADD", "a1", "pod-a", Some(&pod)))?;
                     assert_wired(&pod, &vfs)?;
                     self.call(&call("DEL", "a1", "pod-a", Some(&pod)))?;
+                    self.node.remove_spec("pod-a")?;
                     assert_empty(&pod)?;
                 }
                 Way::Another => {
@@ -206,6 +235,26 @@ impl Case<'_> {
         Ok(killed.changes.last().filter(|_| killed.killed).cloned())
     }
 
+    /// What an ADD finds. A stand-in has no more to be prepared than a plan.
+    fn prepare(&self, pod: &str, vfs: &[Vf]) -> Result<()> {
+        if self.node.is_real() {
+            claim::wanted(self.node, &self.node.plan(pod, vfs)?)?;
+            self.claim_call("prepare", pod)?;
+            self.node.write_spec(pod)
+        } else {
+            self.node.write_plan(pod, vfs).map(drop)
+        }
+    }
+
+    fn unprepare(&self, pod: &str) -> Result<()> {
+        if self.node.is_real() {
+            self.claim_call("unprepare", pod)?;
+            self.node.remove_spec(pod)
+        } else {
+            self.node.remove_plan(pod)
+        }
+    }
+
     fn claim(&self, verb: &str, pod: &str) -> (Command, Vec<u8>) {
         (claim::command(verb, pod, self.program, self.node), Vec::new())
     }
@@ -223,7 +272,7 @@ impl Case<'_> {
     }
 
     fn end(&self, pod: &str, sandbox: &Namespace) -> Result<()> {
-        self.node.remove_plan(pod)?;
+        self.unprepare(pod)?;
         self.node.sweep()?;
         assert_empty(sandbox)?;
         assert_as_before(self.node, self.before)

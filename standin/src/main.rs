@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, value_parser};
-use railhead_standin::{bench, call, claim, faults, floor, soak};
+use railhead_standin::{bench, call, claim, faults, floor, node::real_vf, soak};
 
 /// Railhead on network namespaces and veth pairs. Needs root.
 #[derive(Parser)]
@@ -32,6 +32,10 @@ enum Task {
         /// Rails of the pod.
         #[arg(long, default_value_t = 2, value_parser = value_parser!(u32).range(1..=8))]
         rails: u32,
+        /// Real VFs that nobody uses, of the node on which this runs, one of each rail: `<PCI address of the VF>@<of its PF>`.
+        /// Each step is tried once then.
+        #[arg(long, conflicts_with = "rails")]
+        vf: Vec<String>,
     },
     /// Many ADDs and DELs at once with random kills; fails if anything leaks or is given out twice.
     Soak {
@@ -89,18 +93,25 @@ fn run_floor(verb: &str, netns: &Path, rails: &str) -> Result<()> {
 
 fn run(task: &Task) -> Result<()> {
     let program: PathBuf = std::env::current_exe()?;
-    match *task {
-        Task::Bench { runs, rounds } => bench::run(&program, runs, rounds),
-        Task::Faults { rails } => faults::run(&program, rails),
+    match task {
+        Task::Bench { runs, rounds } => bench::run(&program, *runs, *rounds),
+        Task::Faults { rails, vf } if vf.is_empty() => faults::run(&program, *rails),
+        Task::Faults { vf, .. } => {
+            let vfs = vf.iter().zip(0..).map(|(text, rail)| {
+                let (vf, pf) = text.split_once('@').context("--vf wants <VF>@<PF>")?;
+                real_vf(rail, vf, pf)
+            });
+            faults::run_on_real_vfs(&program, vfs.collect::<Result<_>>()?)
+        }
         Task::Soak {
             attachments,
             at_once,
             seed,
         } => {
             let plan = soak::Plan {
-                attachments,
-                at_once,
-                seed,
+                attachments: *attachments,
+                at_once: *at_once,
+                seed: *seed,
             };
             soak::run(&program, &plan)
         }

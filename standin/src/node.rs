@@ -10,9 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use railhead_plan::{AttachmentPlan, Layout, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
-use railhead_vf::PfSide;
 
-use crate::pf::PfFiles;
+use crate::{namespace::ip, pf};
 
 /// The VFs' MTU on the host.
 pub const HOST_MTU: u32 = 1500;
@@ -25,6 +24,8 @@ pub struct Node {
     rails: u32,
     vfs_per_port: u32,
     soft_roce: bool,
+    /// Real VFs, one of each rail, in place of stand-ins.
+    real: Vec<Vf>,
 }
 
 /// One VF of the node.
@@ -54,9 +55,9 @@ impl Node {
             rails,
             vfs_per_port,
             soft_roce,
+            real: Vec::new(),
         };
-        fs::create_dir_all(node.layout().plans())?;
-        fs::create_dir_all(node.layout().cdi())?;
+        node.make_folders()?;
         let mut script = "link set lo up\n".to_owned();
         for vf in node.all_vfs() {
             let Vf { name, altname, mac, .. } = &vf;
@@ -88,6 +89,35 @@ impl Node {
         Ok(node)
     }
 
+    /// The node of the calling thread itself, with these free VFs of its ports, one of each rail: real ones, and soft-RoCE on
+    /// them. They get second names, by which they are recognised, until the value is dropped.
+    pub fn of_real_vfs(vfs: Vec<Vf>) -> Result<Self> {
+        let node = Self {
+            // The files of a running agent are nothing to this one.
+            folder: tempfile::tempdir_in("/run")?,
+            rails: u32::try_from(vfs.len())?,
+            vfs_per_port: 1,
+            soft_roce: true,
+            real: vfs,
+        };
+        node.make_folders()?;
+        std::os::unix::fs::symlink("/sys", node.layout().sysfs())?;
+        for vf in &node.real {
+            ip(&format!("link property add dev {} altname {}", vf.name, vf.altname))?;
+        }
+        Ok(node)
+    }
+
+    fn make_folders(&self) -> Result<()> {
+        fs::create_dir_all(self.layout().plans())?;
+        Ok(fs::create_dir_all(self.layout().cdi())?)
+    }
+
+    /// Whether its VFs are real ones.
+    pub fn is_real(&self) -> bool {
+        !self.real.is_empty()
+    }
+
     /// Where Railhead's files are.
     pub fn layout(&self) -> Layout {
         Layout::under(self.folder.path())
@@ -115,6 +145,9 @@ impl Node {
 
     /// Every VF.
     pub fn all_vfs(&self) -> Vec<Vf> {
+        if self.is_real() {
+            return self.real.clone();
+        }
         (0..self.vfs_per_port)
             .flat_map(|index| (0..self.rails).map(move |rail| vf(rail, index)))
             .collect()
@@ -122,16 +155,16 @@ impl Node {
 
     /// The VFs with this number, one of each port.
     pub fn vfs(&self, index: u32) -> Vec<Vf> {
+        if self.is_real() {
+            return self.real.clone();
+        }
         (0..self.rails).map(|rail| vf(rail, index)).collect()
     }
 
     /// Writes the plan of a pod for these VFs, as Prepare does.
     pub fn write_plan(&self, pod: &str, vfs: &[Vf]) -> Result<AttachmentPlan> {
         let plan = self.plan(pod, vfs)?;
-        if self.soft_roce {
-            let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
-            fs::write(self.layout().cdi_spec(&plan.claim_uid), spec)?;
-        }
+        self.write_spec(pod)?;
         let file = self.layout().plan(pod);
         fs::write(&file, serde_json::to_vec(&plan)?).with_context(|| format!("write {}", file.display()))?;
         Ok(plan)
@@ -163,10 +196,29 @@ impl Node {
 
     /// Removes the plan of a pod, as Unprepare does.
     pub fn remove_plan(&self, pod: &str) -> Result<()> {
-        if self.soft_roce {
-            fs::remove_file(self.layout().cdi_spec(&format!("claim-of-{pod}")))?;
-        }
+        self.remove_spec(pod)?;
         Ok(fs::remove_file(self.layout().plan(pod))?)
+    }
+
+    /// Writes the CDI spec that ADD completes, where rails have RDMA devices.
+    pub fn write_spec(&self, pod: &str) -> Result<()> {
+        let spec = r#"{"cdiVersion":"0.6.0","kind":"railhead.dev/rail","devices":[{"name":"c","containerEdits":{"env":["A=b"]}}]}"#;
+        if self.soft_roce {
+            fs::write(self.spec(pod), spec)?;
+        }
+        Ok(())
+    }
+
+    /// Removes it, if it is there.
+    pub fn remove_spec(&self, pod: &str) -> Result<()> {
+        match fs::remove_file(self.spec(pod)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn spec(&self, pod: &str) -> std::path::PathBuf {
+        self.layout().cdi_spec(&format!("claim-of-{pod}"))
     }
 
     fn rail_plan(&self, pod: &str, vf: &Vf) -> Result<RailPlan> {
@@ -217,7 +269,7 @@ impl Node {
 
     /// What the PFs enforce on each VF, by its altname.
     pub fn enforced(&self) -> Result<Vec<(String, String)>> {
-        let pf_side = PfFiles::below(self.root());
+        let pf_side = pf::side(self.root());
         let read = |vf: Vf| Ok((vf.altname, format!("{:?}", pf_side.read(&vf.pf.parse()?, vf.index)?)));
         self.all_vfs().into_iter().map(read).collect()
     }
@@ -234,6 +286,45 @@ impl Node {
         found.sort();
         Ok(found)
     }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for vf in &self.real {
+            // A name that a failed case has taken along is gone already.
+            let _ = ip(&format!("link property del dev {} altname {}", vf.name, vf.altname));
+        }
+    }
+}
+
+/// A real VF of the node of the calling thread: the PCI addresses of the VF and of its port, and the rail.
+pub fn real_vf(rail: u32, pci: &str, pf: &str) -> Result<Vf> {
+    let devices = Path::new("/sys/bus/pci/devices");
+    let only = |folder: &Path| -> Result<String> {
+        let mut names = fs::read_dir(folder)
+            .with_context(|| format!("list {}", folder.display()))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.next().with_context(|| format!("{} is empty", folder.display()))
+    };
+    let name = only(&devices.join(pci).join("net"))?;
+    let mac = fs::read_to_string(format!("/sys/class/net/{name}/address"))?
+        .trim()
+        .to_owned();
+    let index = (0..256)
+        .find(|index| {
+            fs::read_link(devices.join(pf).join(format!("virtfn{index}")))
+                .is_ok_and(|target| target.file_name().is_some_and(|found| found == pci))
+        })
+        .with_context(|| format!("{pci} is no VF of {pf}"))?;
+    Ok(Vf {
+        rail,
+        index,
+        pci: pci.to_owned(),
+        pf: pf.to_owned(),
+        altname: format!("vf-{rail}-{index}"),
+        name,
+        mac,
+    })
 }
 
 /// The MAC of a VF in a pod.

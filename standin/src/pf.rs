@@ -1,12 +1,23 @@
-//! The side of a VF that its PF enforces, which no veth pair has: a file per VF keeps what is set, for all processes.
+//! The side of a VF that its PF enforces. No veth pair has one: a file per VF keeps what is set, for all processes.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use railhead_host::{MacAddress, PciAddress, VfKnob, VfLinkState, VfSettings, VfState};
-use railhead_vf::{HostError, PfSide};
+use railhead_host::{MacAddress, PciAddress, Sysfs, VfKnob, VfLinkState, VfSettings, VfState};
+use railhead_plan::Layout;
+use railhead_vf::{HostError, KernelPfSide, PfSide};
+
+/// The PFs of the node whose files are below `root`: real ones where it has the kernel's own sysfs.
+pub(crate) fn side(root: &Path) -> Box<dyn PfSide> {
+    let sysfs = Layout::under(root).sysfs();
+    if sysfs.is_symlink() {
+        Box::new(KernelPfSide::new(Sysfs::new(sysfs)))
+    } else {
+        Box::new(PfFiles::below(root))
+    }
+}
 
 /// A folder of such files.
 #[derive(Debug)]
