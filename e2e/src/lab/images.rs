@@ -64,6 +64,35 @@ pub fn target_folder() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |dir| workspace().join(dir))
 }
 
+/// Builds a program of this workspace as the images hold theirs; answers with where it is.
+pub fn build_static(package: &str, binary: &str) -> Result<PathBuf> {
+    build(&[(package, binary)])?;
+    Ok(target_folder().join(TARGET).join("release").join(binary))
+}
+
+fn build(programs: &[(&str, &str)]) -> Result<()> {
+    let mut cargo = cargo();
+    cargo.args(["build", "--release", "--target", TARGET]);
+    for (package, binary) in programs {
+        cargo.args(["--package", package, "--bin", binary]);
+    }
+    // Static, so that an image is one file and the program runs on any node.
+    cargo.env(
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+        "-C target-feature=+crt-static",
+    );
+    cargo.current_dir(workspace());
+    // Cargo's own progress is the best there is.
+    let status = cargo.status().with_context(|| {
+        format!(
+            "cannot start `{}`: is Rust installed (https://rustup.rs)?",
+            describe(&cargo)
+        )
+    })?;
+    ensure!(status.success(), "`{}` ended with {status}", describe(&cargo));
+    Ok(())
+}
+
 /// Builds the operator and agent images from this workspace.
 pub fn build_workspace_images() -> Result<Vec<PathBuf>> {
     let programs = [
@@ -71,28 +100,7 @@ pub fn build_workspace_images() -> Result<Vec<PathBuf>> {
         ("railhead-agent", "railhead-agent"),
         ("railhead-cni", "railhead"),
     ];
-    step("building Railhead's programs", || {
-        let mut cargo = cargo();
-        cargo.args(["build", "--release", "--target", TARGET]);
-        for (package, binary) in programs {
-            cargo.args(["--package", package, "--bin", binary]);
-        }
-        // Static, so that an image is one file and the CNI binary runs on any node.
-        cargo.env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-C target-feature=+crt-static",
-        );
-        cargo.current_dir(workspace());
-        // Cargo's own progress is the best there is.
-        let status = cargo.status().with_context(|| {
-            format!(
-                "cannot start `{}`: is Rust installed (https://rustup.rs)?",
-                describe(&cargo)
-            )
-        })?;
-        ensure!(status.success(), "`{}` ended with {status}", describe(&cargo));
-        Ok(())
-    })?;
+    step("building Railhead's programs", || build(&programs))?;
     let built = target_folder().join(TARGET).join("release");
     check_program(&built.join("railhead-operator"))?;
     check_program(&built.join("railhead-agent"))?;

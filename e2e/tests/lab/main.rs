@@ -21,6 +21,7 @@ mod pods;
 mod power;
 mod quickstart;
 mod sandboxes;
+mod step_faults;
 mod tenants;
 mod uninstall;
 mod world;
@@ -52,7 +53,10 @@ macro_rules! tests {
 /// In the order in which they run: most of them share one job, which the first that needs it makes.
 fn tests() -> Vec<Test> {
     if std::env::var_os("RAILHEAD_SLOW").is_some() {
-        return tests![api_cut::pods_that_start_while_the_api_server_is_silent_run_when_it_speaks_again];
+        return tests![
+            api_cut::pods_that_start_while_the_api_server_is_silent_run_when_it_speaks_again,
+            step_faults::every_step_on_real_vfs_may_be_the_last_one,
+        ];
     }
     tests![
         quickstart::the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back,
