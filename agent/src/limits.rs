@@ -45,6 +45,9 @@ pub(crate) const REPORT_PASS: Duration = Duration::from_mins(5);
 /// How long the collector, or the one of lost sandboxes, may be at one claim: DEL, functions that come home, requests.
 pub(crate) const COLLECT_PASS: Duration = Duration::from_mins(10);
 
+/// How long the comparison of one sandbox with its record may take, and the pause until the next round.
+pub(crate) const DRIFT_PASS: Duration = Duration::from_mins(5);
+
 /// How often the garbage collector looks.
 pub(crate) const COLLECT: Duration = Duration::from_mins(1);
 /// How long a pod has to be gone before it is collected.

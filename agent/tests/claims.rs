@@ -66,12 +66,12 @@ async fn a_silent_api_server_stops_no_loop() {
     let stop = CancellationToken::new();
     tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
     tokio::spawn(railhead_agent::attachments::run(bed.agent.clone(), stop.clone()));
+    tokio::spawn(railhead_agent::drift::run(bed.agent.clone(), stop.clone()));
     tokio::time::sleep(Duration::from_mins(10)).await;
     let ages = bed.agent.passes.report().unwrap();
-    assert!(
-        ages.contains("collector ok") && ages.contains("attachments ok"),
-        "{ages}"
-    );
+    for name in ["collector", "attachments", "drift"] {
+        assert!(ages.contains(&format!("{name} ok")), "{ages}");
+    }
     let before = bed.api.requests("GET");
     tokio::time::sleep(Duration::from_mins(3)).await;
     assert!(bed.api.requests("GET") > before, "the loops have stopped asking");

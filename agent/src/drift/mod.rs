@@ -13,13 +13,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::StreamExt;
 use railhead_host::PciAddress;
 use railhead_plan::AttachmentPlan;
+use railhead_service::Pass;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{agent::Agent, claims::plans};
+use crate::{agent::Agent, claims::plans, limits::DRIFT_PASS};
 use check::Checked;
 use kernel::{Bells, Interest};
 
@@ -45,10 +46,12 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         ports: Box::new(move || node.node_changed.notify_one()),
     };
     let listening = tokio::spawn(kernel::listen(bells, interest.subscribe(), stop.clone()));
+    let pass = agent.passes.begin("drift", DRIFT_PASS);
     loop {
         let started = Instant::now();
         let seen = silent(&agent);
-        round(&agent, &interest).await;
+        round(&agent, &interest, &pass).await;
+        pass.done();
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(PERIOD) => {}
@@ -100,7 +103,7 @@ fn unplugged(plan: &AttachmentPlan, silent: &[PciAddress]) -> Vec<String> {
 }
 
 /// Compares every wired sandbox once.
-async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
+async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>, pass: &Pass) {
     let layout = agent.layout.clone();
     let plans = match tokio::task::spawn_blocking(move || plans::all(&layout)).await {
         Ok(Ok(plans)) => plans,
@@ -118,7 +121,11 @@ async fn round(agent: &Arc<Agent>, interest: &watch::Sender<Interest>) {
     let found: Drift = futures::stream::iter(plans)
         .map(|plan| {
             let known = known.get(&plan.pod.uid).cloned();
-            async move { (plan.pod.uid.clone(), differences(agent, &plan, known).await) }
+            async move {
+                let differences = differences(agent, &plan, known).await;
+                pass.done();
+                (plan.pod.uid.clone(), differences)
+            }
         })
         .buffer_unordered(AT_ONCE)
         .filter_map(|(uid, differences)| async { Some((uid, differences?)) })
