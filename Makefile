@@ -16,7 +16,7 @@ demo: check-machine ## Bring up Kubernetes with two SR-IOV nodes, run a job over
 test: check-machine ## Run all test tiers: unit, netns, control plane, lab
 	$(RUN) tiers
 
-lab-slow: check-machine ## Run the lab tests that take too long for every run: an API server silent for three minutes, kill -9 behind every step on real VFs
+lab-slow: check-machine ## Run the lab tests that take too long for every run: an API server silent for three minutes, kill -9 behind every step on real VFs, other drivers and tenants
 	RAILHEAD_SLOW=1 cargo test --quiet --locked --package railhead-e2e --test lab
 
 lint: ## rustfmt, clippy, dependency rules

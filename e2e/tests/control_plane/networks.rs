@@ -233,5 +233,9 @@ pub(crate) fn a_pod_that_waits_for_an_index_is_woken_when_it_is_free(world: &Wor
     if !mark("next-0")?.is_null() {
         bail!("the pod that waits for index 0 was woken too");
     }
+    // Nothing that holds the network stays for the tests of teardown.
+    let held = format!("{slice}-0");
+    let delete = ["delete", "networkattachment", &held, "--namespace", &namespace];
+    cluster.kubectl(&node.agent, &delete)?.ok()?;
     Ok(())
 }

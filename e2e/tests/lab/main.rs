@@ -56,6 +56,8 @@ fn tests() -> Vec<Test> {
         return tests![
             api_cut::pods_that_start_while_the_api_server_is_silent_run_when_it_speaks_again,
             step_faults::every_step_on_real_vfs_may_be_the_last_one,
+            tenants::rdma_cm_works_over_a_pods_own_device_and_the_device_of_another_tenant_cannot_be_opened,
+            other_driver::a_pod_whose_other_driver_is_missing_holds_nothing_and_ends,
         ];
     }
     tests![
@@ -67,9 +69,7 @@ fn tests() -> Vec<Test> {
         sandboxes::a_sandbox_made_again_is_wired_as_before,
         indices::an_index_keeps_its_addresses_on_another_pod_and_another_node,
         tenants::two_networks_on_the_same_nodes_cannot_reach_each_other,
-        tenants::rdma_cm_works_over_a_pods_own_device_and_the_device_of_another_tenant_cannot_be_opened,
         tenants::a_claim_copied_from_another_namespace_gets_nothing,
-        other_driver::a_pod_whose_other_driver_is_missing_holds_nothing_and_ends,
         indices::a_pod_beyond_the_network_does_not_start_and_the_others_run,
         sandboxes::a_plan_cut_in_half_stops_the_sandbox_and_the_pod_can_be_deleted,
         agents::pods_stay_wired_without_the_agents_and_a_deleted_one_is_given_back_when_they_return,

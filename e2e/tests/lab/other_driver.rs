@@ -42,7 +42,7 @@ fn stuck(world: &World) -> Result<()> {
         world.apply(TEAM_B, &object)?;
     }
     world.apply(TEAM_B, &jobs::network(NETWORK, 1))?;
-    lab.wait_condition(&["tnet", "-n", TEAM_B, NETWORK], "Ready", "True")?;
+    lab.wait_condition(&["tnet", "-n", TEAM_B, NETWORK], "Reserved", "True")?;
     let mut pod = jobs::pod("stuck", Some(NETWORK), "node1");
     pod["spec"]["resourceClaims"] = json!([{"name": "fake", "resourceClaimTemplateName": "fake"}]);
     pod["spec"]["containers"][0]["resources"] = json!({"claims": [{"name": "fake"}]});
