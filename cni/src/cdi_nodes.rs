@@ -1,5 +1,8 @@
 //! The one part of a claim's CDI spec that Prepare cannot know for sure: the RDMA devices' character devices. Those of
 //! soft-RoCE appear in ADD, and numbers are dealt anew whenever a driver makes its device again.
+//!
+//! DEL leaves them in the spec: no container is made of it before the pod's next ADD has named its own, and a rewrite has the
+//! runtime read all its specs again.
 
 use std::path::PathBuf;
 
@@ -8,7 +11,7 @@ use railhead_plan::Layout;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::{journal::CdiOriginal, protocol::Code};
+use crate::protocol::Code;
 
 /// The connection manager's device, which every RDMA user needs beside its own.
 const RDMA_CM: &str = "/dev/infiniband/rdma_cm";
@@ -41,130 +44,90 @@ impl CdiError {
 
 /// A claim's spec as it is before ADD.
 pub(crate) struct ReadSpec {
-    /// For the journal.
-    pub(crate) original: CdiOriginal,
+    path: PathBuf,
     spec: Value,
 }
 
 /// Reads what the spec says now.
-pub(crate) fn original(layout: &Layout, claim_uid: &str) -> Result<ReadSpec, CdiError> {
-    let mut spec = read(layout, claim_uid)?;
-    let edits = container_edits(layout, claim_uid, &mut spec)?;
-    let original = CdiOriginal {
-        claim_uid: claim_uid.to_owned(),
-        device_nodes: edits.get("deviceNodes").cloned(),
+pub(crate) fn read(layout: &Layout, claim_uid: &str) -> Result<ReadSpec, CdiError> {
+    let path = layout.cdi_spec(claim_uid);
+    let bytes = read_state_file(&path).map_err(CdiError::Read)?;
+    let damaged = |detail| CdiError::Damaged {
+        path: path.clone(),
+        detail,
     };
-    Ok(ReadSpec { original, spec })
+    let mut spec = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if container_edits(&mut spec).is_none() {
+        return Err(damaged("it has no device with container edits".to_owned()));
+    }
+    Ok(ReadSpec { path, spec })
 }
 
 /// Names the character devices of this pod and no others. containerd reads the spec when it makes the first container,
 /// after ADD. Without the module rdma_ucm there is no connection manager, and a runtime refuses devices that do not exist.
-pub(crate) fn complete(
-    layout: &Layout,
-    ReadSpec { original, spec }: &ReadSpec,
-    uverbs: &[String],
-    has_rdma_cm: bool,
-) -> Result<(), CdiError> {
-    let path = layout.cdi_spec(&original.claim_uid);
+pub(crate) fn complete(read: ReadSpec, uverbs: &[String], has_rdma_cm: bool) -> Result<(), CdiError> {
+    let ReadSpec { path, mut spec } = read;
     // The claim may have been unprepared meanwhile, and its spec must not come back.
     if !path.exists() {
         return Err(CdiError::Read(StateFileError::Absent { path }));
     }
-    let mut nodes = match &original.device_nodes {
-        Some(Value::Array(nodes)) => nodes.clone(),
-        _ => Vec::new(),
+    let Some(edits) = container_edits(&mut spec) else {
+        return Ok(());
     };
-    nodes.retain(|node| {
+    let before = edits.get("deviceNodes");
+    let others = before.and_then(Value::as_array).into_iter().flatten().filter(|node| {
         let path = node["path"].as_str().unwrap_or_default();
         path != RDMA_CM && !path.starts_with(UVERBS)
     });
-    let paths = uverbs.iter().map(String::as_str);
-    nodes.extend(
-        paths
-            .chain(has_rdma_cm.then_some(RDMA_CM))
-            .map(|path| json!({ "path": path })),
-    );
-    rewrite(layout, &original.claim_uid, spec.clone(), Some(nodes.into()))
-}
-
-/// Puts back what was there. A spec that is gone needs nothing.
-pub(crate) fn restore(layout: &Layout, original: &CdiOriginal) -> Result<(), CdiError> {
-    if !layout.cdi_spec(&original.claim_uid).exists() {
+    let own = uverbs.iter().map(String::as_str).chain(has_rdma_cm.then_some(RDMA_CM));
+    let nodes: Value = others.cloned().chain(own.map(|path| json!({ "path": path }))).collect();
+    if before == Some(&nodes) {
         return Ok(());
     }
-    let spec = read(layout, &original.claim_uid)?;
-    rewrite(layout, &original.claim_uid, spec, original.device_nodes.clone())
-}
-
-fn rewrite(layout: &Layout, claim_uid: &str, mut spec: Value, nodes: Option<Value>) -> Result<(), CdiError> {
-    let edits = container_edits(layout, claim_uid, &mut spec)?;
-    if edits.get("deviceNodes") == nodes.as_ref() {
-        return Ok(());
-    }
-    match nodes {
-        Some(nodes) => edits.insert("deviceNodes".to_owned(), nodes),
-        None => edits.remove("deviceNodes"),
-    };
-    replace(&layout.cdi_spec(claim_uid), spec.to_string().as_bytes(), 0o644).map_err(CdiError::Write)
-}
-
-fn read(layout: &Layout, claim_uid: &str) -> Result<Value, CdiError> {
-    let path = layout.cdi_spec(claim_uid);
-    let bytes = read_state_file(&path).map_err(CdiError::Read)?;
-    serde_json::from_slice(&bytes).map_err(|error| CdiError::Damaged {
-        path,
-        detail: error.to_string(),
-    })
+    edits.insert("deviceNodes".to_owned(), nodes);
+    replace(&path, spec.to_string().as_bytes(), 0o644).map_err(CdiError::Write)
 }
 
 /// The edits of the spec's only device.
-fn container_edits<'a>(
-    layout: &Layout,
-    claim_uid: &str,
-    spec: &'a mut Value,
-) -> Result<&'a mut serde_json::Map<String, Value>, CdiError> {
-    let device = spec
-        .get_mut("devices")
-        .and_then(|devices| devices.get_mut(0))
-        .and_then(Value::as_object_mut);
+fn container_edits(spec: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    let device = spec.get_mut("devices")?.get_mut(0)?.as_object_mut()?;
     device
-        .map(|device| device.entry("containerEdits").or_insert_with(|| json!({})))
-        .and_then(Value::as_object_mut)
-        .ok_or_else(|| CdiError::Damaged {
-            path: layout.cdi_spec(claim_uid),
-            detail: "it has no device with container edits".to_owned(),
-        })
+        .entry("containerEdits")
+        .or_insert_with(|| json!({}))
+        .as_object_mut()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::MetadataExt as _};
 
     use super::*;
 
     #[test]
-    fn completing_and_restoring_a_spec_leaves_it_as_it_was() {
+    fn a_spec_is_completed_and_written_only_if_it_says_something_else() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::under(folder.path());
         fs::create_dir_all(layout.cdi()).unwrap();
+        let path = layout.cdi_spec("77aa");
         let spec = json!({
             "cdiVersion": "0.6.0", "kind": "railhead.dev/rail",
             "devices": [{"name": "77aa", "containerEdits": {"env": ["A=b"]}}]
         });
-        fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let read = original(&layout, "77aa").unwrap();
-        complete(&layout, &read, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap();
-        let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
+        fs::write(&path, spec.to_string()).unwrap();
+        let uverbs = ["/dev/infiniband/uverbs3".to_owned()];
+        complete(read(&layout, "77aa").unwrap(), &uverbs, true).unwrap();
+        let completed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"],
             json!({"env": ["A=b"], "deviceNodes": [{"path": "/dev/infiniband/uverbs3"}, {"path": RDMA_CM}]})
         );
-        restore(&layout, &read.original).unwrap();
-        let restored: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
-        assert_eq!(restored, spec);
-        fs::remove_file(layout.cdi_spec("77aa")).unwrap();
-        restore(&layout, &read.original).unwrap();
-        assert!(!layout.cdi_spec("77aa").exists());
+        let inode = fs::metadata(&path).unwrap().ino();
+        complete(read(&layout, "77aa").unwrap(), &uverbs, true).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().ino(),
+            inode,
+            "the runtime would read it again"
+        );
     }
 
     #[test]
@@ -174,9 +137,9 @@ mod tests {
         fs::create_dir_all(layout.cdi()).unwrap();
         let spec = json!({"devices": [{"name": "77aa"}]});
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let read = original(&layout, "77aa").unwrap();
+        let read = read(&layout, "77aa").unwrap();
         fs::remove_file(layout.cdi_spec("77aa")).unwrap();
-        let error = complete(&layout, &read, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap_err();
+        let error = complete(read, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap_err();
         assert_eq!(error.code(), Code::TryAgain);
         assert!(!layout.cdi_spec("77aa").exists());
     }
@@ -189,8 +152,8 @@ mod tests {
         let nodes = json!([{"path": "/dev/infiniband/uverbs7"}, {"path": RDMA_CM}, {"path": "/dev/of-somebody"}]);
         let spec = json!({"devices": [{"name": "77aa", "containerEdits": {"deviceNodes": nodes}}]});
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let read = original(&layout, "77aa").unwrap();
-        complete(&layout, &read, &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
+        let read = read(&layout, "77aa").unwrap();
+        complete(read, &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
         let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"]["deviceNodes"],

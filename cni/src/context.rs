@@ -66,10 +66,8 @@ pub enum Step {
     RdmaRemoved,
     /// The VF left the pod.
     Home,
-    /// It is what it was.
+    /// It is what it was. After the last rail the journal goes.
     Restored,
-    /// The claim's CDI spec is what it was. Then the journal goes.
-    CdiRestored,
 }
 
 impl Context {

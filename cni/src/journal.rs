@@ -17,7 +17,6 @@ use railhead_host::{
 use railhead_plan::{Layout, PodRef, parser_says};
 use railhead_vf::LinkState;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 
 /// The version that this release writes; its neighbours are read.
@@ -47,9 +46,6 @@ pub struct Journal {
     pub netns_id: NetnsId,
     /// The pod.
     pub pod: PodRef,
-    /// What the claim's CDI spec was like, if ADD completes it.
-    #[serde(default)]
-    pub cdi: Option<CdiOriginal>,
     /// One entry per rail.
     pub rails: Vec<RailJournal>,
 }
@@ -77,16 +73,6 @@ pub struct RailJournal {
     pub soft_rdma: Option<RdmaName>,
     /// The rules that ADD makes in the pod.
     pub rules: Vec<Rule>,
-}
-
-/// The `deviceNodes` of the claim's only CDI device before ADD.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CdiOriginal {
-    /// The claim, which names the file.
-    pub claim_uid: String,
-    /// What was there; `None` when the key was absent.
-    pub device_nodes: Option<Value>,
 }
 
 /// Why a journal was not read, written or removed.
@@ -275,7 +261,6 @@ fn is_absent(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -296,10 +281,6 @@ mod tests {
                 name: "train-0".to_owned(),
                 uid: "6f1c".to_owned(),
             },
-            cdi: Some(CdiOriginal {
-                claim_uid: "77aa".to_owned(),
-                device_nodes: Some(json!([{"path": "/dev/null"}])),
-            }),
             rails: vec![RailJournal {
                 rail: 0,
                 vf: "0000:18:00.3".parse().unwrap(),

@@ -24,13 +24,12 @@ const ADD_STEPS: [Step; 9] = [
     Step::Recorded,
 ];
 
-const DEL_STEPS: [Step; 6] = [
+const DEL_STEPS: [Step; 5] = [
     Step::FolderRemoved,
     Step::RulesRemoved,
     Step::RdmaRemoved,
     Step::Home,
     Step::Restored,
-    Step::CdiRestored,
 ];
 
 #[test]

@@ -95,10 +95,13 @@ fn a_device_that_was_renamed_since_the_pod_was_prepared_is_found_by_its_vf() {
 
         succeeded(&call(&node.context(), "DEL", &sandbox));
         vf.assert_at_home("after DEL");
+        hide(node, &vf, "rocep24s0f0v3", "uverbs4");
+        show(node, &vf, "rocep24s0f0v3", "uverbs5");
+        succeeded(&call(&node.context(), "ADD", &Sandbox::new("c2")));
         assert_eq!(
             device_nodes(node),
-            json!([{"path": "/dev/infiniband/uverbs9"}]),
-            "as Prepare left it"
+            json!([{"path": "/dev/infiniband/uverbs5"}]),
+            "what the sandbox before had is not handed out"
         );
     });
 }

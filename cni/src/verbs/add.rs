@@ -52,7 +52,8 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
         .journal
         .write(&context.layout)
         .map_err(|error| CniError::new(Code::Io, error.to_string()))?;
-    match carry_out(context, &plan, &rails, &observed, &netns, start) {
+    let journal = observed.journal.clone();
+    match carry_out(context, &plan, &rails, observed, &netns, start) {
         Ok(records) => extend_result(
             &request.config,
             &request.netns,
@@ -62,7 +63,7 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
         Err(Failure::Reported(error)) => {
             // The release takes the locks itself.
             drop(locks);
-            Err(roll_back(context, &observed.journal, error))
+            Err(roll_back(context, &journal, error))
         }
     }
 }
@@ -133,7 +134,7 @@ fn observe(
     }
     let completes_cdi = rails.iter().any(|rail| rail.rdma != RailRdma::None);
     let spec = completes_cdi
-        .then(|| cdi_nodes::original(&context.layout, &plan.claim_uid))
+        .then(|| cdi_nodes::read(&context.layout, &plan.claim_uid))
         .transpose()
         .map_err(|error| CniError::new(error.code(), error.to_string()))?;
     let journal = Journal {
@@ -145,7 +146,6 @@ fn observe(
         netns: netns.path().to_owned(),
         netns_id: netns.id(),
         pod: plan.pod.clone(),
-        cdi: spec.as_ref().map(|spec| spec.original.clone()),
         rails: rail_journals,
     };
     Ok(Observed { journal, links, spec })
@@ -172,7 +172,7 @@ fn carry_out(
     context: &Context,
     plan: &AttachmentPlan,
     rails: &[Rail],
-    Observed { journal, links, spec }: &Observed,
+    Observed { journal, links, spec }: Observed,
     netns: &Netns,
     start: Instant,
 ) -> Result<Vec<RailRecord>, Failure> {
@@ -184,19 +184,18 @@ fn carry_out(
         }
     };
     step(Step::Journaled)?;
-    let records = wire(context, rails, journal, links, netns)?;
+    let records = wire(context, rails, &journal, &links, netns)?;
     if let Some(spec) = spec {
         let uverbs: Vec<String> = records
             .iter()
             .filter_map(|record| record.rdma.as_ref().map(|rdma| rdma.uverbs.clone()))
             .collect();
-        cdi_nodes::complete(&context.layout, spec, &uverbs, context.sysfs().has_rdma_cm())
-            .map_err(|error| Failure::io(&error))?;
+        cdi_nodes::complete(spec, &uverbs, context.sysfs().has_rdma_cm()).map_err(|error| Failure::io(&error))?;
     }
     step(Step::CdiCompleted)?;
     let record = AttachmentRecord {
         version: RECORD_VERSION,
-        container_id: journal.container_id.clone(),
+        container_id: journal.container_id,
         pod: plan.pod.clone(),
         network: plan.network.clone(),
         slice_name: plan.slice_name.clone(),

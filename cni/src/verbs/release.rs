@@ -4,7 +4,7 @@ use railhead_host::{FileLock, Netns, PciAddress};
 
 use super::this_boot;
 use crate::{
-    attachment_folder, cdi_nodes,
+    attachment_folder,
     context::{Context, Step},
     journal::{Journal, JournalError},
     protocol::{CniError, Code},
@@ -56,12 +56,6 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
             Err(error) => Err(format!("rail {}: {error}", rail.rail)),
         })
         .collect();
-    if let Some(original) = &journal.cdi
-        && let Err(error) = cdi_nodes::restore(&context.layout, original)
-    {
-        // The claim's spec goes with the claim; a stale device node in it is no reason to keep a sandbox.
-        context.log.note(error.to_string());
-    }
     let errors: Vec<&str> = results
         .iter()
         .filter_map(|result| result.as_ref().err().map(String::as_str))
@@ -76,7 +70,6 @@ pub(super) fn release(context: &Context, journal: &Journal) -> Result<Undone, Cn
         .map(|(_, rail)| rail.vf.as_str())
         .collect();
     if elsewhere.is_empty() {
-        step(Step::CdiRestored)?;
         return close(context, journal);
     }
     context.log.note(format!(
