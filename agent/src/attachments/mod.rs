@@ -38,6 +38,9 @@ const MANAGER: &str = "railhead/agent";
 const PERIOD: Duration = Duration::from_secs(30);
 /// How much of a note that a pod's folder holds is told.
 const MAX_TEXT: usize = 512;
+/// How long after a change: pods that start together are one look, and a call of the CNI binary is not disturbed by the report of
+/// its own beginning.
+const SETTLE: Duration = Duration::from_millis(500);
 /// How soon after a status that could not be written.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -95,7 +98,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = agent.attachments_changed.notified() => {}
+            () = agent.attachments_changed.notified() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(pause) => {}
         }
     }
