@@ -14,19 +14,16 @@ use railhead_host::{
     DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError, read_state_file,
     replace,
 };
-use railhead_plan::{Layout, PodRef, parser_says};
+use railhead_plan::{FormatError, JOURNAL_VERSION, Layout, PodRef, parse_versioned};
 use railhead_vf::LinkState;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-/// The version that this release writes; its neighbours are read.
-pub const JOURNAL_VERSION: u32 = 1;
 
 /// How names of journals end that nobody could read, and how long they are kept.
 const SET_ASIDE: &str = ".damaged";
 const SET_ASIDE_FOR: Duration = Duration::from_hours(7 * 24);
 
-/// What one sandbox holds.
+/// What one sandbox holds. Its head, which the agent reads too, is [`railhead_plan::JournalHead`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Journal {
@@ -154,11 +151,6 @@ impl JournalError {
     }
 }
 
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-}
-
 impl Journal {
     /// Reads the journal of a sandbox; `None` when it has none.
     pub fn read(layout: &Layout, container_id: &str) -> Result<Option<Self>, JournalError> {
@@ -239,18 +231,13 @@ impl Journal {
 
     /// Reads the content of a journal file; `path` is for the message.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
-        let damaged = |error| JournalError::Damaged {
-            path: path.to_owned(),
-            detail: parser_says(&error),
-        };
-        let header: Header = serde_json::from_slice(bytes).map_err(damaged)?;
-        if header.version == 0 || header.version.abs_diff(JOURNAL_VERSION) > 1 {
-            return Err(JournalError::Version {
-                path: path.to_owned(),
-                found: header.version,
-            });
-        }
-        serde_json::from_slice(bytes).map_err(damaged)
+        parse_versioned("the journal", JOURNAL_VERSION, bytes).map_err(|error| {
+            let path = path.to_owned();
+            match error {
+                FormatError::Damaged { detail, .. } => JournalError::Damaged { path, detail },
+                FormatError::Version { found, .. } => JournalError::Version { path, found },
+            }
+        })
     }
 }
 
@@ -262,7 +249,26 @@ fn is_absent(error: &io::Error) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use railhead_plan::JournalHead;
+
     use super::*;
+
+    #[test]
+    fn the_agent_reads_the_head_of_what_is_written() {
+        let journal = journal();
+        let head = JournalHead::parse(&serde_json::to_vec(&journal).unwrap()).unwrap();
+        assert_eq!(
+            head,
+            JournalHead {
+                version: journal.version,
+                boot_id: journal.boot_id,
+                container_id: journal.container_id,
+                if_name: journal.if_name,
+                netns: journal.netns,
+                pod: journal.pod,
+            }
+        );
+    }
 
     fn journal() -> Journal {
         Journal {

@@ -19,5 +19,5 @@ mod wiring;
 
 pub use container_hook::container_hook;
 pub use context::{Context, Log, REPAIR, Step};
-pub use journal::{JOURNAL_VERSION, Journal, JournalError, RailJournal};
+pub use journal::{Journal, JournalError, RailJournal};
 pub use protocol::{CniError, Code, Environment, Outcome, SUPPORTED_VERSIONS, run};

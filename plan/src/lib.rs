@@ -8,11 +8,13 @@
 
 mod attachment_plan;
 mod attachment_record;
+mod journal_head;
 mod layout;
 mod version;
 
 pub use attachment_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
 pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
+pub use journal_head::{JOURNAL_VERSION, JournalHead};
 pub use layout::Layout;
 pub use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
-pub use version::{FormatError, is_readable, parser_says};
+pub use version::{FormatError, is_readable, parse as parse_versioned, parser_says};

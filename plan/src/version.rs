@@ -1,11 +1,10 @@
-//! The rule by which every file of this crate is read: one version back and one forth.
+//! The rule by which every file on a node that has a version is read: one version back and one forth.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// Why a file's content was refused. Nothing has been changed when this is returned.
 #[derive(Debug, Error)]
-#[non_exhaustive]
 pub enum FormatError {
     /// Not JSON of the expected shape, for example a file that was cut off.
     #[error("{what} is damaged ({detail}); delete the pod so that it is prepared again")]
@@ -47,7 +46,7 @@ pub fn parser_says(error: &serde_json::Error) -> String {
 /// Parses `bytes` when their `version` is `current` or one beside it.
 ///
 /// Fields that this release does not know are ignored; fields that it needs and a neighbour lacks must carry a serde default.
-pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, current: u32, bytes: &[u8]) -> Result<T, FormatError> {
+pub fn parse<T: DeserializeOwned>(what: &'static str, current: u32, bytes: &[u8]) -> Result<T, FormatError> {
     let damaged = |error| FormatError::Damaged {
         what,
         detail: parser_says(&error),

@@ -3,6 +3,7 @@
 
 pub(crate) mod cdi;
 pub mod gc;
+pub(crate) mod journals;
 mod leftovers;
 mod lock;
 pub mod plans;

@@ -1,15 +1,13 @@
 //! Runs the CNI binary's CHECK for a sandbox: one code says what is as wired, for the runtime and for the agent.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 
 use railhead_host::read_state_file;
 use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
+
+use crate::claims::journals;
 
 /// How long a CHECK may take: it waits for nothing but locks.
 const CHECK: Duration = Duration::from_secs(30);
@@ -33,9 +31,7 @@ pub(super) enum Checked {
 /// Compares the sandbox that a pod's record names; `None` when the pod is not wired.
 pub(super) async fn sandbox(layout: &Layout, binary: &Path, plan: &AttachmentPlan) -> Option<Checked> {
     let record = AttachmentRecord::parse(&read_state_file(&layout.record(&plan.pod.uid)).ok()?).ok()?;
-    let journal = read_state_file(&layout.journal(&record.container_id))
-        .or_else(|_| read_state_file(&layout.former_journal(&record.container_id)));
-    let journal = Sandbox::parse(&journal.ok()?)?;
+    let journal = journals::of_sandbox(layout, &record.container_id)?.head?;
     let pod = &plan.pod;
     let started = tokio::process::Command::new(binary)
         .env_clear()
@@ -81,20 +77,6 @@ pub(super) async fn sandbox(layout: &Layout, binary: &Path, plan: &AttachmentPla
     Some(answer(output.status.success(), &output.stdout))
 }
 
-/// What of a sandbox's journal tells where it is.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sandbox {
-    netns: PathBuf,
-    if_name: String,
-}
-
-impl Sandbox {
-    fn parse(journal: &[u8]) -> Option<Self> {
-        serde_json::from_slice(journal).ok()
-    }
-}
-
 fn answer(success: bool, stdout: &[u8]) -> Checked {
     #[derive(Deserialize)]
     struct Error {
@@ -125,7 +107,7 @@ fn answer(success: bool, stdout: &[u8]) -> Checked {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
     use railhead_plan::RECORD_VERSION;
 
@@ -151,7 +133,8 @@ mod tests {
         fs::write(layout.record(&plan.pod.uid), serde_json::to_vec(&record).unwrap()).unwrap();
         fs::write(
             layout.journal("c1"),
-            r#"{"netns":"/var/run/netns/cni-1","ifName":"eth0"}"#,
+            r#"{"version":1,"bootId":"b","containerId":"c1","ifName":"eth0","netns":"/var/run/netns/cni-1",
+                "pod":{"namespace":"a","name":"p","uid":"u"}}"#,
         )
         .unwrap();
         let binary = layout.journals().join("railhead");
@@ -206,13 +189,5 @@ exit 1
             Checked::Unknown("CNI_NETNS: no such file".to_owned())
         );
         assert!(matches!(answer(false, b"killed"), Checked::Unknown(_)));
-    }
-
-    #[test]
-    fn a_journal_tells_where_the_sandbox_is() {
-        let journal = br#"{"version":1,"netns":"/var/run/netns/cni-1","ifName":"eth0","rails":[]}"#;
-        let sandbox = Sandbox::parse(journal).unwrap();
-        assert_eq!(sandbox.netns, PathBuf::from("/var/run/netns/cni-1"));
-        assert!(Sandbox::parse(b"{\"netns\":1}").is_none());
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use railhead_host::{FileLock, InterfaceName, Link, Netns, PciAddress, RouteSocket};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, RECORD_VERSION, RailRecord};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, JOURNAL_VERSION, RECORD_VERSION, RailRecord};
 use railhead_vf::{HostError, LinkState, wait};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::{
     attachment_folder,
     cdi_nodes::{self, ReadSpec},
     context::{Context, Step},
-    journal::{JOURNAL_VERSION, Journal, RailJournal},
+    journal::{Journal, RailJournal},
     nccl::nccl_conf,
     protocol::{CniError, Code, InterfaceResult, Request, extend_result, previous_result},
     wiring::{Pod, Rail, RailRdma, WireError, wire_rail},

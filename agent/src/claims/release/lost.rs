@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ReleaseError, sandboxes};
 use crate::{
     agent::Agent,
+    claims::journals::{self, Journal},
     limits::{COLLECT_PASS, LOST_SANDBOXES, WATCH_AGAIN},
 };
 
@@ -69,15 +70,16 @@ fn watch(folder: &Path, gone: &Notify) -> nix::Result<()> {
 /// Runs DEL for every sandbox whose network namespace is gone: the runtime deletes it after its own DEL, so none came.
 async fn give_back(agent: &Agent, round: &Pass) -> Result<(), ReleaseError> {
     let mut failed = None;
-    for (container, journal) in sandboxes::journals(&agent.layout) {
+    for journal in journals::all(&agent.layout) {
         round.done();
+        let container = &journal.container;
         if let Some(netns) = lost_namespace(&journal) {
             tracing::warn!(
                 container,
-                netns,
+                netns = %netns.display(),
                 "the runtime took a sandbox away without DEL; taking its functions home"
             );
-            if let Err(error) = sandboxes::del(agent, None, &container).await {
+            if let Err(error) = sandboxes::del(agent, None, container).await {
                 failed = failed.or(Some(error));
             }
             agent.attachments_changed.notify_one();
@@ -87,13 +89,9 @@ async fn give_back(agent: &Agent, round: &Pass) -> Result<(), ReleaseError> {
 }
 
 /// The namespace that a journal names, if it was bound where runtimes bind them and is there no more.
-fn lost_namespace(journal: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Sandbox {
-        netns: String,
-    }
-    let netns = serde_json::from_str::<Sandbox>(journal).ok()?.netns;
-    is_gone(Path::new(NAMESPACES), &netns).then_some(netns)
+fn lost_namespace(journal: &Journal) -> Option<&Path> {
+    let netns = &journal.head.as_ref()?.netns;
+    is_gone(Path::new(NAMESPACES), netns.to_str()?).then_some(netns)
 }
 
 /// Whether `netns`, as the host names it, is no more in `folder`, where the host's namespaces are mounted. Without that
@@ -124,7 +122,6 @@ mod tests {
             assert!(!gone(&format!("{bound}/cni-lives")), "{bound}");
         }
         assert!(!gone("/proc/1/ns/net") && !gone("/run/netns/") && !gone("/run/netns/../../x"));
-        assert!(lost_namespace("{").is_none());
     }
 
     #[test]

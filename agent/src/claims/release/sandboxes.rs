@@ -7,7 +7,7 @@ use railhead_plan::{AttachmentRecord, Layout, PodRef};
 use tokio::io::AsyncWriteExt;
 
 use super::ReleaseError;
-use crate::{agent::Agent, limits::DEL};
+use crate::{agent::Agent, claims::journals, limits::DEL};
 
 /// Configuration for DEL outside of a chain.
 const DEL_CONFIG: &[u8] = br#"{"cniVersion":"1.0.0","name":"railhead","type":"railhead"}"#;
@@ -46,55 +46,30 @@ fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
         .map(|record| record.container_id)
         .into_iter()
         .collect();
-    for (container, journal) in journals(layout) {
-        // The journal's format is the CNI binary's own; that it names its pod's UID is all that is needed here.
-        if journal.contains(&format!("\"{pod_uid}\"")) && !sandboxes.contains(&container) {
-            sandboxes.push(container);
+    for journal in journals::all(layout) {
+        if journal.is_of_pod(pod_uid) && !sandboxes.contains(&journal.container) {
+            sandboxes.push(journal.container);
         }
     }
     sandboxes
 }
 
-/// Container id and text of every journal.
-pub(super) fn journals(layout: &Layout) -> Vec<(String, String)> {
-    journal_files(layout)
-        .into_iter()
-        .filter_map(|(container, path)| {
-            let text = String::from_utf8(read_state_file(&path).ok()?).ok()?;
-            Some((container, text))
-        })
-        .collect()
-}
-
-fn journal_files(layout: &Layout) -> Vec<(String, PathBuf)> {
-    let of = |entry: std::fs::DirEntry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let container = name.strip_suffix(".json").filter(|name| !name.starts_with('.'))?;
-        Some((container.to_owned(), entry.path()))
-    };
-    [layout.journals(), layout.former_journals()]
-        .into_iter()
-        .flat_map(std::fs::read_dir)
-        .flatten()
-        .flatten()
-        .filter_map(of)
-        .collect()
-}
-
 /// A journal of this boot, if there is one: its sandbox is wired.
 pub(crate) fn journal_of_boot(layout: &Layout, boot_id: &str) -> Option<PathBuf> {
-    let of_boot = |path: &PathBuf| {
-        read_state_file(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&format!("\"{boot_id}\"")))
-    };
-    journal_files(layout).into_iter().map(|(_, path)| path).find(of_boot)
+    let journals = journals::all(layout);
+    journals
+        .into_iter()
+        .find(|journal| journal.is_of_boot(boot_id))
+        .map(|journal| journal.path)
 }
 
 /// Runs DEL for the journals of earlier boots: there is nothing left to undo, and the binary removes the files.
 pub(crate) async fn earlier_journals(agent: &Agent) -> Result<(), ReleaseError> {
     let mut failed = None;
-    for (container, journal) in journals(&agent.layout) {
-        if !journal.contains(&format!("\"{}\"", agent.boot_id)) {
-            match del(agent, None, &container).await {
+    for journal in journals::all(&agent.layout) {
+        if !journal.is_of_boot(&agent.boot_id) {
+            let container = &journal.container;
+            match del(agent, None, container).await {
                 Ok(()) => tracing::info!(container, "removed a journal of an earlier boot"),
                 // One sandbox's trouble must not keep what another holds.
                 Err(error) => failed = failed.or(Some(error)),
