@@ -11,7 +11,9 @@ use crate::{
 };
 
 /// Keys whose values change by themselves when a link moves: numbers of links and namespaces, and the other end as seen from here.
-const VOLATILE: [&str; 5] = ["ifindex", "link", "link_index", "link_netnsid", "linkmode"];
+/// The permanent address is what the last reset of an igb VF took for it, the pod's while its PF enforced that (`igbvf_reset`,
+/// drivers/net/ethernet/intel/igbvf/netdev.c); nobody can set it.
+const VOLATILE: [&str; 6] = ["ifindex", "link", "link_index", "link_netnsid", "linkmode", "permaddr"];
 
 /// Everything that `ip` tells of the host's links, rules and routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
