@@ -4,12 +4,13 @@
 use std::{fmt::Write, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
+use railhead_host::RdmaSocket;
 
 use crate::{
     call::Call,
     claim,
     namespace::Namespace,
-    node::{Node, Vf},
+    node::{Node, Vf, soft_device},
     observe::{HostState, assert_as_before, assert_empty, assert_wired, come_home},
     trace::run_until,
 };
@@ -157,6 +158,7 @@ impl Case<'_> {
                 assert_empty(&new)?;
             }
             Way::Another => {
+                self.remove_soft_rdma("pod-a", &sandbox, &vfs)?;
                 come_home(&sandbox)?;
                 drop(sandbox);
                 let other = Namespace::new()?;
@@ -253,6 +255,23 @@ impl Case<'_> {
         } else {
             self.node.remove_plan(pod)
         }
+    }
+
+    /// Before a namespace ends with a VF: a link that leaves has its soft-RoCE device unregistered later, by a worker, and where the
+    /// namespace has ended by then, Linux 7.3.4 stops (`ib_unregister_work`, `kobject_uevent_net_broadcast`: NULL pointer).
+    fn remove_soft_rdma(&self, pod: &str, sandbox: &Namespace, vfs: &[Vf]) -> Result<()> {
+        if !self.node.is_real() {
+            return Ok(());
+        }
+        sandbox.run(|| {
+            let mut socket = RdmaSocket::open()?;
+            for vf in vfs {
+                if let Some(device) = socket.device_named(&soft_device(pod, vf.rail))? {
+                    socket.remove_soft(&device)?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn claim(&self, verb: &str, pod: &str) -> (Command, Vec<u8>) {
