@@ -23,8 +23,6 @@ use crate::metrics::Metrics;
 /// Waiting time after a first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_mins(2);
-/// Changes that come together are looked at together: pods of a job attach by the dozen.
-const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// An error that a metric can name.
 pub(crate) trait Category: std::error::Error + Send + Sync + 'static {
@@ -45,7 +43,7 @@ pub(crate) async fn run<K, C, R, F, E>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
     C: Send + Sync + 'static,
-    R: FnMut(Arc<K>, Arc<C>) -> F,
+    R: FnMut(Arc<K>, Arc<C>) -> F + Send,
     F: Future<Output = Result<Action, E>> + Send,
     E: Category,
 {
@@ -82,7 +80,8 @@ pub(crate) async fn run<K, C, R, F, E>(
         }
         Action::requeue(delay)
     };
-    let config = Config::default().debounce(DEBOUNCE).concurrency(8);
+    // No debounce: it begins anew with each change, and the router gathers them already.
+    let config = Config::default().concurrency(8);
     let results = applier(
         counted,
         retry,

@@ -1,10 +1,12 @@
 //! Railhead's operator: turns Fabrics, QosClasses and TrainingNetworks into reservations, slices, claim templates and
 //! conditions. It holds no privileges on nodes; what happens there is the agent's.
 
+mod changes;
 mod class;
 mod conditions;
 mod controller;
 mod fabric;
+mod facts;
 mod freed;
 mod http;
 mod leader;

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, future::ready};
 
-use futures::{StreamExt as _, channel::mpsc::UnboundedSender};
+use futures::StreamExt as _;
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     resource::v1::{ResourceClaim, ResourceSlice},
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::{
+    changes::Changes,
     trim,
     world::{World, label},
 };
@@ -38,8 +39,18 @@ pub(crate) struct Named {
     pub(crate) name: String,
 }
 
+impl Named {
+    /// Another name in the same namespace.
+    pub(crate) fn beside(&self, name: String) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            name,
+        }
+    }
+}
+
 /// Something that changed, as far as the controllers need to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Change {
     Fabric(String),
     Class(String),
@@ -54,8 +65,8 @@ pub(crate) enum Change {
         index: u32,
         uid: String,
     },
-    NodeNetwork,
-    Node,
+    NodeNetwork(String),
+    Node(String),
     Ledger {
         fabric: String,
     },
@@ -68,7 +79,7 @@ pub(crate) enum Change {
 }
 
 /// Starts all watches. The stores fill in the background; `changes` gets one entry per object that came, changed or went.
-pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &UnboundedSender<Change>) -> World {
+pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes) -> World {
     let labelled = || watcher::Config::default().labels(NETWORK_LABEL);
     let ours = || watcher::Config::default().fields(&format!("spec.driver={DRIVER}"));
     let all = watcher::Config::default;
@@ -104,8 +115,8 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Unbounde
                 uid: o.uid().unwrap_or_default(),
             },
         ),
-        node_networks: watch(client, all(), tasks, changes, trim::metadata, |_: &NodeNetwork| {
-            Change::NodeNetwork
+        node_networks: watch(client, all(), tasks, changes, trim::metadata, |o: &NodeNetwork| {
+            Change::NodeNetwork(o.name_any())
         }),
         ledgers: watch(client, all(), tasks, changes, trim::metadata, |o: &FabricLedger| {
             Change::Ledger { fabric: o.name_any() }
@@ -119,7 +130,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Unbounde
                 trim::metadata(node);
                 node.metadata.annotations = None;
             },
-            |_| Change::Node,
+            |o| Change::Node(o.name_any()),
         ),
         pods: watch(client, labelled(), tasks, changes, trim::pod, |o: &Pod| Change::Pod {
             pod: named(o),
@@ -154,7 +165,8 @@ impl World {
     }
 }
 
-fn named<K: Resource>(object: &K) -> Named {
+/// How it is called.
+pub(crate) fn named<K: Resource>(object: &K) -> Named {
     Named {
         namespace: object.meta().namespace.clone().unwrap_or_default(),
         name: object.meta().name.clone().unwrap_or_default(),
@@ -165,7 +177,7 @@ fn watch<K>(
     client: &Client,
     config: watcher::Config,
     tasks: &mut JoinSet<()>,
-    changes: &UnboundedSender<Change>,
+    changes: &Changes,
     trim: fn(&mut K),
     change: fn(&K) -> Change,
 ) -> Store<K>
@@ -186,12 +198,12 @@ where
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object) | Event::Delete(object)) => {
-                    let _ = changes.unbounded_send(change(&object));
+                    changes.tell(change(&object));
                 }
                 // After a watch was broken anything may have changed meanwhile.
                 Ok(Event::InitDone) => {
                     for object in state.state() {
-                        let _ = changes.unbounded_send(change(&object));
+                        changes.tell(change(&object));
                     }
                 }
                 Ok(Event::Init | Event::InitApply(_)) => {}

@@ -1,32 +1,33 @@
 //! Which controllers look again when something has changed.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use futures::{
-    StreamExt as _,
-    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
-};
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Resource, ResourceExt as _,
+    Resource,
     runtime::reflector::{ObjectRef, Store},
 };
 use railhead_crds::{Fabric, NetworkSlice, QosClass, TrainingNetwork, names};
-use railhead_planner::bandwidth::{self, PortBandwidth};
-use tokio::sync::watch;
+use railhead_planner::bandwidth;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    changes::Changes,
     conditions,
+    facts::Facts,
     freed::Freed,
-    observe::{Change, Named},
-    pod::is_unschedulable,
+    observe::{Change, Named, named},
+    pod::{Free, is_unschedulable},
     world::World,
 };
 
-/// Changes that are there already are taken together, up to this many.
-const CHUNK: usize = 256;
+/// How long changes are gathered after some were handed on.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long at least from one look at all nodes or all ports to the next.
+const LARGE: Duration = Duration::from_secs(1);
 
-/// The queues of the controllers. Asking twice costs nothing: each controller drops doubles.
+/// The queues of the controllers.
 pub(crate) struct Queues {
     fabrics: UnboundedSender<ObjectRef<Fabric>>,
     classes: UnboundedSender<ObjectRef<QosClass>>,
@@ -34,11 +35,8 @@ pub(crate) struct Queues {
     slices: UnboundedSender<ObjectRef<NetworkSlice>>,
     pods: UnboundedSender<ObjectRef<Pod>>,
     freed: UnboundedSender<Freed>,
-    free: watch::Sender<Free>,
+    free: watch::Sender<Option<Arc<Free>>>,
 }
-
-/// What is left on all ports, as it was when a port or a claim changed last.
-pub(crate) type Free = Arc<[PortBandwidth]>;
 
 /// The controllers' ends of the queues.
 pub(crate) struct Inboxes {
@@ -48,7 +46,8 @@ pub(crate) struct Inboxes {
     pub(crate) slices: UnboundedReceiver<ObjectRef<NetworkSlice>>,
     pub(crate) pods: UnboundedReceiver<ObjectRef<Pod>>,
     pub(crate) freed: UnboundedReceiver<Freed>,
-    pub(crate) free: watch::Receiver<Free>,
+    /// What is left on all ports, since it was counted first.
+    pub(crate) free: watch::Receiver<Option<Arc<Free>>>,
 }
 
 /// Both ends.
@@ -59,7 +58,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     let (slices, slices_in) = unbounded();
     let (pods, pods_in) = unbounded();
     let (freed, indices) = unbounded();
-    let (free, free_in) = watch::channel(Free::default());
+    let (free, free_in) = watch::channel(None);
     (
         Queues {
             fabrics,
@@ -82,17 +81,182 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     )
 }
 
-/// Hands changes on until the watches end. `changes` of the time before this replica led are in the stores already.
-pub(crate) async fn route(world: World, queues: Queues, changes: UnboundedReceiver<Change>) {
+/// Hands changes on for ever.
+///
+/// A first change is handed on at once, what follows it together after [`GATHER`]; so a controller hears of an object that
+/// changes all the time as often as of one that changes seldom.
+pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
+    // Kept from here on: what changed before is in the stores.
+    changes.begin();
+    let mut router = Router {
+        facts: Facts::default(),
+        nodes: Due::default(),
+        ports: Due::default(),
+        turned_away: HashSet::new(),
+    };
     queues.bandwidth(&world);
     queues.everything(&world);
-    let mut changes = changes.ready_chunks(CHUNK);
-    while let Some(changes) = changes.next().await {
-        if changes.contains(&Change::Bandwidth) {
-            queues.bandwidth(&world);
+    loop {
+        let changed = tokio::select! {
+            changed = changes.next() => changed,
+            () = tokio::time::sleep_until(router.next_due()) => HashSet::new(),
+        };
+        router.hand_on(&queues, &world, changed);
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Work that costs as much as the cluster is large: done for all changes of a while together.
+#[derive(Default)]
+struct Due {
+    asked: bool,
+    done: Option<Instant>,
+}
+
+impl Due {
+    fn ask(&mut self) {
+        self.asked = true;
+    }
+
+    fn at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.asked
+            .then(|| self.done.map_or(now, |done| (done + LARGE).max(now)))
+    }
+
+    fn is_due(&self) -> bool {
+        self.at().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// It is done, or found to be of no use for now: then it stays asked for.
+    fn settle(&mut self, done: bool) {
+        self.asked &= !done;
+        self.done = Some(Instant::now());
+    }
+}
+
+struct Router {
+    facts: Facts,
+    /// Fabrics look at all their nodes.
+    nodes: Due,
+    /// What is free on all ports.
+    ports: Due,
+    /// Pods that the scheduler turned away since what is free was found last. They look when it is found again.
+    turned_away: HashSet<Named>,
+}
+
+/// What is to look again, each once.
+#[derive(Default)]
+struct Asked {
+    fabrics: HashSet<String>,
+    classes: bool,
+    waiting_networks: bool,
+    networks: HashSet<Named>,
+    slices: HashSet<Named>,
+    /// Slices of these networks.
+    slices_of: HashSet<Named>,
+    pods: HashSet<Named>,
+    /// Pods of these namespaces.
+    pods_in: HashSet<String>,
+    /// Networks of fabrics with another ledger.
+    ledgers: HashSet<String>,
+}
+
+impl Router {
+    fn next_due(&self) -> Instant {
+        let far = Instant::now() + Duration::from_hours(1);
+        self.nodes.at().into_iter().chain(self.ports.at()).min().unwrap_or(far)
+    }
+
+    fn hand_on(&mut self, queues: &Queues, world: &World, changed: HashSet<Change>) {
+        let mut asked = Asked::default();
+        for change in changed {
+            self.ask(queues, world, change, &mut asked);
         }
-        for change in changes {
-            queues.hand_on(&world, change);
+        if self.nodes.is_due() {
+            send_all(&queues.fabrics, &world.fabrics, |_| true);
+            self.nodes.settle(true);
+        }
+        if self.ports.is_due() {
+            // Nothing is counted while nobody waits for room.
+            let somebody_waits = !self.turned_away.is_empty() || world.pods.find(is_unschedulable).is_some();
+            if somebody_waits {
+                // Those of before look only where something else is free, these ones have not looked yet.
+                queues.bandwidth(world);
+                asked.pods.extend(self.turned_away.drain());
+            }
+            self.ports.settle(somebody_waits);
+        }
+        queues.send(world, &asked);
+    }
+
+    fn ask(&mut self, queues: &Queues, world: &World, change: Change, asked: &mut Asked) {
+        match change {
+            Change::Fabric(name) => {
+                asked.fabrics.insert(name);
+                // The other defaults may be in conflict with this one, or no more.
+                self.nodes.ask();
+                asked.waiting_networks = true;
+            }
+            Change::Class(_) => {
+                asked.classes = true;
+                asked.waiting_networks = true;
+            }
+            Change::Network(network) => {
+                asked.pods_in.insert(network.namespace.clone());
+                asked.networks.insert(network);
+            }
+            Change::Slice { slice, network } => {
+                asked.pods_in.insert(slice.namespace.clone());
+                asked.networks.insert(slice.beside(network));
+                asked.slices.insert(slice);
+            }
+            Change::Attachment {
+                slice,
+                network,
+                index,
+                uid,
+            } => {
+                let name = names::attachment(&slice.name, index);
+                let there = world.attachments.get(&ObjectRef::new(&name).within(&slice.namespace));
+                asked.networks.insert(slice.beside(network));
+                asked.slices.insert(slice.clone());
+                if there.is_none() {
+                    let _ = queues.freed.unbounded_send(Freed { slice, index, uid });
+                }
+            }
+            Change::NodeNetwork(name) => {
+                // One that goes makes room for another fabric that selects the node.
+                if self.facts.fabric_has_news(world, &name) {
+                    self.nodes.ask();
+                }
+                asked.waiting_networks |= self.facts.networks_have_news(world, &name);
+            }
+            Change::Node(name) => {
+                if self.facts.node_is_news(world, &name) {
+                    self.nodes.ask();
+                }
+            }
+            Change::Ledger { fabric } => {
+                // Somebody's release is somebody else's room.
+                asked.waiting_networks = true;
+                asked.fabrics.insert(fabric.clone());
+                asked.ledgers.insert(fabric);
+            }
+            Change::Pod { pod, network } => {
+                // A pod that has ended holds its slice no more, even when its attachment went before it.
+                let network = pod.beside(network);
+                asked.slices_of.insert(network.clone());
+                asked.networks.insert(network);
+                let there = world.pods.get(&ObjectRef::new(&pod.name).within(&pod.namespace));
+                if there.is_some_and(|pod| is_unschedulable(&pod)) {
+                    self.turned_away.insert(pod);
+                    self.ports.ask();
+                } else {
+                    asked.pods.insert(pod);
+                }
+            }
+            Change::Bandwidth => self.ports.ask(),
         }
     }
 }
@@ -106,64 +270,39 @@ impl Queues {
         send_all(&self.pods, &world.pods, |_| true);
     }
 
-    fn hand_on(&self, world: &World, change: Change) {
-        match change {
-            Change::Fabric(name) => {
-                send(&self.fabrics, &name);
-                // The other defaults may be in conflict with this one, or no more.
-                send_all(&self.fabrics, &world.fabrics, |_| true);
-                self.waiting_networks(world);
-            }
-            Change::Class(name) => {
-                send(&self.classes, &name);
-                send_all(&self.classes, &world.classes, |_| true);
-                self.waiting_networks(world);
-            }
-            Change::Network(network) => {
-                self.pods_of(world, &network.namespace);
-                send_within(&self.networks, &network);
-            }
-            Change::Slice { slice, network } => {
-                self.network(&slice.namespace, network);
-                self.pods_of(world, &slice.namespace);
-                send_within(&self.slices, &slice);
-            }
-            Change::Attachment {
-                slice,
-                network,
-                index,
-                uid,
-            } => {
-                self.network(&slice.namespace, network);
-                send_within(&self.slices, &slice);
-                let name = names::attachment(&slice.name, index);
-                let there = world.attachments.get(&ObjectRef::new(&name).within(&slice.namespace));
-                if there.is_none() {
-                    let _ = self.freed.unbounded_send(Freed { slice, index, uid });
-                }
-            }
-            Change::NodeNetwork => {
-                // All: one that goes makes room for another fabric that selects the node.
-                send_all(&self.fabrics, &world.fabrics, |_| true);
-                self.waiting_networks(world);
-            }
-            Change::Node => send_all(&self.fabrics, &world.fabrics, |_| true),
-            Change::Ledger { fabric } => {
-                send(&self.fabrics, &fabric);
-                // Somebody's release is somebody else's room.
-                self.waiting_networks(world);
-                self.networks_without_entry(world, &fabric);
-            }
-            Change::Pod { pod, network } => {
-                // A pod that has ended holds its slice no more, even when its attachment went before it.
-                send_all(&self.slices, &world.slices, |slice| {
-                    slice.namespace().as_deref() == Some(&*pod.namespace) && slice.spec.network.name == network
-                });
-                self.network(&pod.namespace, network);
-                send_within(&self.pods, &pod);
-            }
-            // Looked at once for all that came together.
-            Change::Bandwidth => {}
+    fn send(&self, world: &World, asked: &Asked) {
+        for fabric in &asked.fabrics {
+            let _ = self.fabrics.unbounded_send(ObjectRef::new(fabric));
+        }
+        if asked.classes {
+            send_all(&self.classes, &world.classes, |_| true);
+        }
+        if asked.waiting_networks {
+            send_all(&self.networks, &world.networks, |network| {
+                let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                !conditions::is_true(conditions, "Reserved")
+            });
+        }
+        for fabric in &asked.ledgers {
+            self.networks_without_entry(world, fabric);
+        }
+        send_each(&self.networks, &asked.networks);
+        send_each(&self.slices, &asked.slices);
+        send_each(&self.pods, &asked.pods);
+        if !asked.slices_of.is_empty() {
+            send_all(&self.slices, &world.slices, |slice| {
+                asked
+                    .slices_of
+                    .contains(&named(slice).beside(slice.spec.network.name.clone()))
+            });
+        }
+        if !asked.pods_in.is_empty() {
+            send_all(&self.pods, &world.pods, |pod| {
+                pod.metadata
+                    .namespace
+                    .as_ref()
+                    .is_some_and(|namespace| asked.pods_in.contains(namespace))
+            });
         }
     }
 
@@ -171,32 +310,15 @@ impl Queues {
     fn bandwidth(&self, world: &World) {
         let now = bandwidth::free(&world.ports.state(), &world.claims.state());
         let is_new = self.free.send_if_modified(|before| {
-            let is_new = **before != *now;
+            let is_new = before.as_ref().is_none_or(|before| before.ports() != now);
             if is_new {
-                *before = now.into();
+                *before = Some(Arc::new(Free::new(now)));
             }
             is_new
         });
         if is_new {
             send_all(&self.pods, &world.pods, is_unschedulable);
         }
-    }
-
-    fn network(&self, namespace: &str, name: String) {
-        send_within(
-            &self.networks,
-            &Named {
-                namespace: namespace.to_owned(),
-                name,
-            },
-        );
-    }
-
-    fn waiting_networks(&self, world: &World) {
-        send_all(&self.networks, &world.networks, |network| {
-            let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            !conditions::is_true(conditions, "Reserved")
-        });
     }
 
     /// Networks that are reserved as far as they know, and whose entry somebody took out of the ledger.
@@ -215,22 +337,17 @@ impl Queues {
                 && !entered.contains(network.metadata.uid.as_deref().unwrap_or_default())
         });
     }
-
-    fn pods_of(&self, world: &World, namespace: &str) {
-        send_all(&self.pods, &world.pods, |pod| {
-            pod.namespace().as_deref() == Some(namespace)
-        });
-    }
 }
 
 // A closed queue means that its controller has ended, and the process ends with it.
 
-fn send<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, name: &str) {
-    let _ = queue.unbounded_send(ObjectRef::new(name));
-}
-
-fn send_within<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, object: &Named) {
-    let _ = queue.unbounded_send(ObjectRef::new(&object.name).within(&object.namespace));
+fn send_each<'a, K: Resource<DynamicType = ()>>(
+    queue: &UnboundedSender<ObjectRef<K>>,
+    objects: impl IntoIterator<Item = &'a Named>,
+) {
+    for object in objects {
+        let _ = queue.unbounded_send(ObjectRef::new(&object.name).within(&object.namespace));
+    }
 }
 
 fn send_all<K: Resource<DynamicType = ()> + Clone + 'static>(
@@ -262,17 +379,10 @@ mod tests {
         let (ports, mut ports_in) = store();
         let (pods, mut pods_in) = store();
         let world = World {
-            fabrics: store().0,
-            classes: store().0,
-            networks: store().0,
-            slices: store().0,
-            attachments: store().0,
-            node_networks: store().0,
-            ledgers: store().0,
-            nodes: store().0,
             pods,
             ports,
             claims,
+            ..empty()
         };
         let (queues, mut inboxes) = queues();
         let mut pod = fixtures::pod(0);
@@ -298,7 +408,73 @@ mod tests {
         assert!(!looks(&world), "a claim on other devices");
         apply(&mut claims_in, claim("rails", "railhead.dev"));
         assert!(looks(&world), "a claim on the port");
-        assert_eq!(inboxes.free.borrow()[0].free().to_string(), "800M");
+        assert_eq!(
+            inboxes.free.borrow().as_ref().unwrap().ports()[0].free().to_string(),
+            "800M"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_changes_all_the_time_is_handed_on_all_the_same() {
+        let (queues, mut inboxes) = queues();
+        let changes = Changes::default();
+        let router = tokio::spawn(route(empty(), queues, changes.clone()));
+        tokio::time::sleep(GATHER * 2).await;
+        let start = Instant::now();
+        let mut heard = Vec::new();
+        // More often than any debounce would forgive.
+        while start.elapsed() < Duration::from_secs(2) {
+            changes.tell(Change::Network(Named {
+                namespace: "team-a".to_owned(),
+                name: "llama".to_owned(),
+            }));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            while inboxes.networks.try_recv().is_ok() {
+                heard.push(start.elapsed());
+            }
+        }
+        assert!(heard[0] <= Duration::from_millis(10), "the first: {:?}", heard[0]);
+        let longest = heard.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest <= GATHER * 2, "nothing was heard for {longest:?}");
+        assert!(heard.len() <= 50, "{} for 400 changes", heard.len());
+        router.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_costs_as_much_as_the_cluster_is_large_is_done_once_a_second() {
+        let mut due = Due::default();
+        assert!(!due.is_due(), "nobody asked");
+        let start = Instant::now();
+        let mut done = 0;
+        while start.elapsed() < Duration::from_secs(10) {
+            due.ask();
+            if due.is_due() {
+                due.settle(true);
+                done += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!((9..=11).contains(&done), "{done} times for 500 changes in 10 s");
+        due.ask();
+        due.settle(false);
+        tokio::time::sleep(LARGE).await;
+        assert!(due.is_due(), "what was of no use is still asked for");
+    }
+
+    fn empty() -> World {
+        World {
+            fabrics: store().0,
+            classes: store().0,
+            networks: store().0,
+            slices: store().0,
+            attachments: store().0,
+            node_networks: store().0,
+            ledgers: store().0,
+            nodes: store().0,
+            pods: store().0,
+            ports: store().0,
+            claims: store().0,
+        }
     }
 
     fn claim(name: &str, driver: &str) -> k8s_openapi::api::resource::v1::ResourceClaim {

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,23 +12,22 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use kube::Client;
 use railhead_service::{client, events::Recorder};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
     task::JoinSet,
 };
 use tracing::info;
 
 use crate::{
+    changes::Changes,
     class, controller, fabric, freed,
     http::{self, Shown},
-    leader::Lease,
+    leader::{Lease, LeaseError},
     metrics::Metrics,
-    network, observe,
-    observe::Change,
-    pod, reservations, route, slice,
+    network, observe, pod, reservations, route, slice,
     world::World,
 };
 
@@ -70,56 +70,81 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let resync = Duration::from_secs(options.resync_seconds);
     let metrics = Arc::new(Metrics::new());
     let synced = Arc::new(AtomicBool::new(false));
-    let (changes_in, changes) = unbounded();
-    // Ends with the process: a watch never ends by itself.
+    let changes = Changes::default();
+    // Everything is a task of its own: whatever one of them computes, the lease is renewed and probes are answered meanwhile.
     let mut watches = JoinSet::new();
-    let world = observe::start(&client, &mut watches, &changes_in);
+    let world = observe::start(&client, &mut watches, &changes);
     let shown = Shown {
         metrics: Arc::clone(&metrics),
         world: world.clone(),
         synced: Arc::clone(&synced),
     };
+    let pages = tokio::spawn(http::serve(options.http, shown));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut outside = pin!(async {
+        tokio::select! {
+            result = pages => Ok(result??),
+            _ = watches.join_next() => anyhow::bail!("a watch has ended, which it never should"),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    });
     let mut lease = Lease::new(client.clone(), &options.namespace, &options.lease, &identity);
-    let lead = async {
+    let gained = async {
         world.synced().await;
         synced.store(true, Ordering::Release);
         info!("knows the cluster; applies for the lease");
         lease.gained().await;
-        info!(identity, "leads");
-        metrics.leads();
-        tokio::select! {
-            () = reconcile_all(&client, &world, &metrics, &identity, resync, changes) => {
-                anyhow::bail!("the controllers have ended, which they never should")
-            }
-            lost = lease.lost() => anyhow::bail!(lost),
+    };
+    tokio::select! {
+        () = gained => {}
+        result = &mut outside => return result,
+    }
+    info!(identity, "leads");
+    metrics.leads();
+    let (stop, stopped) = oneshot::channel();
+    let mut keeper = tokio::spawn(keep(lease, stopped));
+    let mut controllers = start_controllers(&client, &world, &metrics, &identity, resync, changes);
+    let result = tokio::select! {
+        result = &mut outside => result,
+        _ = controllers.join_next() => Err(anyhow::anyhow!("a controller has ended, which it never should")),
+        lost = &mut keeper => {
+            controllers.shutdown().await;
+            return Ok(lost??);
         }
     };
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let result = tokio::select! {
-        result = http::serve(options.http, shown) => result.map_err(Into::into),
-        result = lead => result,
-        _ = watches.join_next() => Err(anyhow::anyhow!("a watch has ended, which it never should")),
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    };
-    // The controllers have stopped with the select; only now may somebody else begin.
-    lease.release().await;
+    // Only when the controllers have stopped may somebody else begin.
+    controllers.shutdown().await;
+    drop(stop);
+    keeper.await??;
     result
 }
 
-async fn reconcile_all(
+/// Renews the lease until that fails, or until `stopped` resolves: then it is handed back.
+async fn keep(mut lease: Lease, stopped: oneshot::Receiver<()>) -> Result<(), LeaseError> {
+    tokio::select! {
+        lost = lease.lost() => return Err(lost),
+        _ = stopped => {}
+    }
+    lease.release().await;
+    Ok(())
+}
+
+/// All that writes, each a task.
+fn start_controllers(
     client: &Client,
     world: &World,
     metrics: &Arc<Metrics>,
     identity: &str,
     resync: Duration,
-    changes: UnboundedReceiver<Change>,
-) {
+    changes: Changes,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
     let recorder = Arc::new(Recorder::new(client.clone(), REPORTER, identity.to_owned()));
     let (reservations, ledger_worker) = reservations::start(client.clone(), world.slices.clone(), Arc::clone(metrics));
     let (queues, inboxes) = route::queues();
-    let fabrics = controller::run(
+    tasks.spawn(controller::run(
         "Fabric",
         world.fabrics.clone(),
         inboxes.fabrics,
@@ -132,8 +157,8 @@ async fn reconcile_all(
         }),
         Arc::clone(metrics),
         fabric::reconcile,
-    );
-    let networks = controller::run(
+    ));
+    tasks.spawn(controller::run(
         "TrainingNetwork",
         world.networks.clone(),
         inboxes.networks,
@@ -146,8 +171,8 @@ async fn reconcile_all(
         }),
         Arc::clone(metrics),
         network::reconcile,
-    );
-    let slices = controller::run(
+    ));
+    tasks.spawn(controller::run(
         "NetworkSlice",
         world.slices.clone(),
         inboxes.slices,
@@ -158,8 +183,8 @@ async fn reconcile_all(
         }),
         Arc::clone(metrics),
         slice::reconcile,
-    );
-    let classes = controller::run(
+    ));
+    tasks.spawn(controller::run(
         "QosClass",
         world.classes.clone(),
         inboxes.classes,
@@ -169,8 +194,8 @@ async fn reconcile_all(
         }),
         Arc::clone(metrics),
         class::reconcile,
-    );
-    let pods = controller::run(
+    ));
+    tasks.spawn(controller::run(
         "Pod",
         world.pods.clone(),
         inboxes.pods,
@@ -181,17 +206,9 @@ async fn reconcile_all(
         }),
         Arc::clone(metrics),
         pod::reconcile,
-    );
-    let waker = freed::run(client.clone(), world.clone(), inboxes.freed);
-    let router = route::route(world.clone(), queues, changes);
-    tokio::select! {
-        () = fabrics => {}
-        () = networks => {}
-        () = slices => {}
-        () = classes => {}
-        () = pods => {}
-        () = waker => {}
-        () = router => {}
-        () = ledger_worker => {}
-    }
+    ));
+    tasks.spawn(freed::run(client.clone(), world.clone(), inboxes.freed));
+    tasks.spawn(route::route(world.clone(), queues, changes));
+    tasks.spawn(ledger_worker);
+    tasks
 }

@@ -29,6 +29,55 @@ impl PortBandwidth {
     }
 }
 
+/// Why no node has room for a pod: the rail on which the fewest of them have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage<'a> {
+    /// Rail id.
+    pub rail: u32,
+    /// The rail's ports, those with most left first; as many as were asked for.
+    pub ports: Vec<&'a PortBandwidth>,
+    /// How many ports the rail has.
+    pub count: usize,
+}
+
+/// Why no node has a VF and `asked` left on each of `rails` of `fabric`; `None` where one has, and where no rail is wanted.
+/// `ports` as [`free`] returns them, by node. Each port is looked at once; of the tightest rail's, `shown` are told.
+pub fn shortage<'a>(
+    ports: &'a [PortBandwidth],
+    fabric: &str,
+    rails: &[u32],
+    asked: Bandwidth,
+    shown: usize,
+) -> Option<Shortage<'a>> {
+    let fits = |port: &PortBandwidth| port.vfs_free > 0 && port.free() >= asked;
+    let mut fitting: HashMap<u32, usize> = rails.iter().map(|rail| (*rail, 0)).collect();
+    for node in ports.chunk_by(|a, b| a.node == b.node) {
+        let mut of_node = 0;
+        for port in node.iter().filter(|port| port.fabric == fabric && fits(port)) {
+            if let Some(count) = fitting.get_mut(&port.rail) {
+                *count += 1;
+                of_node += 1;
+            }
+        }
+        if of_node == fitting.len() {
+            return None;
+        }
+    }
+    let rail = *rails.iter().min_by_key(|rail| fitting.get(*rail))?;
+    let mut ports: Vec<&PortBandwidth> = ports
+        .iter()
+        .filter(|port| port.rail == rail && port.fabric == fabric)
+        .collect();
+    let count = ports.len();
+    let order = |a: &&PortBandwidth, b: &&PortBandwidth| (b.free(), &a.node).cmp(&(a.free(), &b.node));
+    if count > shown {
+        ports.select_nth_unstable_by(shown, order);
+        ports.truncate(shown);
+    }
+    ports.sort_by(order);
+    Some(Shortage { rail, ports, count })
+}
+
 /// What the allocations take from one device.
 #[derive(Clone, Copy, Default)]
 struct Held {
@@ -104,6 +153,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn port(node: &str, rail: u32, free: u64) -> PortBandwidth {
+        PortBandwidth {
+            node: node.to_owned(),
+            rail,
+            fabric: "backend".to_owned(),
+            capacity: Bandwidth::from_mbps(1000),
+            used: Bandwidth::from_mbps(1000 - free),
+            vfs_free: 1,
+        }
+    }
+
+    #[test]
+    fn the_tightest_rail_is_told_with_its_best_ports() {
+        let asked = Bandwidth::from_mbps(500);
+        let mut ports: Vec<PortBandwidth> = (0..20).map(|node| port(&format!("n{node:02}"), 0, 600)).collect();
+        ports.extend((0..20).map(|node| port(&format!("n{node:02}"), 1, node * 20)));
+        ports.sort_by(|a, b| (&a.node, a.rail).cmp(&(&b.node, b.rail)));
+        let found = shortage(&ports, "backend", &[0, 1], asked, 3).unwrap();
+        let told: Vec<&str> = found.ports.iter().map(|port| port.node.as_str()).collect();
+        assert_eq!((found.rail, found.count, told), (1, 20, vec!["n19", "n18", "n17"]));
+        assert_eq!(shortage(&ports, "backend", &[0], asked, 3), None, "rail 0 has room");
+        assert_eq!(shortage(&ports, "backend", &[], asked, 3), None);
+        let none = shortage(&ports, "other", &[0], asked, 3).unwrap();
+        assert_eq!((none.rail, none.count), (0, 0));
+        ports.push(port("n99", 0, 500));
+        ports.push(port("n99", 1, 500));
+        assert_eq!(shortage(&ports, "backend", &[0, 1], asked, 3), None);
+    }
 
     #[test]
     fn what_pods_hold_is_taken_from_the_ports_speed() {

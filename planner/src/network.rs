@@ -1,5 +1,7 @@
 //! What a network asks for and what its slice holds.
 
+use std::borrow::Borrow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use railhead_crds::{
     Bandwidth, Fabric, LedgerEntry, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail, SliceFabric,
@@ -63,7 +65,7 @@ pub fn resolve(
     network: &TrainingNetwork,
     fabrics: &[Fabric],
     classes: &[QosClass],
-    nodes: &[NodeNetwork],
+    nodes: &[impl Borrow<NodeNetwork>],
 ) -> Result<Resolved, Unresolved> {
     let fabric = choose(
         network.spec.fabric_name.as_deref(),
@@ -198,13 +200,14 @@ fn check_speed(
     fabric: &Fabric,
     rails: &[Rail],
     guaranteed: Bandwidth,
-    nodes: &[NodeNetwork],
+    nodes: &[impl Borrow<NodeNetwork>],
 ) -> Result<(), Unresolved> {
     let fabric_name = fabric.metadata.name.as_deref().unwrap_or_default();
     for rail in rails {
         let fastest = nodes
             .iter()
-            .filter(|node| node.spec.fabric_name == fabric_name)
+            .map(Borrow::borrow)
+            .filter(|node: &&NodeNetwork| node.spec.fabric_name == fabric_name)
             .filter_map(|node| node.status.as_ref())
             .flat_map(|status| &status.ports)
             .filter(|port| port.rail == rail.id)

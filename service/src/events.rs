@@ -1,4 +1,7 @@
 //! Events on the objects that people look at. Each says the next step, and each is said once.
+//!
+//! Texts carry numbers that change all the time, and thousands of objects may wait for the same thing. So of one object and
+//! reason only a few texts are said at once, and then one now and then: whoever looks again and again says the latest one then.
 
 use std::{
     collections::HashMap,
@@ -18,6 +21,12 @@ use crate::chain;
 
 /// What still holds is said again after this time, because the API server forgets events after an hour by default.
 const AGAIN: Duration = Duration::from_mins(50);
+/// How many texts of one object and reason are said whatever comes.
+const BURST: u32 = 3;
+/// How long until one more is said.
+const REFILL: Duration = Duration::from_mins(12);
+/// How often what was said long ago is forgotten.
+const SWEEP: Duration = Duration::from_mins(1);
 /// The API server takes at most this many bytes for an event's note.
 const MAX_NOTE: usize = 1024;
 
@@ -46,13 +55,28 @@ pub enum Kind {
 /// UID of the object, and the reason.
 type Topic = (String, &'static str);
 
+/// What was said of a topic.
+struct Said {
+    note: String,
+    when: Instant,
+    /// How many other texts may follow, as of `refilled`.
+    left: u32,
+    refilled: Instant,
+}
+
+/// All that was said.
+struct Memory {
+    topics: HashMap<Topic, Said>,
+    swept: Instant,
+}
+
 /// Publishes events. kube's own recorder is not used: for it, an event with the same reason and another text is a repetition
 /// of the first text, which people then see for ever.
 pub struct Recorder {
     client: Client,
     reporter: &'static str,
     instance: String,
-    said: Mutex<HashMap<Topic, (String, Instant)>>,
+    said: Mutex<Memory>,
 }
 
 impl Recorder {
@@ -62,7 +86,7 @@ impl Recorder {
             client,
             reporter,
             instance,
-            said: Mutex::default(),
+            said: Mutex::new(Memory::new(Instant::now())),
         }
     }
 
@@ -93,14 +117,7 @@ impl Recorder {
 
     fn is_new(&self, uid: String, event: &Event) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        said.retain(|_, (_, when)| now.duration_since(*when) < AGAIN);
-        let key = (uid, event.reason);
-        if said.get(&key).is_some_and(|(note, _)| *note == event.note) {
-            return false;
-        }
-        said.insert(key, (event.note.clone(), now));
-        true
+        said.is_new((uid, event.reason), &event.note, Instant::now())
     }
 
     fn object(&self, regarding: ObjectReference, namespace: &str, event: &Event) -> events::Event {
@@ -134,6 +151,44 @@ impl Recorder {
             reporting_instance: Some(self.instance.clone()),
             ..events::Event::default()
         }
+    }
+}
+
+impl Memory {
+    fn new(now: Instant) -> Self {
+        Self {
+            topics: HashMap::new(),
+            swept: now,
+        }
+    }
+
+    /// Whether the text is to be said; then it counts as said.
+    fn is_new(&mut self, topic: Topic, note: &str, now: Instant) -> bool {
+        if now.duration_since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.topics.retain(|_, said| now.duration_since(said.when) < AGAIN);
+        }
+        let said = self.topics.entry(topic).or_insert_with(|| Said {
+            note: String::new(),
+            when: now,
+            left: BURST,
+            refilled: now,
+        });
+        let holds = said.note == note && now.duration_since(said.when) < AGAIN;
+        while said.left < BURST && now.duration_since(said.refilled) >= REFILL {
+            said.left += 1;
+            said.refilled += REFILL;
+        }
+        if holds || said.left == 0 {
+            return false;
+        }
+        if said.left == BURST {
+            said.refilled = now;
+        }
+        said.left -= 1;
+        note.clone_into(&mut said.note);
+        said.when = now;
+        true
     }
 }
 
@@ -208,6 +263,27 @@ mod tests {
         assert_ne!(posted[0]["metadata"]["name"], posted[1]["metadata"]["name"]);
         assert_eq!(posted[0]["regarding"]["uid"], "u1");
         assert_eq!(posted[0]["reportingController"], "railhead.dev/agent");
+    }
+
+    #[test]
+    fn a_text_whose_numbers_change_every_second_is_said_less_than_ten_times_an_hour() {
+        let start = Instant::now();
+        let mut memory = Memory::new(start);
+        let mut said = Vec::new();
+        for second in 0..3600 {
+            let note = format!("free: {second} of 4000");
+            let now = start + Duration::from_secs(second);
+            if memory.is_new(("u1".to_owned(), "BandwidthUnavailable"), &note, now) {
+                said.push(second);
+            }
+        }
+        assert_eq!(said[..3], [0, 1, 2], "the first few at once");
+        assert!((5..9).contains(&said.len()), "{said:?}");
+        let other = ("u2".to_owned(), "BandwidthUnavailable");
+        assert!(
+            memory.is_new(other, "free: 0 of 4000", start),
+            "each object has its own"
+        );
     }
 
     #[tokio::test]

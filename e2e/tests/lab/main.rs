@@ -20,6 +20,7 @@ mod other_driver;
 mod pods;
 mod power;
 mod quickstart;
+mod restarts;
 mod sandboxes;
 mod step_faults;
 mod tenants;
@@ -58,6 +59,7 @@ fn tests() -> Vec<Test> {
             step_faults::every_step_on_real_vfs_may_be_the_last_one,
             tenants::rdma_cm_works_over_a_pods_own_device_and_the_device_of_another_tenant_cannot_be_opened,
             other_driver::a_pod_whose_other_driver_is_missing_holds_nothing_and_ends,
+            restarts::pods_of_a_job_made_again_run_soon_after_those_before_have_ended,
         ];
     }
     tests![

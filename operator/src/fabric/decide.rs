@@ -35,7 +35,7 @@ struct Missing {
 pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
     let fabric = seen.fabric;
     let mut nodes: Vec<&NodeNetwork> = seen.nodes.iter().map(|node| &**node).collect();
-    nodes.sort_by_key(|node| node.name_any());
+    nodes.sort_unstable_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     let mut missing: Vec<Missing> = nodes.iter().filter_map(|node| not_ready(fabric, node)).collect();
     let ready = nodes.len() - missing.len();
     missing.extend(seen.elsewhere.iter().map(|other| Missing {

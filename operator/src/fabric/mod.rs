@@ -104,7 +104,7 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
             }),
         };
     }
-    let nodes = context.write_nodes(&fabric).await?;
+    let (nodes, failed) = context.write_nodes(&fabric).await;
     let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
     if let Some(news) = class::conflict("Fabric", &name, &defaults, "spec.fabricName") {
         context.recorder.publish(&*fabric, &news).await;
@@ -113,7 +113,7 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     if context.write_status(&fabric, &status).await? {
         context.announce(&fabric, &status).await;
     }
-    Ok(Action::requeue(context.resync))
+    failed.map_or_else(|| Ok(Action::requeue(context.resync)), Err)
 }
 
 impl Context {

@@ -11,6 +11,8 @@ use railhead_planner::{
 };
 use serde_json::{Value, json};
 
+const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
+
 pub(crate) const UID: &str = "7f3a9c21-0000-4000-8000-000000000000";
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -45,7 +47,7 @@ pub(crate) fn resolved(network: &TrainingNetwork) -> Resolved {
         "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "production"},
         "spec": {"default": true, "dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "200M", "maximum": "400M"}},
     }));
-    resolve(network, &[fabric()], &[class], &[]).unwrap()
+    resolve(network, &[fabric()], &[class], NO_NODES).unwrap()
 }
 
 pub(crate) fn slice(pods: u32) -> NetworkSlice {

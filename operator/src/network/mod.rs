@@ -180,7 +180,7 @@ impl Subject<'_> {
             self.network,
             &World::copies(&world.fabrics),
             &World::copies(&world.classes),
-            &World::copies(&world.node_networks),
+            &world.node_networks.state(),
         )
         .map_err(|unresolved| Outcome::Refused {
             reason: unresolved.reason(),

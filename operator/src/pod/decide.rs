@@ -6,12 +6,9 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL};
-use railhead_planner::{
-    bandwidth::PortBandwidth,
-    index::{self, IndexChoice},
-};
+use railhead_planner::index::{self, IndexChoice};
 
-use super::is_unschedulable;
+use super::{Free, is_unschedulable};
 use railhead_service::events::Event;
 
 use crate::{conditions, network::listed, world::label};
@@ -24,8 +21,8 @@ pub(super) struct Seen<'a> {
     /// All networks of the namespace.
     pub(super) others: &'a [Arc<TrainingNetwork>],
     pub(super) slice: Option<&'a NetworkSlice>,
-    /// What is free, if the pod could not be scheduled.
-    pub(super) ports: &'a [PortBandwidth],
+    /// What is free, once that is known.
+    pub(super) free: Option<&'a Free>,
 }
 
 pub(super) fn news(seen: &Seen<'_>) -> Vec<Event> {
@@ -136,59 +133,14 @@ fn not_indexed(pod: &Pod, choice: IndexChoice) -> Option<Event> {
 
 /// Why the scheduler found no node, as far as it is the network's doing: some rail has not enough left on any node.
 fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<Event> {
-    if !is_unschedulable(seen.pod) {
-        return None;
-    }
-    let asked = slice.spec.qos.guaranteed;
-    let fits = |port: &PortBandwidth| port.vfs_free > 0 && port.free() >= asked;
-    let of_rail = |id: u32| {
-        seen.ports
-            .iter()
-            .filter(move |port| port.rail == id && port.fabric == slice.spec.fabric.name)
-    };
-    let rails = &slice.spec.rails;
-    let some_node_has_all = of_rail(rails.first()?.id).any(|first| {
-        rails
-            .iter()
-            .all(|rail| of_rail(rail.id).any(|port| port.node == first.node && fits(port)))
-    });
-    if some_node_has_all {
-        return None;
-    }
-    let tightest = rails
-        .iter()
-        .min_by_key(|rail| of_rail(rail.id).filter(|port| fits(port)).count())?;
-    let mut ports: Vec<&PortBandwidth> = of_rail(tightest.id).collect();
-    if ports.is_empty() {
-        let note = format!(
-            "no node offers {} of Fabric {}: see `kubectl get nodenet` for what the agents found",
-            tightest.name, slice.spec.fabric.name
-        );
-        return Some(Event::warning("Schedule", "BandwidthUnavailable", note));
-    }
-    ports.sort_by(|a, b| (b.free(), &a.node).cmp(&(a.free(), &b.node)));
-    let free: Vec<String> = ports
-        .iter()
-        .map(|port| {
-            let functions = if port.vfs_free == 0 {
-                ", no virtual function left"
-            } else {
-                ""
-            };
-            format!("{} {} of {}{functions}", port.node, port.free(), port.capacity)
-        })
-        .collect();
-    let note = format!(
-        "{} asks {asked}; free: {}; waits until other pods end; a network with a smaller spec.bandwidthPerRail would fit sooner",
-        tightest.name,
-        listed(&free)
-    );
+    let note = seen.free.filter(|_| is_unschedulable(seen.pod))?.shortage(slice)?;
     Some(Event::warning("Schedule", "BandwidthUnavailable", note))
 }
 
 #[cfg(test)]
 mod tests {
     use railhead_crds::Bandwidth;
+    use railhead_planner::bandwidth::PortBandwidth;
     use serde_json::json;
 
     use super::*;
@@ -216,12 +168,13 @@ mod tests {
     fn said(pod: &Pod, ports: &[PortBandwidth]) -> Vec<(&'static str, String)> {
         let network = fixtures::network(2);
         let slice = fixtures::slice(2);
+        let free = Free::new(ports.to_vec());
         let seen = Seen {
             pod,
             network: Some(&network),
             others: &[],
             slice: Some(&slice),
-            ports,
+            free: Some(&free),
         };
         news(&seen).into_iter().map(|news| (news.reason, news.note)).collect()
     }
@@ -247,7 +200,7 @@ mod tests {
             network: None,
             others: &others,
             slice: None,
-            ports: &[],
+            free: None,
         };
         assert_eq!(
             news(&seen)[0].note,
@@ -261,8 +214,8 @@ mod tests {
     fn an_unschedulable_pod_is_told_rail_asked_and_free_of_every_node() {
         let full = [
             port("node1", 0, 900, 3),
-            port("node2", 0, 850, 3),
             port("node1", 1, 0, 3),
+            port("node2", 0, 850, 3),
             port("node2", 1, 0, 3),
         ];
         let said_ = said(&unschedulable(), &full);
@@ -287,6 +240,26 @@ mod tests {
             port("node2", 1, 0, 1),
         ];
         assert_eq!(said(&unschedulable(), &split).len(), 2, "no single node has both rails");
+    }
+
+    #[test]
+    fn pods_that_ask_the_same_cost_one_search() {
+        let network = fixtures::network(2);
+        let slice = fixtures::slice(2);
+        let free = Free::new(vec![port("node1", 0, 900, 3), port("node1", 1, 0, 3)]);
+        for index in [0, 1] {
+            let mut pod = unschedulable();
+            pod.metadata.name = Some(format!("llama-{index}"));
+            let seen = Seen {
+                pod: &pod,
+                network: Some(&network),
+                others: &[],
+                slice: Some(&slice),
+                free: Some(&free),
+            };
+            assert_eq!(news(&seen)[1].reason, "BandwidthUnavailable");
+        }
+        assert_eq!(free.searches(), 1);
     }
 
     #[test]

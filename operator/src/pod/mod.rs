@@ -1,6 +1,9 @@
 //! Pods with a network's label: why they wait, and what they got, as events where people look first.
 
 mod decide;
+mod free;
+
+pub(crate) use free::Free;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +16,6 @@ use tokio::sync::watch;
 
 use crate::{
     controller::Category,
-    route::Free,
     world::{World, label},
 };
 
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Context {
     pub(crate) world: World,
     pub(crate) recorder: Arc<Recorder>,
-    pub(crate) free: watch::Receiver<Free>,
+    pub(crate) free: watch::Receiver<Option<Arc<Free>>>,
 }
 
 /// Nothing can fail here; events are not retried.
@@ -62,18 +64,13 @@ pub(crate) async fn reconcile(pod: Arc<Pod>, context: Arc<Context>) -> Result<Ac
     let others = world
         .networks
         .state_filter(|network| network.namespace().as_deref() == Some(&namespace));
-    // What is free matters only to a pod that the scheduler has turned away.
-    let ports = if is_unschedulable(&pod) {
-        Arc::clone(&context.free.borrow())
-    } else {
-        Free::default()
-    };
+    let free = context.free.borrow().clone();
     let news = decide::news(&decide::Seen {
         pod: &pod,
         network: network.as_deref(),
         others: &others,
         slice: slice.as_deref(),
-        ports: &ports,
+        free: free.as_deref(),
     });
     for news in news {
         context.recorder.publish(&*pod, &news).await;

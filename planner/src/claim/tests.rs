@@ -13,6 +13,8 @@ use crate::network::{
     tests::{class, fabric, network, reserved},
 };
 
+const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
+
 fn allocated(template: &ResourceClaimTemplate) -> (ResourceClaim, Pod) {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "llama-0", "namespace": "team-a", "uid": "pod-1", "labels": {"railhead.dev/network": "llama"}},
@@ -141,7 +143,7 @@ fn a_template_that_the_api_server_wrote_back_is_the_same() {
     let network = network(json!({"pods": 2, "bandwidthPerRail": "1000M"}));
     let mut class = class();
     class.spec.bandwidth.maximum = None;
-    let resolved = resolve(&network, &[fabric()], &[class], &[]).unwrap();
+    let resolved = resolve(&network, &[fabric()], &[class], NO_NODES).unwrap();
     let wanted = template(&network, &resolved);
     let mut stored = wanted.clone();
     let request = &mut stored.spec.spec.devices.as_mut().unwrap().requests.as_mut().unwrap()[0];

@@ -4,6 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::ledger::{Request, empty, reserve};
 
+const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
+
 pub(crate) fn fabric() -> Fabric {
     let spec: FabricSpec = serde_json::from_value(json!({
         "default": true,
@@ -39,7 +41,7 @@ pub(crate) fn network(spec: serde_json::Value) -> TrainingNetwork {
 }
 
 pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
-    let resolved = resolve(network, &[fabric()], &[class()], &[]).unwrap();
+    let resolved = resolve(network, &[fabric()], &[class()], NO_NODES).unwrap();
     let space = SlotSpace::new(&resolved.fabric.spec.rails).unwrap();
     let owner = railhead_crds::LedgerOwner {
         namespace: "team-a".into(),
@@ -73,7 +75,7 @@ fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
 fn a_guarantee_above_the_classs_maximum_is_refused_with_the_classes_that_allow_it() {
     let ask = |bandwidth: &str, classes: &[QosClass]| {
         let network = network(json!({"pods": 2, "bandwidthPerRail": bandwidth}));
-        resolve(&network, &[fabric()], classes, &[])
+        resolve(&network, &[fabric()], classes, NO_NODES)
     };
     let refused = ask("900M", &[class()]).unwrap_err();
     assert_eq!(refused.reason(), "BandwidthAboveClass");
@@ -99,7 +101,7 @@ fn a_guarantee_above_the_classs_maximum_is_refused_with_the_classes_that_allow_i
 
 #[test]
 fn what_is_missing_is_named_with_what_there_is() {
-    let ask = |spec| resolve(&network(spec), &[fabric()], &[class()], &[]).unwrap_err();
+    let ask = |spec| resolve(&network(spec), &[fabric()], &[class()], NO_NODES).unwrap_err();
     let missing = ask(json!({"pods": 2, "fabricName": "backbone"}));
     assert_eq!(missing.reason(), "FabricNotFound");
     assert!(
@@ -119,7 +121,7 @@ fn what_is_missing_is_named_with_what_there_is() {
         names: Some(vec!["rail7".into()]),
     });
     assert_eq!(
-        resolve(&named, &[fabric()], &[class()], &[]).unwrap_err().reason(),
+        resolve(&named, &[fabric()], &[class()], NO_NODES).unwrap_err().reason(),
         "RailNotFound"
     );
 }

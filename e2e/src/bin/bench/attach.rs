@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use railhead_e2e::{lab::Node, limits::FLOOR_RATIO};
 
 use super::{
+    pods::Wired,
     standin,
     times::{Times, table},
 };
@@ -72,13 +73,13 @@ pub(crate) struct Attached {
     pub(crate) del: f64,
 }
 
-/// Runs ADD and DEL in turn; what is above a limit goes to `exceeded`. The pod loses its rails for it; nothing else may use it afterwards.
-pub(crate) fn measure(node: &Node, pod_uid: &str, runs: u32, exceeded: &mut Vec<String>) -> Result<Attached> {
+/// Runs ADD and DEL in turn; what is above a limit goes to `exceeded`. The pods lose their rails for it; nothing else may use them afterwards.
+pub(crate) fn measure(node: &Node, pods: &Wired, runs: u32, exceeded: &mut Vec<String>) -> Result<Attached> {
     let program = standin::program();
     let program = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     let put = format!("cat > {STANDIN} && chmod +x {STANDIN}");
     node.exec_with_input(&put, program, LIMIT)?.ok()?;
-    let command = format!("bash -s {runs} {pod_uid} {STANDIN}");
+    let command = format!("bash -s {runs} {STANDIN} {} {}", pods.one_rail, pods.all_rails);
     let output = node.exec_with_input(&command, SCRIPT.as_bytes().to_vec(), LIMIT)?;
     node.exec(&format!("rm -f {STANDIN}"), LIMIT)?.ok()?;
     let output = output.ok()?;

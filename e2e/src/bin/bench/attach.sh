@@ -1,11 +1,11 @@
 # ADD and DEL of the cluster's plugin, of railhead, and of a program that does the same kernel work and nothing else, in turn; with one
-# rail and with all. On a node, as root. Arguments: how often, the UID of a wired pod, whose plan is used and whose rails are taken
-# away, and that program.
+# rail and with all. On a node, as root. Arguments: how often, that program, and the UIDs of two wired pods, one with one rail and
+# one with all, whose plans are used and whose rails are taken away.
 set -eu
-runs=$1 pod=$2 standin=$3
-plan=/run/railhead/plans/$pod.json
+runs=$1 standin=$2 one=$3 all=$4
+plan_of() { echo "/run/railhead/plans/$1.json"; }
 work=$(mktemp -d)
-trap 'ip netns del bench 2>/dev/null || true; cp "$work/plan" "$plan" || true; rm -rf "$work"' EXIT
+trap 'ip netns del bench 2>/dev/null || true; rm -rf "$work"' EXIT
 
 # command, plugin, container, pod UID; configuration on standard input, result in $work/out
 plugin() {
@@ -27,14 +27,13 @@ cluster=$(jq -r .type "$work/cluster")
 ours='{"cniVersion":"1.0.0","name":"railhead","type":"railhead"}'
 echo "$ours" >"$work/ours"
 
-spec=/var/run/cdi/railhead.dev-$(jq -r .claimUid "$plan").json
-old=$(jq -r .containerId "/run/railhead/attachments/$pod/attachment.json")
-plugin DEL railhead "$old" "$pod" <"$work/ours"
+for pod in "$one" "$all"; do
+  plugin DEL railhead "$(jq -r .containerId "/run/railhead/attachments/$pod/attachment.json")" "$pod" <"$work/ours"
+done
 
-cp "$plan" "$work/plan"
-# What the program is to do for the rails of the plan: the same.
+# What the program is to do for the rails of a pod's plan: the same.
 floor_rails() {
-  jq -c '.rails[]' "$plan" | while read -r rail; do
+  jq -c '.rails[]' "$(plan_of "$1")" | while read -r rail; do
     device=$(ls "/sys/bus/pci/devices/$(jq -r .vf.pciAddress <<<"$rail")/net")
     jq -c --arg device "$device" --arg mac "$(cat "/sys/class/net/$device/address")" --arg mtu "$(cat "/sys/class/net/$device/mtu")" \
       '{hostName: $device, podName: .name, hostMac: $mac, podMac: .mac, hostMtu: ($mtu | tonumber), podMtu: .mtu,
@@ -62,7 +61,8 @@ for run in $(seq 0 "$runs"); do
   took true "$b" "$c" >&3
 
   for rails in 1 all; do
-    if [ $rails = 1 ]; then jq -c '.rails |= .[:1]' "$work/plan" >"$plan"; else cp "$work/plan" "$plan"; fi
+    if [ $rails = 1 ]; then pod=$one; else pod=$all; fi
+    spec=/var/run/cdi/railhead.dev-$(jq -r .claimUid "$(plan_of "$pod")").json
     settle
     a=$EPOCHREALTIME
     plugin ADD railhead "bench-$run-$rails" "$pod" <"$work/chained"
@@ -75,7 +75,7 @@ for run in $(seq 0 "$runs"); do
     jq -c 'del(.devices[].containerEdits.deviceNodes)' "$spec" >"$work/spec"
     cp "$work/spec" "$spec"
 
-    floor=$(floor_rails)
+    floor=$(floor_rails "$pod")
     settle
     a=$EPOCHREALTIME
     waited=$("$standin" floor add /var/run/netns/bench "$floor")

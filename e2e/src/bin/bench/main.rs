@@ -28,8 +28,10 @@ use railhead_e2e::{
 
 /// Namespace of everything that the benchmark applies.
 const NAMESPACE: &str = "railhead-bench";
-/// The network of its labelled pods.
+/// The network of its labelled pods, with all rails.
 const NETWORK: &str = "bench";
+/// The network of pods with one rail.
+const ONE_RAIL: &str = "bench-one";
 
 /// Prints sizes and times, and fails where one is more than is allowed. Uses the lab that is up; otherwise brings one up and takes it down again.
 #[derive(Parser)]
@@ -106,22 +108,24 @@ fn measure(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
 }
 
 fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
-    let network = format!(
-        "apiVersion: railhead.dev/v1alpha1\nkind: TrainingNetwork\nmetadata: {{name: {NETWORK}}}\nspec: {{pods: {}}}\n",
-        lab.node_count()
-    );
-    lab.apply(NAMESPACE, &network)?;
-    lab.wait_condition(&["tnet", "-n", NAMESPACE, NETWORK], "Reserved", "True")?;
+    for (name, rails) in [(NETWORK, ""), (ONE_RAIL, ", rails: {count: 1}")] {
+        let network = format!(
+            "apiVersion: railhead.dev/v1alpha1\nkind: TrainingNetwork\nmetadata: {{name: {name}}}\nspec: {{pods: {}{rails}}}\n",
+            lab.node_count()
+        );
+        lab.apply(NAMESPACE, &network)?;
+        lab.wait_condition(&["tnet", "-n", NAMESPACE, name], "Reserved", "True")?;
+    }
     let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
-    let wired = pods::one_per_node(lab)?;
+    let wired = pods::on_each_node(lab)?;
     let memory = sizes::resident_memory(lab, exceeded)?;
     let mut report = format!(
         "\nThe lab (emulated processors: only ratios mean anything)\n{}",
         started.report
     );
-    for (node, pod) in lab.nodes().iter().zip(wired) {
+    for (node, pods) in lab.nodes().iter().zip(wired) {
         let attached = step(&format!("the plugins by themselves on {}", node.name()), || {
-            attach::measure(node, &pod, 2 * runs + 1, exceeded)
+            attach::measure(node, &pods, 2 * runs + 1, exceeded)
         })?;
         report.push_str(&attached.report);
         // The pods were made on the first node.

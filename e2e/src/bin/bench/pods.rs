@@ -10,7 +10,7 @@ use railhead_e2e::{
 use serde_json::Value;
 
 use super::{
-    NAMESPACE, NETWORK,
+    NAMESPACE, NETWORK, ONE_RAIL,
     times::{Times, table},
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn measure(lab: &Lab, runs: u32) -> Result<Claims> {
             let is_labelled = kind == "labelled";
             let before = is_labelled.then(|| dra_calls(lab, &node)).transpose()?;
             let start = Instant::now();
-            lab.apply(NAMESPACE, &manifest(&name, &node, is_labelled))?;
+            lab.apply(NAMESPACE, &manifest(&name, &node, is_labelled.then_some(NETWORK)))?;
             wait_running(lab, &name)?;
             let running = start.elapsed();
             let uid = uid(lab, &name)?;
@@ -132,28 +132,39 @@ fn between(before: &BTreeMap<String, (f64, f64)>, after: &BTreeMap<String, (f64,
     Ok((seconds_after - seconds) * 1e3)
 }
 
-/// One running labelled pod on each node, by UID, in the order of the nodes.
-pub(crate) fn one_per_node(lab: &Lab) -> Result<Vec<String>> {
+/// UIDs of the wired pods of a node.
+pub(crate) struct Wired {
+    pub(crate) one_rail: String,
+    pub(crate) all_rails: String,
+}
+
+/// Two running labelled pods on each node, in the order of the nodes.
+pub(crate) fn on_each_node(lab: &Lab) -> Result<Vec<Wired>> {
     let nodes = lab.nodes();
+    let name = |node: &Node, network: &str| format!("{network}-on-{}", node.name());
     for node in &nodes {
-        lab.apply(NAMESPACE, &manifest(&format!("on-{}", node.name()), node, true))?;
+        for network in [NETWORK, ONE_RAIL] {
+            lab.apply(NAMESPACE, &manifest(&name(node, network), node, Some(network)))?;
+        }
     }
+    let running = |node: &Node, network: &str| {
+        let name = name(node, network);
+        wait_running(lab, &name)?;
+        uid(lab, &name)
+    };
     nodes
         .iter()
         .map(|node| {
-            let name = format!("on-{}", node.name());
-            wait_running(lab, &name)?;
-            uid(lab, &name)
+            Ok(Wired {
+                one_rail: running(node, ONE_RAIL)?,
+                all_rails: running(node, NETWORK)?,
+            })
         })
         .collect()
 }
 
-fn manifest(name: &str, node: &Node, labelled: bool) -> String {
-    let labels = if labelled {
-        format!("railhead.dev/network: {NETWORK}")
-    } else {
-        String::new()
-    };
+fn manifest(name: &str, node: &Node, network: Option<&str>) -> String {
+    let labels = network.map_or_else(String::new, |network| format!("railhead.dev/network: {network}"));
     format!(
         "apiVersion: v1
 kind: Pod

@@ -1,0 +1,163 @@
+//! What the controllers read of objects that change all the time. Kubelets write their Nodes every five minutes and agents their
+//! NodeNetworks with every pod; hardly any of it concerns anybody.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use kube::runtime::reflector::ObjectRef;
+use railhead_crds::NodeNetwork;
+
+use crate::world::World;
+
+/// By node: what was read last.
+#[derive(Default)]
+pub(crate) struct Facts {
+    nodes: HashMap<String, u64>,
+    for_fabrics: HashMap<String, u64>,
+    for_networks: HashMap<String, u64>,
+}
+
+impl Facts {
+    /// Whether a Node is another one for a fabric: it came, went, or has other labels.
+    pub(crate) fn node_is_news(&mut self, world: &World, name: &str) -> bool {
+        let node = world.nodes.get(&ObjectRef::new(name));
+        note(&mut self.nodes, name, node.map(|node| digest(&node.metadata.labels)))
+    }
+
+    /// Whether a NodeNetwork is another one for its fabric: anything but how many VFs pods have.
+    pub(crate) fn fabric_has_news(&mut self, world: &World, name: &str) -> bool {
+        let node = world.node_networks.get(&ObjectRef::new(name));
+        note(&mut self.for_fabrics, name, node.map(|node| seen_by_fabrics(&node)))
+    }
+
+    /// Whether a NodeNetwork is another one for networks that wait: which fabric it is of and how fast its ports are.
+    pub(crate) fn networks_have_news(&mut self, world: &World, name: &str) -> bool {
+        let node = world.node_networks.get(&ObjectRef::new(name));
+        note(&mut self.for_networks, name, node.map(|node| seen_by_networks(&node)))
+    }
+}
+
+/// Whether it is otherwise than before; a thing that is gone has no value.
+fn note(known: &mut HashMap<String, u64>, name: &str, now: Option<u64>) -> bool {
+    let before = match now {
+        Some(now) => known.insert(name.to_owned(), now),
+        None => known.remove(name),
+    };
+    before != now
+}
+
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn seen_by_fabrics(node: &NodeNetwork) -> u64 {
+    let mut node = node.clone();
+    node.metadata.resource_version = None;
+    if let Some(status) = &mut node.status {
+        status.summary = None;
+        for port in &mut status.ports {
+            port.vfs.used = 0;
+        }
+    }
+    // What cannot be written as JSON came as JSON.
+    digest(&serde_json::to_string(&node).unwrap_or_default())
+}
+
+fn seen_by_networks(node: &NodeNetwork) -> u64 {
+    let ports = node.status.iter().flat_map(|status| &status.ports);
+    let speeds: Vec<_> = ports
+        .map(|port| (port.rail, port.speed.map(|speed| speed.mbps())))
+        .collect();
+    digest(&(&node.spec.fabric_name, speeds))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::{
+        reflector::{store, store::Writer},
+        watcher::Event,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn world() -> (
+        World,
+        Writer<kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Node>>,
+        Writer<NodeNetwork>,
+    ) {
+        let (nodes, nodes_in) = store();
+        let (node_networks, node_networks_in) = store();
+        let world = World {
+            fabrics: store().0,
+            classes: store().0,
+            networks: store().0,
+            slices: store().0,
+            attachments: store().0,
+            node_networks,
+            ledgers: store().0,
+            nodes,
+            pods: store().0,
+            ports: store().0,
+            claims: store().0,
+        };
+        (world, nodes_in, node_networks_in)
+    }
+
+    #[test]
+    fn a_heartbeat_of_a_node_is_no_news_and_a_label_is() {
+        let (world, mut nodes, _) = world();
+        let mut facts = Facts::default();
+        let mut says = |metadata: Value| {
+            let node =
+                serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})).unwrap();
+            nodes.apply_watcher_event(&Event::Apply(node));
+            facts.node_is_news(&world, "node1")
+        };
+        assert!(says(
+            json!({"name": "node1", "resourceVersion": "1", "labels": {"gpu": "h100"}})
+        ));
+        assert!(!says(
+            json!({"name": "node1", "resourceVersion": "2", "labels": {"gpu": "h100"}})
+        ));
+        assert!(says(
+            json!({"name": "node1", "resourceVersion": "3", "labels": {"gpu": "h200"}})
+        ));
+        let node = serde_json::from_value(json!({"metadata": {"name": "node1"}})).unwrap();
+        nodes.apply_watcher_event(&Event::Delete(node));
+        assert!(facts.node_is_news(&world, "node1"), "it went");
+        assert!(!facts.node_is_news(&world, "node1"));
+    }
+
+    #[test]
+    fn pods_that_come_and_go_on_a_node_are_no_news_to_fabrics_and_only_speeds_are_to_networks() {
+        let (world, _, mut nodes) = world();
+        let mut facts = Facts::default();
+        let mut says = |version: u32, used: u32, state: &str, speed: &str| {
+            let node = serde_json::from_value(json!({
+                "apiVersion": "railhead.dev/v1alpha1", "kind": "NodeNetwork",
+                "metadata": {"name": "node1", "resourceVersion": version.to_string()},
+                "spec": {"fabricName": "backend", "vfManagement": "Managed", "mtu": 9000, "rails": []},
+                "status": {
+                    "summary": {"rails": "1/1", "vfs": format!("{used}/4")},
+                    "ports": [{"rail": 0, "pciAddress": "0000:01:00.0", "netdev": "eth1", "driver": "igb", "speed": speed,
+                        "vfs": {"used": used, "total": 4}, "state": state}],
+                },
+            }))
+            .unwrap();
+            nodes.apply_watcher_event(&Event::Apply(node));
+            (
+                facts.fabric_has_news(&world, "node1"),
+                facts.networks_have_news(&world, "node1"),
+            )
+        };
+        assert_eq!(says(1, 0, "Healthy", "1G"), (true, true));
+        assert_eq!(says(2, 3, "Healthy", "1G"), (false, false));
+        assert_eq!(says(3, 3, "Down", "1G"), (true, false));
+        assert_eq!(says(4, 3, "Down", "10G"), (true, true));
+    }
+}
