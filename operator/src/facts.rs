@@ -7,7 +7,7 @@ use std::{
 };
 
 use kube::runtime::reflector::ObjectRef;
-use railhead_crds::NodeNetwork;
+use railhead_crds::{Bandwidth, NodeNetwork};
 
 use crate::world::World;
 
@@ -69,9 +69,7 @@ fn seen_by_fabrics(node: &NodeNetwork) -> u64 {
 
 fn seen_by_networks(node: &NodeNetwork) -> u64 {
     let ports = node.status.iter().flat_map(|status| &status.ports);
-    let speeds: Vec<_> = ports
-        .map(|port| (port.rail, port.speed.map(|speed| speed.mbps())))
-        .collect();
+    let speeds: Vec<_> = ports.map(|port| (port.rail, port.speed.map(Bandwidth::mbps))).collect();
     digest(&(&node.spec.fabric_name, speeds))
 }
 
