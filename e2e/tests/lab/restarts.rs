@@ -68,7 +68,7 @@ pub(crate) fn pods_of_a_job_made_again_run_soon_after_those_before_have_ended(wo
             thread::sleep(Duration::from_millis(250));
         };
         let took = ended.map_or(Duration::ZERO, |ended| ended.elapsed());
-        say(&format!(
+        say(format!(
             "round {round}: {:.1} s from the last old pod's end to the new pods",
             took.as_secs_f32()
         ));
