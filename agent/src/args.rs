@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use railhead_service::LogArgs;
 
 /// The node agent of Railhead.
 #[derive(Clone, Debug, Parser)]
@@ -11,6 +12,10 @@ pub struct Args {
     /// What to do; the agent runs when nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,
+
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
 
     /// Name of the node that the agent runs on (downward API: spec.nodeName).
     #[arg(long, env = "NODE_NAME")]

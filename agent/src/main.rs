@@ -7,19 +7,13 @@ use railhead_agent::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if let Some(Command::Probe { question }) = args.command {
         return Ok(http::probe(&args.health_socket, question)?);
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter)
-        .init();
+    args.log.start()?;
     // Two workers: the agent waits most of its time, and every node of the cluster pays for it.
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

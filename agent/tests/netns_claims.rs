@@ -394,6 +394,62 @@ fn no_port_is_asked_while_the_nodes_lock_is_held() {
     });
 }
 
+/// The port of the second rail is slow to take its settings back, and tells whether the first rail's VF may be wired meanwhile.
+struct SlowGiveBack {
+    pfs: PfFiles,
+    layout: Layout,
+    slow: PciAddress,
+    first_vf: PciAddress,
+    asked: AtomicBool,
+}
+
+impl PfSide for SlowGiveBack {
+    fn read(&self, pf: &PciAddress, vf: u32) -> Result<VfState, HostError> {
+        self.pfs.read(pf, vf)
+    }
+
+    fn set(&self, pf: &PciAddress, vf: u32, knob: VfKnob, wanted: &VfSettings) -> Result<(), HostError> {
+        if *pf == self.slow {
+            std::thread::sleep(Duration::from_millis(300));
+            let path = self.layout.function_lock(self.first_vf.as_str());
+            let lock = FileLock::take(&path, Duration::ZERO);
+            assert!(
+                lock.is_err(),
+                "an ADD could wire a VF of a plan that is being given back"
+            );
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        self.pfs.set(pf, vf, knob, wanted)
+    }
+}
+
+/// A sandbox may be made while the claim is given back, and the plan is there until the last VF is as before.
+#[test]
+fn no_vf_of_a_plan_can_be_wired_until_the_plan_is_gone() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 1, 4);
+        let claim = ports.add_pod("llama-2", Some(2));
+        prepare(&ports, &claim);
+        let plan = ports.plans().remove(0);
+        let pf_side = Arc::new(SlowGiveBack {
+            pfs: ports.pf_side(),
+            layout: ports.layout(),
+            slow: plan.rails[1].vf.pf_pci_address.clone(),
+            first_vf: plan.rails[0].vf.pci_address.clone(),
+            asked: AtomicBool::new(false),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime
+            .block_on(async { asks_unprepare(ports.agent_through(pf_side.clone()), claim).await })
+            .unwrap();
+        assert!(pf_side.asked.load(Ordering::Relaxed), "the second port was set");
+        ports.assert_as_before("given back");
+    });
+}
+
 /// All pods of a job come at once, to both agents of a rolling update, and there are just as many VFs as they need.
 #[test]
 fn a_burst_of_pods_has_every_vf_once() {

@@ -42,36 +42,39 @@ impl CdiError {
     }
 }
 
-/// A claim's spec as it is before ADD.
-pub(crate) struct ReadSpec {
+/// A claim's spec.
+struct Spec {
     path: PathBuf,
-    spec: Value,
+    content: Value,
 }
 
-/// Reads what the spec says now.
-pub(crate) fn read(layout: &Layout, claim_uid: &str) -> Result<ReadSpec, CdiError> {
+/// Whether there is a spec that can be completed.
+pub(crate) fn check(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
+    read(layout, claim_uid).map(drop)
+}
+
+fn read(layout: &Layout, claim_uid: &str) -> Result<Spec, CdiError> {
     let path = layout.cdi_spec(claim_uid);
     let bytes = read_state_file(&path).map_err(CdiError::Read)?;
     let damaged = |detail| CdiError::Damaged {
         path: path.clone(),
         detail,
     };
-    let mut spec = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if container_edits(&mut spec).is_none() {
+    let mut content = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if container_edits(&mut content).is_none() {
         return Err(damaged("it has no device with container edits".to_owned()));
     }
-    Ok(ReadSpec { path, spec })
+    Ok(Spec { path, content })
 }
 
 /// Names the character devices of this pod and no others. containerd reads the spec when it makes the first container,
 /// after ADD. Without the module rdma_ucm there is no connection manager, and a runtime refuses devices that do not exist.
-pub(crate) fn complete(read: ReadSpec, uverbs: &[String], has_rdma_cm: bool) -> Result<(), CdiError> {
-    let ReadSpec { path, mut spec } = read;
-    // The claim may have been unprepared meanwhile, and its spec must not come back.
-    if !path.exists() {
-        return Err(CdiError::Read(StateFileError::Absent { path }));
-    }
-    let Some(edits) = container_edits(&mut spec) else {
+///
+/// The spec is read here and not before the wiring: the claim may have been unprepared since, and its spec must not come back, or
+/// prepared anew.
+pub(crate) fn complete(layout: &Layout, claim_uid: &str, uverbs: &[String], has_rdma_cm: bool) -> Result<(), CdiError> {
+    let Spec { path, mut content } = read(layout, claim_uid)?;
+    let Some(edits) = container_edits(&mut content) else {
         return Ok(());
     };
     let before = edits.get("deviceNodes");
@@ -85,7 +88,7 @@ pub(crate) fn complete(read: ReadSpec, uverbs: &[String], has_rdma_cm: bool) -> 
         return Ok(());
     }
     edits.insert("deviceNodes".to_owned(), nodes);
-    replace(&path, spec.to_string().as_bytes(), 0o644).map_err(CdiError::Write)
+    replace(&path, content.to_string().as_bytes(), 0o644).map_err(CdiError::Write)
 }
 
 /// The edits of the spec's only device.
@@ -115,14 +118,14 @@ mod tests {
         });
         fs::write(&path, spec.to_string()).unwrap();
         let uverbs = ["/dev/infiniband/uverbs3".to_owned()];
-        complete(read(&layout, "77aa").unwrap(), &uverbs, true).unwrap();
+        complete(&layout, "77aa", &uverbs, true).unwrap();
         let completed: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"],
             json!({"env": ["A=b"], "deviceNodes": [{"path": "/dev/infiniband/uverbs3"}, {"path": RDMA_CM}]})
         );
         let inode = fs::metadata(&path).unwrap().ino();
-        complete(read(&layout, "77aa").unwrap(), &uverbs, true).unwrap();
+        complete(&layout, "77aa", &uverbs, true).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().ino(),
             inode,
@@ -137,9 +140,9 @@ mod tests {
         fs::create_dir_all(layout.cdi()).unwrap();
         let spec = json!({"devices": [{"name": "77aa"}]});
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let read = read(&layout, "77aa").unwrap();
+        check(&layout, "77aa").unwrap();
         fs::remove_file(layout.cdi_spec("77aa")).unwrap();
-        let error = complete(read, &["/dev/infiniband/uverbs3".to_owned()], true).unwrap_err();
+        let error = complete(&layout, "77aa", &["/dev/infiniband/uverbs3".to_owned()], true).unwrap_err();
         assert_eq!(error.code(), Code::TryAgain);
         assert!(!layout.cdi_spec("77aa").exists());
     }
@@ -152,8 +155,7 @@ mod tests {
         let nodes = json!([{"path": "/dev/infiniband/uverbs7"}, {"path": RDMA_CM}, {"path": "/dev/of-somebody"}]);
         let spec = json!({"devices": [{"name": "77aa", "containerEdits": {"deviceNodes": nodes}}]});
         fs::write(layout.cdi_spec("77aa"), spec.to_string()).unwrap();
-        let read = read(&layout, "77aa").unwrap();
-        complete(read, &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
+        complete(&layout, "77aa", &["/dev/infiniband/uverbs3".to_owned()], false).unwrap();
         let completed: Value = serde_json::from_slice(&fs::read(layout.cdi_spec("77aa")).unwrap()).unwrap();
         assert_eq!(
             completed["devices"][0]["containerEdits"]["deviceNodes"],

@@ -72,9 +72,11 @@ fn foreign_device(layout: &Layout, pod_uid: &str) -> Option<String> {
     record.rails.iter().find_map(|rail| {
         let rdma = rail.rdma.as_ref()?;
         let uverbs = sysfs.uverbs(rdma.device.as_str()).ok()?;
-        // Soft devices have no VF below them.
-        let of_vf = sysfs.rdma_devices(&rail.vf).ok()?;
-        let is_own = of_vf.is_empty() || of_vf.contains(&rdma.device);
+        let is_own = match sysfs.function_of_rdma_device(rdma.device.as_str()).ok()? {
+            Some(function) => function == rail.vf,
+            // A soft device; so the VF has none of its own.
+            None => sysfs.rdma_devices(&rail.vf).ok()?.is_empty(),
+        };
         (uverbs.as_ref() != Some(&rdma.uverbs) || !is_own).then(|| {
             format!(
                 "rail {}: {} is not the character device of the pod's RDMA device {} any more, and may be another pod's; delete the pod so that it is wired again",

@@ -176,18 +176,20 @@ fn a_container_does_not_get_the_device_that_another_pod_has_by_now() {
     });
     write(layout.record("6f1c"), &record.to_string());
     let verbs = |number: u32| layout.sysfs().join(format!("class/infiniband_verbs/uverbs{number}"));
-    let of_vf = |vf: &str| {
-        layout
-            .sysfs()
-            .join("bus/pci/devices")
-            .join(vf)
-            .join("infiniband/mlx5_9")
+    // The device, below that function.
+    let class = layout.sysfs().join("class/infiniband/mlx5_9");
+    let below = |vf: &str| {
+        let _ = fs::remove_file(class.join("device"));
+        fs::create_dir_all(&class).unwrap();
+        std::os::unix::fs::symlink(format!("../../../bus/pci/devices/{vf}"), class.join("device")).unwrap();
     };
+    let own = layout.sysfs().join("bus/pci/devices/0000:18:00.3/infiniband");
     let container = Container::start();
     let hook = || container_hook(&layout, "6f1c", &mut container.state().as_bytes());
 
     write(verbs(9).join("ibdev"), "mlx5_9\n");
-    fs::create_dir_all(of_vf("0000:18:00.3")).unwrap();
+    fs::create_dir_all(own.join("mlx5_9")).unwrap();
+    below("0000:18:00.3");
     hook().unwrap();
 
     // The driver made the devices anew: uverbs9 is somebody else's.
@@ -200,13 +202,16 @@ fn a_container_does_not_get_the_device_that_another_pod_has_by_now() {
     );
     assert!(refused.contains("delete the pod"), "{refused}");
 
-    // The same name and number, below another VF.
+    // The same name and number, below another VF: whether the pod's own has another device by now, or none.
     fs::remove_dir_all(verbs(2)).unwrap();
     write(verbs(9).join("ibdev"), "mlx5_9\n");
-    fs::rename(of_vf("0000:18:00.3"), of_vf("0000:18:00.3").with_file_name("mlx5_1")).unwrap();
+    below("0000:18:00.4");
+    fs::rename(own.join("mlx5_9"), own.join("mlx5_1")).unwrap();
+    hook().unwrap_err();
+    fs::remove_dir_all(&own).unwrap();
     hook().unwrap_err();
 
-    // A soft device is below no VF.
-    fs::remove_dir_all(of_vf("0000:18:00.3").parent().unwrap()).unwrap();
+    // A soft device is below no function.
+    fs::remove_file(class.join("device")).unwrap();
     hook().unwrap();
 }

@@ -4,9 +4,10 @@
 
 mod node;
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
-use node::{Node, Sandbox, answer, call, on_a_node, plan};
+use node::{Node, Sandbox, answer, call, on_a_node, plan, succeeded};
+use railhead_host::FileLock;
 use railhead_plan::RdmaPlan;
 use railhead_vf::KernelPfSide;
 use serde_json::{Value, json};
@@ -140,5 +141,39 @@ fn a_node_whose_agent_has_not_run_since_the_boot_is_still_ready() {
         let sandbox = Sandbox::new("c1");
         fs::remove_dir_all(node.layout().plans()).unwrap();
         assert!(call(&node.context(), "STATUS", &sandbox).success);
+    });
+}
+
+/// As when the agent gives a claim back, or a damaged plan: it has the functions until the plan is gone.
+#[test]
+fn a_plan_that_goes_while_the_call_waits_for_its_functions_wires_nothing() {
+    on_a_node(|node| {
+        let function = node.add_function(0);
+        let planned = plan(&[0]);
+        node.write_plan(&planned);
+        let path = node.layout().function_lock(planned.rails[0].vf.pci_address.as_str());
+        let sandbox = Sandbox::new("c1");
+        for went in [true, false] {
+            let held = FileLock::take(&path, Duration::ZERO).unwrap();
+            let outcome = thread::scope(|scope| {
+                let adding = scope.spawn(|| call(&node.context(), "ADD", &sandbox));
+                thread::sleep(Duration::from_millis(200));
+                assert!(!adding.is_finished(), "ADD does not wait for the function");
+                if went {
+                    fs::remove_file(node.layout().plan(node::POD_UID)).unwrap();
+                } else {
+                    let mut other = planned.clone();
+                    other.index += 1;
+                    node.write_plan(&other);
+                }
+                drop(held);
+                adding.join().unwrap()
+            });
+            assert!(!outcome.success);
+            function.assert_at_home("after a refused ADD");
+            assert!(!node.layout().journal("c1").exists());
+            node.write_plan(&planned);
+        }
+        succeeded(&call(&node.context(), "ADD", &sandbox));
     });
 }

@@ -122,13 +122,24 @@ impl LinkSettings {
             (now.rings != then.rings, LinkSetting::Rings),
             (now.coalesce != then.coalesce, LinkSetting::Coalesce),
             (now.steering != then.steering, LinkSetting::Steering),
-            (self.filter_rules != wanted.filter_rules, LinkSetting::FilterRules),
-            (self.tc_programs != wanted.tc_programs, LinkSetting::TcPrograms),
+            // Some drivers tell no numbers while their link is down; what is not told is nothing to take off.
+            (
+                count(self.filter_rules) != count(wanted.filter_rules),
+                LinkSetting::FilterRules,
+            ),
+            (
+                count(self.tc_programs) != count(wanted.tc_programs),
+                LinkSetting::TcPrograms,
+            ),
         ]
         .into_iter()
         .filter_map(|(differs, setting)| differs.then_some(setting))
         .collect()
     }
+}
+
+fn count(told: Option<u32>) -> u32 {
+    told.unwrap_or_default()
 }
 
 impl LinkSettingsSocket {

@@ -5,6 +5,7 @@
 mod node;
 
 use std::{
+    collections::BTreeSet,
     fs,
     sync::{Barrier, atomic::Ordering},
 };
@@ -49,6 +50,23 @@ fn a_vf_that_lost_its_driver_is_bound_again_and_given_back() {
         restore(&mut node.host(), &original).unwrap();
         node.vf.assert_at_home("after a rebind that was cut off");
         assert_eq!(driver.binds.load(Ordering::Relaxed), 1);
+    });
+}
+
+/// No plan names it, so that nobody but the ports' loop comes.
+#[test]
+fn a_vf_that_lost_its_driver_while_it_was_taken_back_is_taken_back_after_all() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let driver = node.vf.driven(&node.layout(), "igbvf");
+        node.record();
+        node.originals().lend(&mut node.host(), &node.rail().vf).unwrap();
+        program(&mut node.host(), &node.rail()).unwrap();
+        take_driver(&node, &driver);
+        node.originals().take_back(&mut node.host(), &BTreeSet::new()).unwrap();
+        assert!(driver.binds.load(Ordering::Relaxed) >= 1);
+        assert!(!node.originals().is_lent(&node.vf.pci_address));
+        node.vf.assert_at_home("after it was taken back");
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
 
-use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, remove_durably, replace};
+use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_state_file, remove_durably, replace};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, RdmaPlan};
 use serde_json::{Value, json};
 use std::{
@@ -65,7 +65,7 @@ pub(crate) fn of_plan(agent: &Agent, plan: &AttachmentPlan) -> Result<Value, Cdi
 
 /// The character devices of a wired pod, which ADD has seen.
 fn wired(layout: &Layout, pod_uid: &str) -> Option<Vec<String>> {
-    let record = fs::read(layout.record(pod_uid)).ok()?;
+    let record = read_state_file(&layout.record(pod_uid)).ok()?;
     let rails = AttachmentRecord::parse(&record).ok()?.rails;
     Some(rails.into_iter().filter_map(|rail| Some(rail.rdma?.uverbs)).collect())
 }

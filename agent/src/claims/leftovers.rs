@@ -80,9 +80,14 @@ pub(super) async fn earlier_boots(agent: &Arc<Agent>) -> Result<(), ReleaseError
 /// not ask for them a second time, and without one no container of the pod can be created any more.
 pub(super) async fn specs(agent: &Arc<Agent>) -> Result<(), ReleaseError> {
     for claim in claims_with_spec(&agent.layout) {
+        // While the claim is prepared or given back its spec comes and goes.
+        let Some(_turn) = agent.turns.try_take(&agent.layout, &claim) else {
+            continue;
+        };
         let held = release::lock(agent, &claim).await?;
-        // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both.
-        if plans::of_claim(&agent.layout, &claim)?.is_none() {
+        // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both. A plan that cannot be
+        // read may be this claim's, of a pod that runs.
+        if plans::of_claim(&agent.layout, &claim)?.is_none() && !plans::any_damaged(&agent.layout)? {
             cdi::remove(&agent.layout, &claim)?;
             held.remove();
         }

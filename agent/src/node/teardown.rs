@@ -9,13 +9,13 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use railhead_crds::{NodeNetwork, NodeNetworkStatus};
 use railhead_host::FileLock;
 use railhead_plan::{AttachmentPlan, Layout};
-use railhead_vf::{self as vf, HostError, OriginalsError, OwedError};
+use railhead_vf::{self as vf, Host, HostError, Originals, OriginalsError, OwedError};
 use thiserror::Error;
 
 use super::give_back::{self, GiveBackError};
@@ -34,6 +34,10 @@ use crate::{
 const TORN_DOWN: &str = "TornDown";
 /// How long a Prepare may hold the node's lock.
 const NODE_LOCK: Duration = Duration::from_secs(10);
+
+/// How long functions that nobody gave back are tried, and how often.
+const TAKE_BACK: Duration = Duration::from_mins(1);
+const TAKE_BACK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why the node is not as before yet. It is tried again.
 #[derive(Debug, Error)]
@@ -212,7 +216,7 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
     let originals = agent.originals();
     let mut host = agent.host()?;
     vf::put_autoprobe_back(&host)?;
-    originals.take_back(&mut host, &BTreeSet::new())?;
+    take_all_back(&originals, &mut host);
     // Before ports go down: some set no rate then.
     let owed = vf::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
     let mut stays = Vec::new();
@@ -233,14 +237,29 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
             )
         });
     stays.extend(rates);
-    // What could not be taken back above is tried no more, for the same reason.
-    let lent = originals.lent()?.into_iter().filter(|vf| host.sysfs.exists(vf));
-    stays.extend(lent.map(|vf| {
+    // What could not be taken back above is tried no more, for the same reason. Their records stay: an agent that is installed
+    // again before the next boot gives them back.
+    let mut lent = originals.lent()?;
+    lent.retain(|vf| host.sysfs.exists(vf));
+    stays.extend(lent.iter().map(|vf| {
         format!("function {vf} is not as it was before a pod had it; the agent's log says why; bind it to its driver again by hand")
     }));
-    originals.forget_all_vfs()?;
+    originals.forget_all_vfs_but(&lent)?;
     remove_locks(&agent.layout)?;
     Ok(stays)
+}
+
+/// Gives back what pods had and nobody gave back. What does not work may pass by itself: a driver is busy, udev has the device open,
+/// an interface is on its way.
+fn take_all_back(originals: &Originals, host: &mut Host) {
+    let until = Instant::now() + TAKE_BACK;
+    while let Err(error) = originals.take_all_back(host) {
+        tracing::warn!(%error, "functions that pods had are not given back yet");
+        if Instant::now() >= until {
+            return;
+        }
+        std::thread::sleep(TAKE_BACK_AGAIN);
+    }
 }
 
 /// Nobody waits for one of them but a Prepare that is refused as soon as it has it.

@@ -13,8 +13,7 @@ use super::{
     this_boot,
 };
 use crate::{
-    attachment_folder,
-    cdi_nodes::{self, ReadSpec},
+    attachment_folder, cdi_nodes,
     context::{Context, Step},
     journal::{Journal, RailJournal},
     nccl::nccl_conf,
@@ -47,6 +46,16 @@ pub(crate) fn add(context: &Context, request: &Request) -> Result<Value, CniErro
     let functions: Vec<&PciAddress> = rails.iter().map(|rail| &rail.vf).collect();
     make_way(context, &plan.pod.uid, &request.container_id, &functions)?;
     let locks = lock(context, &rails)?;
+    // Whoever gives the claim back holds the functions until the plan is gone: after a wait for them it may be.
+    if super::plan(context, request)?.as_ref() != Some(&plan) {
+        return Err(CniError::new(
+            Code::TryAgain,
+            format!(
+                "the attachment plan of pod {} went or changed while this call waited for its functions; kubelet prepares the claim again if the pod is to run",
+                request.pod.full_name()
+            ),
+        ));
+    }
     let observed = observe(context, request, &plan, &rails, &netns, boot_id)?;
     observed
         .journal
@@ -110,8 +119,8 @@ struct Observed {
     /// What the functions are like now, and what they will be.
     journal: Journal,
     links: Vec<Link>,
-    /// Where ADD completes it.
-    spec: Option<ReadSpec>,
+    /// Whether the claim's CDI spec lacks what only ADD knows.
+    completes_cdi: bool,
 }
 
 fn observe(
@@ -133,10 +142,10 @@ fn observe(
         links.push(link);
     }
     let completes_cdi = rails.iter().any(|rail| rail.rdma != RailRdma::None);
-    let spec = completes_cdi
-        .then(|| cdi_nodes::read(&context.layout, &plan.claim_uid))
-        .transpose()
-        .map_err(|error| CniError::new(error.code(), error.to_string()))?;
+    if completes_cdi {
+        cdi_nodes::check(&context.layout, &plan.claim_uid)
+            .map_err(|error| CniError::new(error.code(), error.to_string()))?;
+    }
     let journal = Journal {
         version: JOURNAL_VERSION,
         boot_id,
@@ -148,7 +157,11 @@ fn observe(
         pod: plan.pod.clone(),
         rails: rail_journals,
     };
-    Ok(Observed { journal, links, spec })
+    Ok(Observed {
+        journal,
+        links,
+        completes_cdi,
+    })
 }
 
 fn rail_journal(rail: &Rail, link: Link) -> Result<RailJournal, HostError> {
@@ -172,7 +185,11 @@ fn carry_out(
     context: &Context,
     plan: &AttachmentPlan,
     rails: &[Rail],
-    Observed { journal, links, spec }: Observed,
+    Observed {
+        journal,
+        links,
+        completes_cdi,
+    }: Observed,
     netns: &Netns,
     start: Instant,
 ) -> Result<Vec<RailRecord>, Failure> {
@@ -185,12 +202,13 @@ fn carry_out(
     };
     step(Step::Journaled)?;
     let records = wire(context, rails, &journal, &links, netns)?;
-    if let Some(spec) = spec {
+    if completes_cdi {
         let uverbs: Vec<String> = records
             .iter()
             .filter_map(|record| record.rdma.as_ref().map(|rdma| rdma.uverbs.clone()))
             .collect();
-        cdi_nodes::complete(spec, &uverbs, context.sysfs().has_rdma_cm()).map_err(|error| Failure::io(&error))?;
+        cdi_nodes::complete(&context.layout, &plan.claim_uid, &uverbs, context.sysfs().has_rdma_cm())
+            .map_err(|error| Failure::io(&error))?;
     }
     step(Step::CdiCompleted)?;
     let record = AttachmentRecord {

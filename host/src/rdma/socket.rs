@@ -100,6 +100,32 @@ impl RdmaError {
     }
 }
 
+/// How often devices are listed until two lists are alike.
+const LISTS: usize = 8;
+
+/// Lists until two lists in a row are alike, or until one is `enough`.
+///
+/// The kernel answers with one device at a time and finds the next one by its place in the list (`ib_enum_all_devs`,
+/// drivers/infiniband/core/device.c; `_nldev_get_dumpit`, nldev.c): when one before it goes meanwhile, the next one is left out.
+/// The one that went is in the list that lacks another, so the list after it is a different one.
+fn steady<T: PartialEq, E>(
+    mut list: impl FnMut() -> Result<Vec<T>, E>,
+    enough: impl Fn(&[T]) -> bool,
+) -> Result<Vec<T>, E> {
+    let mut last = list()?;
+    for _ in 1..LISTS {
+        if enough(&last) {
+            break;
+        }
+        let next = list()?;
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    Ok(last)
+}
+
 /// A socket for RDMA requests; it stays in the namespace in which it was opened.
 #[derive(Debug)]
 pub struct RdmaSocket {
@@ -136,6 +162,10 @@ impl RdmaSocket {
 
     /// All devices that the namespace sees.
     pub fn devices(&mut self) -> Result<Vec<RdmaDevice>, RdmaError> {
+        steady(|| self.list(), |_| false)
+    }
+
+    fn list(&mut self) -> Result<Vec<RdmaDevice>, RdmaError> {
         let answers = self
             .socket
             .dump("list RDMA devices", &RdmaMessage::new(Command::GET))
@@ -145,7 +175,9 @@ impl RdmaSocket {
 
     /// The device with this name, if the namespace sees one.
     pub fn device_named(&mut self, name: &str) -> Result<Option<RdmaDevice>, RdmaError> {
-        Ok(self.devices()?.into_iter().find(|device| device.name == name))
+        let is_it = |device: &RdmaDevice| device.name == name;
+        let devices = steady(|| self.list(), |found| found.iter().any(is_it))?;
+        Ok(devices.into_iter().find(is_it))
     }
 
     /// The ports of a device.
@@ -186,5 +218,50 @@ impl RdmaSocket {
             .with_u32(attribute::DEV_INDEX, device.index)
             .with_u32(attribute::NET_NS_FD, fd);
         self.socket.change(&request, message, 0).map_err(RdmaError::Netlink)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// The kernel's way: one at a time, by place; the first one goes when it has been told.
+    fn kernel(devices: &mut Vec<&'static str>, goes: &mut Vec<&'static str>) -> Vec<&'static str> {
+        let mut told = Vec::new();
+        while let Some(next) = devices.get(told.len()).copied() {
+            told.push(next);
+            if goes.first() == Some(&next) {
+                goes.remove(0);
+                devices.retain(|device| *device != next);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_device_is_found_whatever_goes_while_devices_are_listed() {
+        let list = |goes: &[&'static str], wanted: &str| {
+            let (mut devices, mut goes) = (vec!["rxe0", "rxe1", "mlx5_0", "mlx5_1"], goes.to_vec());
+            let mut lists = 0;
+            let found = steady(
+                || {
+                    lists += 1;
+                    Ok::<_, Infallible>(kernel(&mut devices, &mut goes))
+                },
+                |found| found.contains(&wanted),
+            );
+            (found.unwrap().contains(&wanted), lists)
+        };
+        assert_eq!(list(&[], "rxe1"), (true, 1));
+        assert_eq!(list(&["rxe0"], "rxe1"), (true, 2), "the kernel left it out");
+        assert_eq!(
+            list(&["rxe0", "rxe1"], "mlx5_0"),
+            (true, 1),
+            "its place was one further on"
+        );
+        assert_eq!(list(&[], "rxe7"), (false, 2), "what is not there is looked for twice");
+        assert_eq!(list(&["rxe0"], "rxe0"), (true, 1));
     }
 }

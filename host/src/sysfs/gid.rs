@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{Sysfs, SysfsError, function::plain_name, names, read};
+use super::{Sysfs, SysfsError, function::plain_name, link_target, names, read};
+use crate::PciAddress;
 
 /// How a GID type reads in `gid_attrs/types` for RoCE v2 (drivers/infiniband/core/cache.c).
 const ROCE_V2: &str = "RoCE v2";
@@ -83,6 +84,16 @@ impl Sysfs {
     /// Whether the host sees this RDMA device.
     pub fn rdma_device_exists(&self, device: &str) -> Result<bool, SysfsError> {
         Ok(self.root.join("class/infiniband").join(plain_name(device)?).exists())
+    }
+
+    /// The PCI function below an RDMA device (`ib_device.dev.parent`); soft devices have none.
+    pub fn function_of_rdma_device(&self, device: &str) -> Result<Option<PciAddress>, SysfsError> {
+        let link = self
+            .root
+            .join("class/infiniband")
+            .join(plain_name(device)?)
+            .join("device");
+        Ok(link_target(&link).and_then(|name| name.parse().ok()))
     }
 
     /// Whether the connection manager's device, `/dev/infiniband/rdma_cm`, exists: the module rdma_ucm makes it

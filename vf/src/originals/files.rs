@@ -9,9 +9,9 @@ use super::{Originals, OriginalsError};
 
 impl Originals {
     /// Forgets every VF: nothing of Railhead is left on the node.
-    pub fn forget_all_vfs(&self) -> Result<(), OriginalsError> {
-        for vf in self.recorded_vfs()? {
-            self.forget_vf(&vf)?;
+    pub fn forget_all_vfs_but(&self, kept: &[PciAddress]) -> Result<(), OriginalsError> {
+        for vf in self.recorded_vfs()?.iter().filter(|vf| !kept.contains(vf)) {
+            self.forget_vf(vf)?;
         }
         Ok(())
     }

@@ -67,9 +67,18 @@ impl Originals {
     ///
     /// The caller holds the node's lock, and every plan on the node could be read.
     pub fn take_back(&self, host: &mut Host, taken: &BTreeSet<PciAddress>) -> Result<(), OriginalsError> {
+        self.take_back_if(host, |vf| !taken.contains(vf) && !in_trouble(vf))
+    }
+
+    /// The same for all, also those that could not be given back a moment ago: no plan names any, and nobody comes later.
+    pub fn take_all_back(&self, host: &mut Host) -> Result<(), OriginalsError> {
+        self.take_back_if(host, |_| true)
+    }
+
+    fn take_back_if(&self, host: &mut Host, wanted: impl Fn(&PciAddress) -> bool) -> Result<(), OriginalsError> {
         let mut failed = Ok(());
         for vf in self.lent()? {
-            if taken.contains(&vf) || in_trouble(&vf) {
+            if !wanted(&vf) {
                 continue;
             }
             if let Err(error) = self.take_one_back(host, &vf) {
@@ -88,7 +97,9 @@ impl Originals {
         }
         let observe = |source: HostError| observe_error(vf, source);
         let home = host.route.function_link(&host.sysfs, vf);
-        if home.map_err(|source| observe(source.into()))?.is_none() {
+        let is_home = home.map_err(|source| observe(source.into()))?.is_some();
+        // With a driver and without a link here it is in a pod; without a driver it has none anywhere, and gets both back.
+        if !is_home && host.sysfs.driver(vf).is_some() {
             return Ok(());
         }
         let uses = host.uses(vf).map_err(observe)?;

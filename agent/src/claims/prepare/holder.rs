@@ -16,8 +16,9 @@ pub(super) fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp
     };
     if let Some(deadline) = &pod.metadata.deletion_timestamp {
         // The timestamp is when the grace period ends, people ask when it began.
-        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        let since = deadline.0 - SignedDuration::from_secs(grace);
+        // Whoever deletes chooses the grace period, and may choose one of more years than there are.
+        let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+        let since = deadline.0.checked_sub(grace).unwrap_or(Timestamp::MIN);
         let seconds = now.duration_since(since).as_secs().max(0);
         return format!("{name} (Terminating {seconds}s; {})", waits_for(pod));
     }
@@ -96,6 +97,18 @@ mod tests {
                 .to_string()
                 .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s; ")
         );
+    }
+
+    #[test]
+    fn a_grace_period_of_more_years_than_there_are_is_no_reason_to_stop() {
+        for grace in [i64::MAX, 1_000_000_000_000, i64::MIN] {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": grace},
+            }))
+            .unwrap();
+            let now: Timestamp = "2026-01-01T00:00:40Z".parse().unwrap();
+            assert!(holder(&held(), Some(&pod), now).starts_with("llama-7-x (Terminating "));
+        }
     }
 
     #[test]

@@ -178,7 +178,7 @@ async fn make(
             *plan
         }
         plans::Found::Damaged => {
-            release::take_damaged_home(agent, &pod, release::Programs::Unknown).await?;
+            release::take_damaged_home(agent, &pod).await?;
             vfs::choose(agent, entitled, claim_uid, index, deadline).await?
         }
         // Of an earlier boot, or of another claim, which is refused.

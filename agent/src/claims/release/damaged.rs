@@ -12,7 +12,7 @@ use railhead_host::{FileLock, MacAddress};
 use railhead_plan::{AttachmentPlan, PodRef};
 use railhead_vf::{Host, HostError, VfOriginal, cut_off, restore};
 
-use super::{Programs, ReleaseError, index, lock, sandboxes};
+use super::{ReleaseError, index, lock, sandboxes};
 use crate::{
     agent::Agent,
     claims::plans,
@@ -25,7 +25,7 @@ const OURS: u8 = 0x02;
 
 /// Gives back what the damaged plans of a claim hold, and an index that was taken before there was a plan. The index goes
 /// last: by it the rest is found again.
-pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
+pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
     let api: Api<NetworkAttachment> = Api::all(agent.client.clone());
     let ours = ListParams::default().labels(&format!("{}={}", names::NODE_LABEL, names::node_label(&agent.node)));
     let listed = api.list(&ours).await.map_err(|source| ReleaseError::List {
@@ -45,7 +45,7 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str, programs: Progr
         let held = lock(agent, claim_uid).await?;
         let path = agent.layout.plan(&pod.uid);
         if unreadable(&path) {
-            take_home(agent, &pod, programs).await?;
+            take_home(agent, &pod).await?;
         } else if path.exists() {
             // Another claim's of the same pod.
             continue;
@@ -59,16 +59,12 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str, programs: Progr
 }
 
 /// Takes home what the damaged plan of `pod` held, and removes the plan. The caller holds the claim's lock.
-pub(in crate::claims) async fn take_home(
-    agent: &Arc<Agent>,
-    pod: &PodRef,
-    programs: Programs,
-) -> Result<(), ReleaseError> {
+pub(in crate::claims) async fn take_home(agent: &Arc<Agent>, pod: &PodRef) -> Result<(), ReleaseError> {
     let path = agent.layout.plan(&pod.uid);
     tracing::warn!(plan = %path.display(), pod = pod.name, "the plan cannot be read; giving back what no other plan names");
     sandboxes::unwire(agent, pod).await?;
     let worker = agent.clone();
-    tokio::task::spawn_blocking(move || restore_unplanned(&worker, programs))
+    tokio::task::spawn_blocking(move || restore_unplanned(&worker))
         .await
         .map_err(|_| ReleaseError::Panicked)??;
     Ok(plans::remove(&agent.layout, &pod.uid)?)
@@ -84,7 +80,7 @@ fn unreadable(path: &Path) -> bool {
 
 /// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Under the node's lock, so
 /// that none is chosen meanwhile.
-fn restore_unplanned(agent: &Agent, programs: Programs) -> Result<(), ReleaseError> {
+fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
     let path = agent.layout.node_lock();
     let _lock = FileLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
         claim: path.display().to_string(),
@@ -98,27 +94,36 @@ fn restore_unplanned(agent: &Agent, programs: Programs) -> Result<(), ReleaseErr
             if taken.contains(&function.pci_address) || !function.usable() {
                 continue;
             }
-            let path = agent.layout.function_lock(function.pci_address.as_str());
-            let _lock = FileLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
-                claim: function.pci_address.to_string(),
-                source,
-            })?;
-            let Some(original) = agent.originals().vf(&function.pci_address)? else {
-                continue;
-            };
-            if is_left_over(agent, &mut host, port, &function, &original)? {
-                if programs == Programs::Unknown {
-                    cut_off(
-                        &mut host,
-                        &function.pci_address,
-                        &port.pci_address,
-                        original.driver.as_deref(),
-                    )?;
-                }
-                let owed = restore(&mut host, &original)?;
-                agent.originals().owe_rate(&original, owed)?;
+            // It may be another pod's than the one whose plan this is, and keeps nobody from going. Its note stays, and the ports'
+            // loop comes back to it.
+            if let Err(error) = restore_left_over(agent, &mut host, port, &function) {
+                tracing::warn!(vf = %function.pci_address, %error, "a function that a damaged plan may have named is not given back yet");
             }
         }
+    }
+    Ok(())
+}
+
+/// Programs of whichever pod had the function may still have it open: which pod that was is not known.
+fn restore_left_over(
+    agent: &Agent,
+    host: &mut Host,
+    port: &FoundPort,
+    function: &FoundFunction,
+) -> Result<(), ReleaseError> {
+    let vf = &function.pci_address;
+    let path = agent.layout.function_lock(vf.as_str());
+    let _lock = FileLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
+        claim: vf.to_string(),
+        source,
+    })?;
+    let Some(original) = agent.originals().vf(vf)? else {
+        return Ok(());
+    };
+    if is_left_over(agent, host, port, function, &original)? {
+        cut_off(host, vf, &port.pci_address, original.driver.as_deref())?;
+        let owed = restore(host, &original)?;
+        agent.originals().owe_rate(&original, owed)?;
     }
     Ok(())
 }

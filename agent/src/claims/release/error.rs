@@ -72,6 +72,12 @@ pub(crate) enum ReleaseError {
         /// Container id.
         container: String,
     },
+    /// Its runtime makes sandboxes as fast as they are taken apart.
+    #[error("pod {pod} was wired again while it was given back; it is tried again")]
+    WiredAgain {
+        /// Namespace and name.
+        pod: String,
+    },
     /// The kernel could not be asked.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -117,7 +123,7 @@ impl ReleaseError {
     pub(in crate::claims) fn is_transient(&self) -> bool {
         match self {
             Self::Lock { source, .. } => matches!(source, LockError::Held { .. }),
-            Self::Turn { .. } | Self::Slow { .. } | Self::StillWired { .. } => true,
+            Self::Turn { .. } | Self::Slow { .. } | Self::StillWired { .. } | Self::WiredAgain { .. } => true,
             Self::List { source, .. } | Self::Attachment { source, .. } => railhead_service::is_transient(source),
             Self::Host(error) => passes(error),
             Self::Restore(error) => passes(error),

@@ -18,6 +18,7 @@ mod vfs;
 use std::sync::Arc;
 
 use railhead_crds::names;
+use railhead_host::FileLock;
 use railhead_plan::AttachmentPlan;
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ pub(crate) use error::ReleaseError;
 
 use super::{cdi, lock::ClaimLock, plans};
 use crate::{agent::Agent, limits::CLAIM_LOCK};
+
+/// How many sandboxes of a pod are unwired that appear while it is given back.
+const UNWIRINGS: usize = 3;
 
 /// Holds off everybody else who would change what the claim has on the node.
 pub(super) async fn lock(agent: &Agent, claim_uid: &str) -> Result<ClaimLock, ReleaseError> {
@@ -55,7 +59,7 @@ pub(super) enum Programs {
 /// be read.
 pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
     let Some(plan) = take_home(agent, claim_uid, programs).await? else {
-        return without_plan(agent, claim_uid, programs).await;
+        return without_plan(agent, claim_uid).await;
     };
     let name = names::attachment(&plan.slice_name, plan.index);
     index::give_back(agent, &plan.pod.namespace, &name, &plan.pod.uid).await?;
@@ -81,16 +85,32 @@ pub(super) async fn take_home(
     let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
         return Ok(None);
     };
-    sandboxes::unwire(agent, &plan.pod).await?;
+    let vfs_held = unwire(agent, &plan).await?;
     vfs::restore(agent, &plan, programs).await?;
     cdi::remove(&agent.layout, claim_uid)?;
     plans::remove(&agent.layout, &plan.pod.uid)?;
+    drop(vfs_held);
     held.remove();
     Ok(Some(plan))
 }
 
-async fn without_plan(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
-    damaged::release(agent, claim_uid, programs).await?;
+/// Takes the functions from the pod's sandboxes and returns their locks. An ADD that had the locks meanwhile has wired a
+/// sandbox, which is unwired as well.
+async fn unwire(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<Vec<FileLock>, ReleaseError> {
+    for _ in 0..UNWIRINGS {
+        sandboxes::unwire(agent, &plan.pod).await?;
+        let held = vfs::lock(agent, plan).await?;
+        if !sandboxes::is_wired(&agent.layout, &plan.pod.uid) {
+            return Ok(held);
+        }
+    }
+    Err(ReleaseError::WiredAgain {
+        pod: format!("{}/{}", plan.pod.namespace, plan.pod.name),
+    })
+}
+
+async fn without_plan(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), ReleaseError> {
+    damaged::release(agent, claim_uid).await?;
     let held = lock(agent, claim_uid).await?;
     if plans::of_claim(&agent.layout, claim_uid)?.is_none() {
         cdi::remove(&agent.layout, claim_uid)?;

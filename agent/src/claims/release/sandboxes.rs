@@ -38,6 +38,11 @@ pub(crate) async fn unwire(agent: &Agent, pod: &PodRef) -> Result<(), ReleaseErr
     Ok(())
 }
 
+/// Whether a sandbox of the pod holds functions.
+pub(super) fn is_wired(layout: &Layout, pod_uid: &str) -> bool {
+    !sandboxes(layout, pod_uid).is_empty()
+}
+
 /// Container ids of the pod's sandboxes that have a record or a journal.
 fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
     let mut sandboxes: Vec<String> = read_state_file(&layout.record(pod_uid))

@@ -12,7 +12,27 @@ use crate::{agent::Agent, limits::FUNCTION_LOCK};
 /// How long a VF without a record is waited for.
 const HOME: Duration = Duration::from_secs(10);
 
-/// Restores all functions of a plan. A reboot has done it already for plans of an earlier boot.
+/// Takes the locks of all functions of a plan, under which ADD and DEL work. Whoever has them takes the plan away before they
+/// go: an ADD that waits for them looks at its plan again when it has them, and must not find one whose functions are free.
+/// In the order of their names, so that two callers never wait for each other.
+pub(super) async fn lock(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<Vec<FileLock>, ReleaseError> {
+    let mut vfs: Vec<_> = plan.rails.iter().map(|rail| rail.vf.pci_address.clone()).collect();
+    vfs.sort_unstable();
+    let layout = agent.layout.clone();
+    let locking = tokio::task::spawn_blocking(move || {
+        vfs.iter()
+            .map(|vf| {
+                FileLock::take(&layout.function_lock(vf.as_str()), FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
+                    claim: vf.to_string(),
+                    source,
+                })
+            })
+            .collect()
+    });
+    locking.await.map_err(|_| ReleaseError::Panicked)?
+}
+
+/// Restores all functions of a plan, whose locks the caller has. A reboot has done it already for plans of an earlier boot.
 pub(super) async fn restore(agent: &Arc<Agent>, plan: &AttachmentPlan, programs: Programs) -> Result<(), ReleaseError> {
     if plan.boot_id != agent.boot_id {
         return Ok(());
@@ -41,11 +61,6 @@ fn restore_vf(agent: &Agent, plan: &VfPlan, programs: Programs) -> Result<(), Re
     if !host.sysfs.exists(function) {
         return Ok(());
     }
-    let path = agent.layout.function_lock(function.as_str());
-    let _lock = FileLock::take(&path, FUNCTION_LOCK).map_err(|source| ReleaseError::Lock {
-        claim: function.to_string(),
-        source,
-    })?;
     let original = match agent.originals().vf(function)? {
         Some(original) => original,
         None => agent.originals().assumed(&mut host, plan, HOME)?,
