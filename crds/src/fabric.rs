@@ -241,11 +241,15 @@ pub struct Rail {
 /// Where a rail's port (the physical function) is found.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.pciAddress) != has(self.netdev)").message("a port is named by exactly one of pciAddress and netdev"))]
+#[x_kube(
+    validation = Rule::new("has(self.pciAddress) != has(self.netdev)").message("a port is named by exactly one of pciAddress and netdev"),
+    validation = Rule::new("!has(self.pciAddress) || self.pciAddress.matches('^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f][.][0-7]$')")
+        .message("pciAddress is no PCI address: write it as `lspci -D` prints it, in lower case, for example 0000:3b:00.0 or 10002:01:00.0")
+)]
 pub struct Port {
-    /// PCI address of the physical function, for example 0000:18:00.0.
+    /// PCI address of the physical function as `lspci -D` prints it, for example 0000:18:00.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 12), regex(pattern = r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7]$"))]
+    #[schemars(length(max = 16))]
     pub pci_address: Option<String>,
     /// Interface name of the physical function on the node, for example eth_r0.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -102,15 +102,21 @@ pub struct NetworkRails {
 }
 
 /// NCCL settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.settings) || self.settings.all(name, name.matches('^[A-Z][A-Z0-9_]{0,63}$'))")
+        .message("a name in nccl.settings is none of NCCL's: capital letters, digits and underscores, for example NCCL_ALGO"),
+    validation = Rule::new("!has(self.settings) || self.settings.all(name, self.settings[name].matches('^[ -~]{0,256}$'))")
+        .message("a value in nccl.settings is one line of at most 256 printable ASCII characters")
+)]
 pub struct Nccl {
     /// File mounts the settings at /etc/nccl.conf (a user's environment wins over it), None leaves NCCL alone. Default File.
     #[serde(default)]
     pub inject: NcclInject,
-    /// Settings of your own, added to the file; they win over the derived ones.
+    /// Settings of your own, added to the file; they win over the derived ones. Names as NCCL_ALGO, values of one line.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 256}))]
     pub settings: BTreeMap<String, String>,
 }
 

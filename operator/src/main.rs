@@ -24,31 +24,21 @@ mod trim;
 mod world;
 mod write;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use clap::{Parser, Subcommand};
+use railhead_service::LogArgs;
 
 /// The controllers of Railhead.
 #[derive(Debug, Parser)]
 #[command(name = "railhead-operator", version)]
 struct Cli {
-    /// What is logged, as in `info,railhead_operator=debug`.
-    #[arg(long, env = "RAILHEAD_LOG", default_value = "info", global = true)]
-    log: String,
-    /// How it is written.
-    #[arg(long, env = "RAILHEAD_LOG_FORMAT", value_enum, default_value = "json", global = true)]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogArgs,
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     run: run::Options,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Json,
-    Text,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,15 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&cli.log)?;
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match cli.log_format {
-        LogFormat::Json => logs.json().init(),
-        LogFormat::Text => logs.init(),
-    }
+    cli.log.start()?;
     // Two workers: the load is a few small requests a second, and every thread costs memory of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

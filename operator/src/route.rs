@@ -128,9 +128,8 @@ impl Due {
         self.at().is_some_and(|at| at <= Instant::now())
     }
 
-    /// It is done, or found to be of no use for now: then it stays asked for.
-    fn settle(&mut self, done: bool) {
-        self.asked &= !done;
+    fn settle(&mut self) {
+        self.asked = false;
         self.done = Some(Instant::now());
     }
 }
@@ -175,17 +174,16 @@ impl Router {
         }
         if self.nodes.is_due() {
             send_all(&queues.fabrics, &world.fabrics, |_| true);
-            self.nodes.settle(true);
+            self.nodes.settle();
         }
         if self.ports.is_due() {
-            // Nothing is counted while nobody waits for room.
-            let somebody_waits = !self.turned_away.is_empty() || world.pods.find(is_unschedulable).is_some();
-            if somebody_waits {
+            // Nothing is counted while nobody waits for room; whoever is turned away later asks.
+            if !self.turned_away.is_empty() || world.pods.find(is_unschedulable).is_some() {
                 // Those of before look only where something else is free, these ones have not looked yet.
                 queues.bandwidth(world);
                 asked.pods.extend(self.turned_away.drain());
             }
-            self.ports.settle(somebody_waits);
+            self.ports.settle();
         }
         queues.send(world, &asked);
     }
@@ -453,16 +451,12 @@ mod tests {
         while start.elapsed() < Duration::from_secs(10) {
             due.ask();
             if due.is_due() {
-                due.settle(true);
+                due.settle();
                 done += 1;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!((9..=11).contains(&done), "{done} times for 500 changes in 10 s");
-        due.ask();
-        due.settle(false);
-        tokio::time::sleep(LARGE).await;
-        assert!(due.is_due(), "what was of no use is still asked for");
     }
 
     fn empty() -> World {

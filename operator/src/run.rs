@@ -141,7 +141,8 @@ fn start_controllers(
     changes: Changes,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let recorder = Arc::new(Recorder::new(client.clone(), REPORTER, identity.to_owned()));
+    let recorder = Recorder::new(client.clone(), REPORTER, identity.to_owned()).sparing();
+    let recorder = Arc::new(recorder);
     let (reservations, ledger_worker) = reservations::start(client.clone(), world.slices.clone(), Arc::clone(metrics));
     let (queues, inboxes) = route::queues();
     tasks.spawn(controller::run(

@@ -1,7 +1,8 @@
 //! Events on the objects that people look at. Each says the next step, and each is said once.
 //!
-//! Texts carry numbers that change all the time, and thousands of objects may wait for the same thing. So of one object and
-//! reason only a few texts are said at once, and then one now and then: whoever looks again and again says the latest one then.
+//! Texts may carry numbers that change all the time while thousands of objects wait for the same thing. A recorder can be
+//! [sparing](Recorder::sparing): of one object and reason it says a few texts at once, and then one now and then. That is for
+//! whoever looks again and again, and says the latest one then.
 
 use std::{
     collections::HashMap,
@@ -77,6 +78,7 @@ pub struct Recorder {
     reporter: &'static str,
     instance: String,
     said: Mutex<Memory>,
+    sparing: bool,
 }
 
 impl Recorder {
@@ -87,7 +89,14 @@ impl Recorder {
             reporter,
             instance,
             said: Mutex::new(Memory::new(Instant::now())),
+            sparing: false,
         }
+    }
+
+    /// The same, for many objects whose texts change all the time.
+    #[must_use]
+    pub fn sparing(self) -> Self {
+        Self { sparing: true, ..self }
     }
 
     /// Publishes `event` about `object`, unless just that was said before.
@@ -117,7 +126,7 @@ impl Recorder {
 
     fn is_new(&self, uid: String, event: &Event) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.is_new((uid, event.reason), &event.note, Instant::now())
+        said.is_new((uid, event.reason), &event.note, Instant::now(), self.sparing)
     }
 
     fn object(&self, regarding: ObjectReference, namespace: &str, event: &Event) -> events::Event {
@@ -163,7 +172,7 @@ impl Memory {
     }
 
     /// Whether the text is to be said; then it counts as said.
-    fn is_new(&mut self, topic: Topic, note: &str, now: Instant) -> bool {
+    fn is_new(&mut self, topic: Topic, note: &str, now: Instant, sparing: bool) -> bool {
         if now.duration_since(self.swept) >= SWEEP {
             self.swept = now;
             self.topics.retain(|_, said| now.duration_since(said.when) < AGAIN);
@@ -179,13 +188,13 @@ impl Memory {
             said.left += 1;
             said.refilled += REFILL;
         }
-        if holds || said.left == 0 {
+        if holds || (sparing && said.left == 0) {
             return false;
         }
         if said.left == BURST {
             said.refilled = now;
         }
-        said.left -= 1;
+        said.left = said.left.saturating_sub(1);
         note.clone_into(&mut said.note);
         said.when = now;
         true
@@ -273,7 +282,7 @@ mod tests {
         for second in 0..3600 {
             let note = format!("free: {second} of 4000");
             let now = start + Duration::from_secs(second);
-            if memory.is_new(("u1".to_owned(), "BandwidthUnavailable"), &note, now) {
+            if memory.is_new(("u1".to_owned(), "BandwidthUnavailable"), &note, now, true) {
                 said.push(second);
             }
         }
@@ -281,7 +290,7 @@ mod tests {
         assert!((5..9).contains(&said.len()), "{said:?}");
         let other = ("u2".to_owned(), "BandwidthUnavailable");
         assert!(
-            memory.is_new(other, "free: 0 of 4000", start),
+            memory.is_new(other, "free: 0 of 4000", start, true),
             "each object has its own"
         );
     }

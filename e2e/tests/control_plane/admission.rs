@@ -161,6 +161,104 @@ pub(crate) fn a_claim_entry_of_our_name_from_elsewhere_is_refused(world: &World)
     )
 }
 
+/// Whoever writes the label, and when: a pod with it has its claim, or is refused.
+pub(crate) fn a_label_that_another_policy_writes_late_is_refused(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let namespace = world.cluster.namespace("late-label")?;
+    let name = format!("zz-{namespace}");
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]},
+            "matchConditions": [{"name": "here", "expression": format!("request.namespace == '{namespace}'")}],
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
+                "expression": "Object{metadata: Object.metadata{labels: {'railhead.dev/network': 'llama'}}}"}}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": name}, "spec": {"policyName": name},
+    });
+    world.cluster.create(&admin, &[policy, binding])?;
+    let mut pod = samples::pod(&namespace, "pod", "llama", 0);
+    pod["metadata"]["labels"] = json!({});
+    let words = [
+        "railhead.dev/network=llama",
+        "another admission policy",
+        "template of the Job",
+    ];
+    let refused = eventually("the other policy works", || {
+        let output = world.cluster.feed(
+            &admin,
+            &["create", "--dry-run=server", "--filename", "-"],
+            std::slice::from_ref(&pod),
+        )?;
+        expect_refusal(&output, &words)
+    });
+    let removed = world.cluster.kubectl(
+        &admin,
+        &[
+            "delete",
+            "mutatingadmissionpolicy,mutatingadmissionpolicybinding",
+            &name,
+        ],
+    )?;
+    refused?;
+    removed.ok().map(drop)
+}
+
+/// Claims count when they are allocated: a pod that will not be wired must not have one, and no pod more than one.
+pub(crate) fn a_pod_claims_rails_once_and_only_with_the_label(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let mut unlabelled = samples::pod("default", "unlabelled", "llama", 0);
+    unlabelled["metadata"]["labels"] = json!({});
+    unlabelled["spec"]["resourceClaims"] = json!([{"name": "fast", "resourceClaimTemplateName": "llama-rails"}]);
+    let words = [
+        "entry fast",
+        "rails of network llama",
+        "railhead.dev/network",
+        "--keep-labels",
+    ];
+    world.cluster.refused(&admin, &unlabelled, &words)?;
+    let mut greedy = samples::pod("default", "greedy", "llama", 0);
+    for template in ["llama-rails", "other-rails"] {
+        greedy["spec"]["resourceClaims"] = json!([{"name": "more", "resourceClaimTemplateName": template}]);
+        let words = ["entry more", "each rail once", "Remove the entry"];
+        world.cluster.refused(&admin, &greedy, &words)?;
+    }
+    Ok(())
+}
+
+/// What people do to look into a pod that hangs.
+pub(crate) fn a_copy_of_a_pod_without_its_labels_is_refused_with_the_next_step(world: &World) -> Result<()> {
+    let namespace = world.cluster.namespace("copies")?;
+    world
+        .cluster
+        .create(&world.cluster.admin(), &[samples::pod(&namespace, "pod", "llama", 0)])?;
+    let copy = |name: &str, flags: &[&str]| {
+        let copy_to = format!("--copy-to={name}");
+        let command = [
+            "debug",
+            "pod",
+            "--namespace",
+            &namespace,
+            &copy_to,
+            "--image=tools",
+            "--set-image=train=tools",
+        ];
+        world.cluster.kubectl(
+            &world.cluster.admin(),
+            &[&command[..], flags, &["--", "sleep", "600"]].concat(),
+        )
+    };
+    let words = ["--keep-labels", "ephemeral container"];
+    expect_refusal(&copy("copy", &[])?, &words)?;
+    copy("twin", &["--keep-labels"])?.ok()?;
+    Ok(())
+}
+
 pub(crate) fn the_label_of_a_pod_cannot_change(world: &World) -> Result<()> {
     let namespace = world.cluster.namespace("relabel")?;
     let mut plain = samples::pod(&namespace, "plain", "llama", 0);

@@ -70,6 +70,58 @@ pub(crate) fn a_tenant_cannot_claim_rails_by_hand(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// A template that outlived its network would go on making claims on ports that nobody counts.
+pub(crate) fn the_template_of_a_network_goes_with_it_whatever_a_tenant_does(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("kept")?;
+    let tenant = tenant(world, &namespace, "--clusterrole=admin")?;
+    cluster.create(
+        &cluster.admin(),
+        &[
+            samples::fabric("kept"),
+            samples::network(&namespace, "llama", "kept", 2),
+        ],
+    )?;
+    cluster.condition((&namespace, "tnet", "llama"), "Reserved", "True", "Reserved")?;
+    let patch = |patch: &str| {
+        let command = [
+            "patch",
+            "resourceclaimtemplate",
+            "llama-rails",
+            "--namespace",
+            &namespace,
+            "--type=merge",
+            "--patch",
+        ];
+        cluster.kubectl(&tenant, &[&command[..], &[patch]].concat())
+    };
+    for change in [
+        r#"{"metadata": {"ownerReferences": null}}"#,
+        r#"{"metadata": {"finalizers": ["example.com/mine"]}}"#,
+        r#"{"metadata": {"labels": {"railhead.dev/network": "other"}}}"#,
+    ] {
+        let words = [
+            "llama-rails goes with its TrainingNetwork",
+            "Delete the TrainingNetwork",
+        ];
+        expect_refusal(&patch(change)?, &words).context(change)?;
+    }
+    patch(r#"{"metadata": {"annotations": {"unrelated": "yes"}}}"#)?.ok()?;
+    // The garbage collector takes the owner away before the network goes.
+    let orphan = ["delete", "tnet", "llama", "--namespace", &namespace, "--cascade=orphan"];
+    cluster.kubectl(&tenant, &orphan)?.ok()?;
+    let left = [
+        "get",
+        "resourceclaimtemplates,networkslices",
+        "--namespace",
+        &namespace,
+        "--output=name",
+    ];
+    let left = cluster.ok(&left)?;
+    ensure!(left.trim().is_empty(), "left behind: {left}");
+    Ok(())
+}
+
 /// Writes `status.devices` of a claim in one request, as an agent does.
 fn say(cluster: &Cluster, who: &Identity, claim: &Value, status: &Value) -> Result<Output> {
     let metadata = &claim["metadata"];

@@ -50,6 +50,65 @@ pub(crate) fn one_port_on_two_rails_is_refused(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// Domains above ffff exist (Intel VMD, large machines), and a BIOS prints capital letters.
+pub(crate) fn a_pci_address_is_accepted_as_lspci_prints_it_or_refused_with_a_sentence(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let with = |address: &str| {
+        let mut fabric = samples::fabric("pci");
+        fabric["spec"]["rails"][0]["ports"] = json!([{"pciAddress": address}]);
+        fabric
+    };
+    for address in ["0000:3b:00.0", "10002:01:00.0", "5d050000:01:00.0"] {
+        world
+            .cluster
+            .feed(
+                &admin,
+                &["create", "--dry-run=server", "--filename", "-"],
+                &[with(address)],
+            )?
+            .ok()?;
+    }
+    for address in ["0000:3B:00.0", "3b:00.0", "0000:3b:00.8", "0000:3b:00.0 "] {
+        world.cluster.refused(
+            &admin,
+            &with(address),
+            &["spec.rails[0].ports[0]", "`lspci -D`", "lower case"],
+        )?;
+    }
+    Ok(())
+}
+
+/// They become lines of a file that NCCL reads.
+pub(crate) fn nccl_settings_are_names_and_values_of_one_line(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let with = |settings: Value| {
+        let mut network = samples::network("default", "nccl", "backend", 2);
+        network["spec"]["nccl"] = json!({"settings": settings});
+        network
+    };
+    let good = with(json!({"NCCL_DEBUG": "INFO", "NCCL_IB_TC": "106", "NCCL_ALGO": "Ring,Tree=1"}));
+    world
+        .cluster
+        .feed(&admin, &["create", "--dry-run=server", "--filename", "-"], &[good])?
+        .ok()?;
+    for name in ["NCCL_DEBUG=INFO", "FOO BAR", "", "#NCCL_ALGO", "nccl_debug"] {
+        world
+            .cluster
+            .refused(&admin, &with(json!({name: "x"})), &["spec.nccl", "capital letters"])?;
+    }
+    for value in ["a\nNCCL_ALGO=Ring", "\u{7}", "\u{e9}"] {
+        world.cluster.refused(
+            &admin,
+            &with(json!({"NCCL_ALGO": value})),
+            &["spec.nccl", "of one line"],
+        )?;
+    }
+    let long = with(json!({"NCCL_ALGO": "x".repeat(1 << 20)}));
+    world
+        .cluster
+        .refused(&admin, &long, &["spec.nccl.settings.NCCL_ALGO", "256"])
+}
+
 /// The rule compares all ports with all others; the API server must not run out of patience with the largest fabric.
 pub(crate) fn the_largest_fabric_is_accepted(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("largest");

@@ -1,5 +1,7 @@
 //! Deleting a network, in the reverse order of making it: template, slice (which waits for its pods), ledger entry, finalizer.
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt as _,
@@ -14,12 +16,17 @@ use railhead_crds::{
 use super::{NetworkError, Subject, decide};
 use crate::{slice, write};
 
+/// How soon to look again for a template that somebody's finalizer keeps.
+const TEMPLATE_GOES: Duration = Duration::from_secs(1);
+
 impl Subject<'_> {
     pub(super) async fn delete(&self) -> Result<Action, NetworkError> {
         if !write::has_finalizer(self.network, NETWORK_FINALIZER) {
             return Ok(Action::await_change());
         }
-        self.remove_template().await?;
+        if !self.remove_template().await? {
+            return Ok(Action::requeue(TEMPLATE_GOES));
+        }
         if self.slice_remains().await? {
             // The slice's own end wakes this network up again.
             return Ok(Action::requeue(self.context.resync));

@@ -24,7 +24,7 @@ pub(super) enum Ensured {
 
 enum Owner {
     This,
-    /// An earlier network of that name, already gone: the garbage collector is on its way.
+    /// An earlier network of that name, already gone.
     Earlier,
     SomebodyElse,
 }
@@ -60,13 +60,16 @@ impl Subject<'_> {
             })
     }
 
-    /// Takes the template away, if it is this network's.
-    pub(super) async fn remove_template(&self) -> Result<(), NetworkError> {
+    /// Takes the template away, if it is this network's. Returns whether it is gone: while it is there pods get claims from it,
+    /// whatever keeps it.
+    pub(super) async fn remove_template(&self) -> Result<bool, NetworkError> {
         let name = names::claim_template(&self.name);
-        match self.read_template(&name).await? {
-            Some(found) if matches!(self.owner_of(&found), Owner::This) => self.delete_template(&found).await,
-            _ => Ok(()),
-        }
+        let of_this = |found: &ResourceClaimTemplate| matches!(self.owner_of(found), Owner::This);
+        let Some(found) = self.read_template(&name).await?.filter(of_this) else {
+            return Ok(true);
+        };
+        self.delete_template(&found).await?;
+        Ok(!self.read_template(&name).await?.is_some_and(|left| of_this(&left)))
     }
 
     /// What to say if somebody else has a template of the network's name.
@@ -129,16 +132,10 @@ impl Subject<'_> {
     }
 
     fn owner_of(&self, template: &ResourceClaimTemplate) -> Owner {
-        let owners = template.owner_references();
-        if owners.iter().any(|owner| owner.uid == self.uid) {
-            Owner::This
-        } else if owners
-            .iter()
-            .any(|owner| owner.kind == "TrainingNetwork" && owner.name == self.name)
-        {
-            Owner::Earlier
-        } else {
-            Owner::SomebodyElse
+        match claim::network_of_template(template) {
+            Some((_, uid)) if uid == self.uid => Owner::This,
+            Some((name, _)) if name == self.name => Owner::Earlier,
+            _ => Owner::SomebodyElse,
         }
     }
 

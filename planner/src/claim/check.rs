@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::{
         core::v1::Pod,
-        resource::v1::{DeviceRequestAllocationResult, ResourceClaim},
+        resource::v1::{DeviceRequestAllocationResult, ResourceClaim, ResourceClaimSpec, ResourceClaimTemplate},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -48,17 +48,9 @@ pub fn network_of(claim: &ResourceClaim) -> Result<(String, String), ClaimRefuse
     let not_ours = || ClaimRefused::NotOurs {
         claim: name_of(&claim.metadata),
     };
-    let devices = claim.spec.devices.as_ref().ok_or_else(not_ours)?;
     let ClaimConfig::NetworkClaim {
         network, network_uid, ..
-    } = devices
-        .config
-        .iter()
-        .flatten()
-        .filter_map(|config| config.opaque.as_ref())
-        .filter(|opaque| opaque.driver == names::DRIVER)
-        .find_map(|opaque| serde_json::from_value(opaque.parameters.0.clone()).ok())
-        .ok_or_else(not_ours)?;
+    } = configured(&claim.spec).ok_or_else(not_ours)?;
     let no_network = |what, text: &str| ClaimRefused::NoNetwork {
         claim: name_of(&claim.metadata),
         what,
@@ -71,6 +63,24 @@ pub fn network_of(claim: &ResourceClaim) -> Result<(String, String), ClaimRefuse
         return Err(no_network("the UID", &network_uid));
     }
     Ok((network, network_uid))
+}
+
+/// Name and UID of the network that a template is of; `None` if it asks nothing of Railhead's driver. Its owner references and
+/// labels may be written by whoever has rights in its namespace, its spec by nobody.
+pub fn network_of_template(template: &ResourceClaimTemplate) -> Option<(String, String)> {
+    let ClaimConfig::NetworkClaim {
+        network, network_uid, ..
+    } = configured(&template.spec.spec)?;
+    Some((network, network_uid))
+}
+
+/// What a claim tells Railhead's driver.
+fn configured(spec: &ResourceClaimSpec) -> Option<ClaimConfig> {
+    let configs = spec.devices.iter().flat_map(|devices| devices.config.iter().flatten());
+    configs
+        .filter_map(|config| config.opaque.as_ref())
+        .filter(|opaque| opaque.driver == names::DRIVER)
+        .find_map(|opaque| serde_json::from_value(opaque.parameters.0.clone()).ok())
 }
 
 /// Checks that `claim` entitles `pod` to a place in `network` on this node, and returns what was allocated, by rail.

@@ -11,7 +11,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{RailAllocation, check, consumer, network_of};
+pub use check::{RailAllocation, check, consumer, network_of, network_of_template};
 pub use refused::ClaimRefused;
 pub use template::{same_template, template};
 
