@@ -91,7 +91,14 @@ pub(crate) async fn run<K, C, R, F, E>(
         config,
     );
     // Results were handled above; what remains are objects that went before their turn.
-    results.for_each(|_| std::future::ready(())).await;
+    results
+        .for_each(|result| {
+            if let Err(kube::runtime::controller::Error::ObjectNotFound(gone)) = result {
+                failures.forget(&gone.to_string());
+            }
+            std::future::ready(())
+        })
+        .await;
 }
 
 #[derive(Default)]
@@ -114,6 +121,16 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_that_went_is_forgotten_under_the_name_under_which_it_failed() {
+        let failed = ObjectRef::<railhead_crds::TrainingNetwork>::new("llama").within("team-a");
+        let gone = failed.clone().erase();
+        let failures = Failures::default();
+        failures.next_delay(&failed.to_string());
+        failures.forget(&gone.to_string());
+        assert_eq!(failures.0.lock().unwrap().len(), 0);
+    }
 
     #[test]
     fn failures_of_one_object_slow_down_that_object_only() {

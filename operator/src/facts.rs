@@ -2,21 +2,28 @@
 //! NodeNetworks with every pod; hardly any of it concerns anybody.
 
 use std::{
-    collections::HashMap,
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use kube::runtime::reflector::ObjectRef;
-use railhead_crds::{Bandwidth, NodeNetwork};
+use kube::{Resource, runtime::reflector::ObjectRef};
+use railhead_crds::{Bandwidth, NodeNetwork, TrainingNetwork};
 
-use crate::world::World;
+use crate::{conditions, observe::Named, world::World};
 
-/// By node: what was read last.
+/// What was read last.
 #[derive(Default)]
 pub(crate) struct Facts {
     nodes: HashMap<String, u64>,
+    fabrics: HashMap<String, u64>,
+    /// By NodeNetwork.
     for_fabrics: HashMap<String, u64>,
     for_networks: HashMap<String, u64>,
+    networks_for_pods: HashMap<Named, u64>,
+    slices_for_pods: HashMap<Named, u64>,
+    /// By fabric: the entries of its ledger.
+    ledgers: HashMap<String, HashSet<u64>>,
 }
 
 impl Facts {
@@ -24,6 +31,13 @@ impl Facts {
     pub(crate) fn node_is_news(&mut self, world: &World, name: &str) -> bool {
         let node = world.nodes.get(&ObjectRef::new(name));
         note(&mut self.nodes, name, node.map(|node| digest(&node.metadata.labels)))
+    }
+
+    /// Whether a Fabric is another one for other fabrics and for networks that wait: it came, is going, went, or its spec is
+    /// another.
+    pub(crate) fn fabric_is_news(&mut self, world: &World, name: &str) -> bool {
+        let fabric = world.fabric(name);
+        note(&mut self.fabrics, name, fabric.map(|fabric| digest(&of_spec(&*fabric))))
     }
 
     /// Whether a NodeNetwork is another one for its fabric: anything but how many VFs pods have.
@@ -37,10 +51,48 @@ impl Facts {
         let node = world.node_networks.get(&ObjectRef::new(name));
         note(&mut self.for_networks, name, node.map(|node| seen_by_networks(&node)))
     }
+
+    /// Whether a network is another one for pods: it came, is going or went, or what it says of its reservation is other.
+    pub(crate) fn pods_have_news_of_network(&mut self, world: &World, network: &Named) -> bool {
+        let found = world.network(&network.namespace, &network.name);
+        note(
+            &mut self.networks_for_pods,
+            network,
+            found.map(|found| network_seen_by_pods(&found)),
+        )
+    }
+
+    /// Whether a slice is another one for pods: it came or went, or its spec is another.
+    pub(crate) fn pods_have_news_of_slice(&mut self, world: &World, slice: &Named) -> bool {
+        let found = world.slice(&slice.namespace, &slice.name);
+        note(
+            &mut self.slices_for_pods,
+            slice,
+            found.map(|found| digest(&of_spec(&*found))),
+        )
+    }
+
+    /// Whether an entry of a fabric's ledger went or became another: then somebody may find room there, or miss what was his.
+    /// Entries that only come help nobody who waits.
+    pub(crate) fn ledger_let_go(&mut self, world: &World, fabric: &str) -> bool {
+        let Some(ledger) = world.ledgers.get(&ObjectRef::new(fabric)) else {
+            return self.ledgers.remove(fabric).is_some();
+        };
+        let entries = ledger.spec.entries.iter();
+        let now: HashSet<u64> = entries
+            .map(|entry| digest(&(&entry.owner.uid, entry.base, entry.size, entry.vlan)))
+            .collect();
+        let before = self.ledgers.insert(fabric.to_owned(), now);
+        before.is_none_or(|before| !before.is_subset(&self.ledgers[fabric]))
+    }
 }
 
 /// Whether it is otherwise than before; a thing that is gone has no value.
-fn note(known: &mut HashMap<String, u64>, name: &str, now: Option<u64>) -> bool {
+fn note<N, Q>(known: &mut HashMap<N, u64>, name: &Q, now: Option<u64>) -> bool
+where
+    N: Borrow<Q> + Hash + Eq,
+    Q: ToOwned<Owned = N> + Hash + Eq + ?Sized,
+{
     let before = match now {
         Some(now) => known.insert(name.to_owned(), now),
         None => known.remove(name),
@@ -52,6 +104,19 @@ fn digest(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+/// An object as long as nobody changes its spec or deletes it.
+fn of_spec<K: Resource>(object: &K) -> impl Hash {
+    let metadata = object.meta();
+    let is_going = metadata.deletion_timestamp.is_some();
+    (metadata.uid.clone(), metadata.generation, is_going)
+}
+
+fn network_seen_by_pods(network: &TrainingNetwork) -> u64 {
+    let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let reserved = conditions::find(conditions, "Reserved").map(|said| (&said.status, &said.reason, &said.message));
+    digest(&(of_spec(network), reserved))
 }
 
 fn seen_by_fabrics(node: &NodeNetwork) -> u64 {
@@ -82,6 +147,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::world::tests::empty;
 
     fn world() -> (
         World,
@@ -91,17 +157,9 @@ mod tests {
         let (nodes, nodes_in) = store();
         let (node_networks, node_networks_in) = store();
         let world = World {
-            fabrics: store().0,
-            classes: store().0,
-            networks: store().0,
-            slices: store().0,
-            attachments: store().0,
             node_networks,
-            ledgers: store().0,
             nodes,
-            pods: store().0,
-            ports: store().0,
-            claims: store().0,
+            ..empty()
         };
         (world, nodes_in, node_networks_in)
     }

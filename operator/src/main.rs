@@ -8,6 +8,7 @@ mod controller;
 mod fabric;
 mod facts;
 mod freed;
+mod grouped;
 mod http;
 mod leader;
 mod metrics;
@@ -19,6 +20,8 @@ mod route;
 mod run;
 mod slice;
 mod teardown;
+#[cfg(test)]
+mod test_api;
 mod torn_down;
 mod trim;
 mod world;

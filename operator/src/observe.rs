@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, future::ready};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     resource::v1::{ResourceClaim, ResourceSlice},
@@ -12,7 +12,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _, reflector,
-        reflector::{ObjectRef, Store},
+        reflector::{ObjectRef, Store, store::Writer},
         watcher,
         watcher::Event,
     },
@@ -28,8 +28,9 @@ use tracing::{debug, warn};
 
 use crate::{
     changes::Changes,
+    grouped::Grouped,
     trim,
-    world::{World, label},
+    world::{self, World, label},
 };
 
 /// A name within a namespace.
@@ -40,6 +41,13 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    pub(crate) fn within(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
     /// Another name in the same namespace.
     pub(crate) fn beside(&self, name: String) -> Self {
         Self {
@@ -80,68 +88,59 @@ pub(crate) enum Change {
 
 /// Starts all watches. The stores fill in the background; `changes` gets one entry per object that came, changed or went.
 pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes) -> World {
-    let labelled = || watcher::Config::default().labels(NETWORK_LABEL);
-    let ours = || watcher::Config::default().fields(&format!("spec.driver={DRIVER}"));
+    let labelled = watcher::Config::default().labels(NETWORK_LABEL);
+    let ours = watcher::Config::default().fields(&format!("spec.driver={DRIVER}"));
     let all = watcher::Config::default;
+    let mut watches = Watches { client, tasks, changes };
     World {
-        fabrics: watch(client, all(), tasks, changes, trim::metadata, |o: &Fabric| {
-            Change::Fabric(o.name_any())
-        }),
-        classes: watch(client, all(), tasks, changes, trim::metadata, |o: &QosClass| {
-            Change::Class(o.name_any())
-        }),
-        networks: watch(client, all(), tasks, changes, trim::metadata, |o: &TrainingNetwork| {
-            Change::Network(named(o))
-        }),
-        slices: watch(client, all(), tasks, changes, trim::metadata, |o: &NetworkSlice| {
-            Change::Slice {
+        fabrics: watches.start(all(), trim::metadata, |o: &Fabric| Change::Fabric(o.name_any())),
+        classes: watches.start(all(), trim::metadata, |o: &QosClass| Change::Class(o.name_any())),
+        networks: watches.start(all(), trim::metadata, |o: &TrainingNetwork| Change::Network(named(o))),
+        slices: watches.start_grouped(
+            all(),
+            trim::metadata,
+            |o: &NetworkSlice| Change::Slice {
                 slice: named(o),
                 network: o.spec.network.name.clone(),
-            }
-        }),
-        attachments: watch(
-            client,
+            },
+            world::network_of_slice,
+        ),
+        attachments: watches.start_grouped(
             all(),
-            tasks,
-            changes,
             trim::metadata,
             |o: &NetworkAttachment| Change::Attachment {
-                slice: Named {
-                    namespace: o.namespace().unwrap_or_default(),
-                    name: o.spec.slice_name.clone(),
-                },
+                slice: world::slice_of_attachment(o),
                 network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
                 index: o.spec.index,
                 uid: o.uid().unwrap_or_default(),
             },
+            world::slice_of_attachment,
         ),
-        node_networks: watch(client, all(), tasks, changes, trim::metadata, |o: &NodeNetwork| {
+        node_networks: watches.start(all(), trim::metadata, |o: &NodeNetwork| {
             Change::NodeNetwork(o.name_any())
         }),
-        ledgers: watch(client, all(), tasks, changes, trim::metadata, |o: &FabricLedger| {
-            Change::Ledger { fabric: o.name_any() }
+        ledgers: watches.start(all(), trim::metadata, |o: &FabricLedger| Change::Ledger {
+            fabric: o.name_any(),
         }),
-        nodes: watch(
-            client,
+        nodes: watches.start(
             all(),
-            tasks,
-            changes,
             |node: &mut PartialObjectMeta<Node>| {
                 trim::metadata(node);
                 node.metadata.annotations = None;
             },
             |o| Change::Node(o.name_any()),
         ),
-        pods: watch(client, labelled(), tasks, changes, trim::pod, |o: &Pod| Change::Pod {
-            pod: named(o),
-            network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
-        }),
-        ports: watch(client, ours(), tasks, changes, trim::metadata, |_: &ResourceSlice| {
-            Change::Bandwidth
-        }),
-        claims: watch(client, all(), tasks, changes, trim::claim, |_: &ResourceClaim| {
-            Change::Bandwidth
-        }),
+        pods: watches.start_grouped(
+            labelled,
+            trim::pod,
+            |o: &Pod| Change::Pod {
+                pod: named(o),
+                network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
+            },
+            world::network_of_pod,
+        ),
+        ports: watches.start(ours, trim::metadata, |_: &ResourceSlice| Change::Bandwidth),
+        claims: watches.start(all(), trim::claim, |_: &ResourceClaim| Change::Bandwidth),
     }
 }
 
@@ -173,47 +172,92 @@ pub(crate) fn named<K: Resource>(object: &K) -> Named {
     }
 }
 
-fn watch<K>(
-    client: &Client,
-    config: watcher::Config,
-    tasks: &mut JoinSet<()>,
-    changes: &Changes,
-    trim: fn(&mut K),
+/// What all watches share.
+struct Watches<'a> {
+    client: &'a Client,
+    tasks: &'a mut JoinSet<()>,
+    changes: &'a Changes,
+}
+
+impl Watches<'_> {
+    fn start<K>(&mut self, config: watcher::Config, trim: fn(&mut K), change: fn(&K) -> Change) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store();
+        self.fill(writer, config, trim, change, |_| ());
+        store
+    }
+
+    fn start_grouped<K>(
+        &mut self,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        change: fn(&K) -> Change,
+        group: fn(&K) -> Named,
+    ) -> Grouped<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store();
+        let grouped = Grouped::new(store, group);
+        let groups = grouped.clone();
+        self.fill(writer, config, trim, change, move |event| groups.follow(event));
+        grouped
+    }
+
+    /// Fills a store for ever. `first` is told of each event before the store is.
+    fn fill<K>(
+        &mut self,
+        writer: Writer<K>,
+        config: watcher::Config,
+        trim: fn(&mut K),
+        change: fn(&K) -> Change,
+        first: impl Fn(&Event<K>) + Send + 'static,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        let state = writer.as_reader();
+        let api: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
+        let events = watcher(api, config)
+            .default_backoff()
+            .filter_map(|event| ready(decode(event)))
+            .modify(trim)
+            .inspect_ok(first)
+            .reflect(writer)
+            .boxed();
+        let changes = self.changes.clone();
+        self.tasks.spawn(tell(events, state, changes, change));
+    }
+}
+
+/// Tells of every event of a watch, whose objects are in `state` already.
+async fn tell<K>(
+    mut events: impl Stream<Item = watcher::Result<Event<K>>> + Unpin,
+    state: Store<K>,
+    changes: Changes,
     change: fn(&K) -> Change,
-) -> Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
 {
-    let (store, writer) = reflector::store();
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let mut events = watcher(api, config)
-        .default_backoff()
-        .filter_map(|event| ready(decode(event)))
-        .modify(trim)
-        .reflect(writer)
-        .boxed();
-    let changes = changes.clone();
-    let state = store.clone();
-    tasks.spawn(async move {
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Apply(object) | Event::Delete(object)) => {
+    let mut before = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(object) | Event::Delete(object)) => changes.tell(change(&object)),
+            // While it lists, the store says what there was.
+            Ok(Event::Init) => before = state.state(),
+            // After a watch was broken anything may have come, changed or gone meanwhile.
+            Ok(Event::InitDone) => {
+                for object in before.drain(..).chain(state.state()) {
                     changes.tell(change(&object));
                 }
-                // After a watch was broken anything may have changed meanwhile.
-                Ok(Event::InitDone) => {
-                    for object in state.state() {
-                        changes.tell(change(&object));
-                    }
-                }
-                Ok(Event::Init | Event::InitApply(_)) => {}
-                Err(error) => {
-                    warn!(kind = %K::kind(&()), error = chain(&error), "watch broke, trying again");
-                }
+            }
+            Ok(Event::InitApply(_)) => {}
+            Err(error) => {
+                warn!(kind = %K::kind(&()), error = chain(&error), "watch broke, trying again");
             }
         }
-    });
-    store
+    }
 }
 
 /// One object that cannot be read (of another version of the API, for example) must not stop the watch for all others.
@@ -239,4 +283,35 @@ fn decode<K: Resource<DynamicType = ()>>(
         Ok(Event::InitDone) => Ok(Event::InitDone),
         Err(error) => Err(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use futures::stream;
+
+    use super::*;
+    use crate::network::fixtures;
+
+    #[tokio::test]
+    async fn after_a_watch_broke_what_went_meanwhile_is_told_too() {
+        let network = |name: &str| {
+            let mut network = fixtures::network(2);
+            network.metadata.name = Some(name.to_owned());
+            network
+        };
+        let (state, mut writer) = reflector::store();
+        writer.apply_watcher_event(&Event::Apply(network("stays")));
+        writer.apply_watcher_event(&Event::Apply(network("goes")));
+        let changes = Changes::default();
+        changes.begin();
+        let listed = vec![Event::Init, Event::InitApply(network("stays")), Event::InitDone];
+        let events = stream::iter(listed).map(Ok).reflect(writer);
+        tell(events, state, changes.clone(), |o| Change::Network(named(o))).await;
+        let told: HashSet<Change> = ["stays", "goes"]
+            .map(|name| Change::Network(fixtures::named(name)))
+            .into();
+        assert_eq!(changes.next().await, told);
+    }
 }

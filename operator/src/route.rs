@@ -17,7 +17,7 @@ use crate::{
     conditions,
     facts::Facts,
     freed::Freed,
-    observe::{Change, Named, named},
+    observe::{Change, Named},
     pod::{Free, is_unschedulable},
     world::World,
 };
@@ -88,12 +88,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
 pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
     // Kept from here on: what changed before is in the stores.
     changes.begin();
-    let mut router = Router {
-        facts: Facts::default(),
-        nodes: Due::default(),
-        ports: Due::default(),
-        turned_away: HashSet::new(),
-    };
+    let mut router = Router::default();
     queues.bandwidth(&world);
     queues.everything(&world);
     loop {
@@ -134,6 +129,7 @@ impl Due {
     }
 }
 
+#[derive(Default)]
 struct Router {
     facts: Facts,
     /// Fabrics look at all their nodes.
@@ -155,9 +151,11 @@ struct Asked {
     /// Slices of these networks.
     slices_of: HashSet<Named>,
     pods: HashSet<Named>,
-    /// Pods of these namespaces.
-    pods_in: HashSet<String>,
-    /// Networks of fabrics with another ledger.
+    /// Pods that name these networks.
+    pods_of: HashSet<Named>,
+    /// Pods of these namespaces that name a network that is not there.
+    strays_in: HashSet<String>,
+    /// Networks of fabrics from whose ledger something went.
     ledgers: HashSet<String>,
 }
 
@@ -191,22 +189,30 @@ impl Router {
     fn ask(&mut self, queues: &Queues, world: &World, change: Change, asked: &mut Asked) {
         match change {
             Change::Fabric(name) => {
+                if self.facts.fabric_is_news(world, &name) {
+                    // The other defaults may be in conflict with this one, or no more.
+                    self.nodes.ask();
+                    asked.waiting_networks = true;
+                }
                 asked.fabrics.insert(name);
-                // The other defaults may be in conflict with this one, or no more.
-                self.nodes.ask();
-                asked.waiting_networks = true;
             }
             Change::Class(_) => {
                 asked.classes = true;
                 asked.waiting_networks = true;
             }
             Change::Network(network) => {
-                asked.pods_in.insert(network.namespace.clone());
+                if self.facts.pods_have_news_of_network(world, &network) {
+                    asked.strays_in.insert(network.namespace.clone());
+                    asked.pods_of.insert(network.clone());
+                }
                 asked.networks.insert(network);
             }
             Change::Slice { slice, network } => {
-                asked.pods_in.insert(slice.namespace.clone());
-                asked.networks.insert(slice.beside(network));
+                let network = slice.beside(network);
+                if self.facts.pods_have_news_of_slice(world, &slice) {
+                    asked.pods_of.insert(network.clone());
+                }
+                asked.networks.insert(network);
                 asked.slices.insert(slice);
             }
             Change::Attachment {
@@ -236,10 +242,12 @@ impl Router {
                 }
             }
             Change::Ledger { fabric } => {
-                // Somebody's release is somebody else's room.
-                asked.waiting_networks = true;
                 asked.fabrics.insert(fabric.clone());
-                asked.ledgers.insert(fabric);
+                // Somebody's release is somebody else's room.
+                if self.facts.ledger_let_go(world, &fabric) {
+                    asked.waiting_networks = true;
+                    asked.ledgers.insert(fabric);
+                }
             }
             Change::Pod { pod, network } => {
                 // A pod that has ended holds its slice no more, even when its attachment went before it.
@@ -287,20 +295,18 @@ impl Queues {
         send_each(&self.networks, &asked.networks);
         send_each(&self.slices, &asked.slices);
         send_each(&self.pods, &asked.pods);
-        if !asked.slices_of.is_empty() {
-            send_all(&self.slices, &world.slices, |slice| {
-                asked
-                    .slices_of
-                    .contains(&named(slice).beside(slice.spec.network.name.clone()))
-            });
+        for network in &asked.slices_of {
+            send_these(&self.slices, &world.slices.members(network));
         }
-        if !asked.pods_in.is_empty() {
-            send_all(&self.pods, &world.pods, |pod| {
-                pod.metadata
-                    .namespace
-                    .as_ref()
-                    .is_some_and(|namespace| asked.pods_in.contains(namespace))
-            });
+        for network in &asked.pods_of {
+            send_these(&self.pods, &world.pods.members(network));
+        }
+        for namespace in &asked.strays_in {
+            for wanted in world.pods.groups_in(namespace) {
+                if world.network(namespace, &wanted.name).is_none() {
+                    send_these(&self.pods, &world.pods.members(&wanted));
+                }
+            }
         }
     }
 
@@ -348,6 +354,12 @@ fn send_each<'a, K: Resource<DynamicType = ()>>(
     }
 }
 
+fn send_these<K: Resource<DynamicType = ()>>(queue: &UnboundedSender<ObjectRef<K>>, objects: &[Arc<K>]) {
+    for object in objects {
+        let _ = queue.unbounded_send(ObjectRef::from_obj(object));
+    }
+}
+
 fn send_all<K: Resource<DynamicType = ()> + Clone + 'static>(
     queue: &UnboundedSender<ObjectRef<K>>,
     store: &Store<K>,
@@ -369,7 +381,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::network::fixtures;
+    use crate::{
+        grouped::Grouped,
+        network::fixtures,
+        world::{network_of_pod, tests::empty},
+    };
 
     #[test]
     fn pods_look_again_only_if_something_else_is_free_than_before() {
@@ -377,7 +393,7 @@ mod tests {
         let (ports, mut ports_in) = store();
         let (pods, mut pods_in) = store();
         let world = World {
-            pods,
+            pods: Grouped::new(pods, network_of_pod),
             ports,
             claims,
             ..empty()
@@ -442,6 +458,115 @@ mod tests {
         router.abort();
     }
 
+    #[test]
+    fn pods_look_again_only_for_what_their_own_network_gives_or_refuses() {
+        let (networks, mut networks_in) = store();
+        let (pods, mut pods_in) = store();
+        let pods = Grouped::new(pods, network_of_pod);
+        for (index, network) in [(0, "llama"), (1, "other"), (2, "lama")] {
+            let mut pod = fixtures::pod(index);
+            let labels = pod.metadata.labels.get_or_insert_default();
+            labels.insert(names::NETWORK_LABEL.to_owned(), network.to_owned());
+            let event = Event::Apply(pod);
+            pods.follow(&event);
+            pods_in.apply_watcher_event(&event);
+        }
+        let world = World {
+            networks,
+            pods,
+            ..empty()
+        };
+        let (queues, mut inboxes) = queues();
+        let mut router = Router::default();
+        let mut look = |name: &str, pods: u32, refused: &str| {
+            let mut network = fixtures::network(pods);
+            network.metadata.name = Some(name.to_owned());
+            network.metadata.generation = Some(i64::from(pods));
+            network.status = from(json!({
+                "summary": {"attached": refused, "rails": 2, "prefix": "", "vlan": "", "stability": "Network"},
+                "conditions": [{"type": "Reserved", "status": if refused == "no room" {"False"} else {"True"}, "reason": "x",
+                    "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            }));
+            apply(&mut networks_in, network);
+            router.hand_on(&queues, &world, HashSet::from([Change::Network(fixtures::named(name))]));
+            let looked = std::iter::from_fn(|| inboxes.pods.try_recv().ok());
+            let mut looked: Vec<String> = looked.map(|pod| pod.name).collect();
+            looked.sort_unstable();
+            looked
+        };
+        look("other", 1, "0/1");
+        assert_eq!(
+            look("llama", 1, "0/1"),
+            ["llama-0", "llama-2"],
+            "one pod names none that is there"
+        );
+        assert!(
+            look("llama", 1, "1/1").is_empty(),
+            "how many are attached is no news to pods"
+        );
+        assert_eq!(look("llama", 1, "no room"), ["llama-0", "llama-2"]);
+        assert_eq!(look("llama", 2, "no room"), ["llama-0", "llama-2"]);
+        assert_eq!(look("lama", 1, "0/1"), ["llama-2"]);
+        assert_eq!(look("llama", 3, "0/3"), ["llama-0"], "nobody is astray any more");
+    }
+
+    #[test]
+    fn networks_that_wait_look_again_when_something_was_let_go_and_not_when_others_take_more() {
+        let (networks, mut networks_in) = store();
+        let (fabrics, mut fabrics_in) = store();
+        let (ledgers, mut ledgers_in) = store();
+        apply(&mut networks_in, fixtures::network(2));
+        let world = World {
+            fabrics,
+            networks,
+            ledgers,
+            ..empty()
+        };
+        let (queues, mut inboxes) = queues();
+        let mut router = Router::default();
+        let mut looks = |world: &World, change: Change| {
+            router.hand_on(&queues, world, HashSet::from([change]));
+            inboxes.networks.try_recv().is_ok()
+        };
+        let mut ledger = |world: &World, vlans: &[u16]| {
+            let entries: Vec<_> = vlans
+                .iter()
+                .map(|vlan| {
+                    json!({"base": u32::from(*vlan) * 8, "size": 8, "vlan": vlan, "sequence": 1,
+                        "owner": {"namespace": "team-b", "name": "x", "uid": format!("n-{vlan}")}, "state": "Held"})
+                })
+                .collect();
+            apply(
+                &mut ledgers_in,
+                from(
+                    json!({"apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "backend"},
+                    "spec": {"version": 1, "sequence": 1, "entries": entries}}),
+                ),
+            );
+            looks(
+                world,
+                Change::Ledger {
+                    fabric: "backend".to_owned(),
+                },
+            )
+        };
+        ledger(&world, &[]);
+        assert!(!ledger(&world, &[1000]), "taken");
+        assert!(!ledger(&world, &[1000, 1001]), "taken");
+        assert!(ledger(&world, &[1001]), "let go");
+        assert!(ledger(&world, &[1002]), "one let go and one taken at once");
+        let mut fabric = |world: &World, generation: i64, free: u32| {
+            let mut fabric = fixtures::fabric();
+            fabric.metadata.generation = Some(generation);
+            fabric.status = from(json!({"vlansFree": free, "conditions": [], "pools": []}));
+            apply(&mut fabrics_in, fabric);
+            looks(world, Change::Fabric("backend".to_owned()))
+        };
+        assert!(fabric(&world, 1, 10), "it came");
+        assert!(!fabric(&world, 1, 9), "only its status");
+        assert!(fabric(&world, 2, 9), "another spec");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_costs_as_much_as_the_cluster_is_large_is_done_once_a_second() {
         let mut due = Due::default();
@@ -457,22 +582,6 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert!((9..=11).contains(&done), "{done} times for 500 changes in 10 s");
-    }
-
-    fn empty() -> World {
-        World {
-            fabrics: store().0,
-            classes: store().0,
-            networks: store().0,
-            slices: store().0,
-            attachments: store().0,
-            node_networks: store().0,
-            ledgers: store().0,
-            nodes: store().0,
-            pods: store().0,
-            ports: store().0,
-            claims: store().0,
-        }
     }
 
     fn claim(name: &str, driver: &str) -> k8s_openapi::api::resource::v1::ResourceClaim {

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use kube::Client;
+use kube::{Client, runtime::reflector::Store};
 use railhead_service::{client, events::Recorder};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -143,7 +143,8 @@ fn start_controllers(
     let mut tasks = JoinSet::new();
     let recorder = Recorder::new(client.clone(), REPORTER, identity.to_owned()).sparing();
     let recorder = Arc::new(recorder);
-    let (reservations, ledger_worker) = reservations::start(client.clone(), world.slices.clone(), Arc::clone(metrics));
+    let (reservations, ledger_worker) =
+        reservations::start(client.clone(), Store::clone(&world.slices), Arc::clone(metrics));
     let (queues, inboxes) = route::queues();
     tasks.spawn(controller::run(
         "Fabric",
@@ -175,7 +176,7 @@ fn start_controllers(
     ));
     tasks.spawn(controller::run(
         "NetworkSlice",
-        world.slices.clone(),
+        Store::clone(&world.slices),
         inboxes.slices,
         Arc::new(slice::Context {
             client: client.clone(),
@@ -198,7 +199,7 @@ fn start_controllers(
     ));
     tasks.spawn(controller::run(
         "Pod",
-        world.pods.clone(),
+        Store::clone(&world.pods),
         inboxes.pods,
         Arc::new(pod::Context {
             world: world.clone(),

@@ -7,12 +7,17 @@ use k8s_openapi::api::{
     resource::v1::{ResourceClaim, ResourceSlice},
 };
 use kube::{
-    Resource, ResourceExt as _,
+    Resource,
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork, names::NETWORK_LABEL,
+};
+
+use crate::{
+    grouped::Grouped,
+    observe::{Named, named},
 };
 
 /// The stores.
@@ -21,12 +26,15 @@ pub(crate) struct World {
     pub(crate) fabrics: Store<Fabric>,
     pub(crate) classes: Store<QosClass>,
     pub(crate) networks: Store<TrainingNetwork>,
-    pub(crate) slices: Store<NetworkSlice>,
-    pub(crate) attachments: Store<NetworkAttachment>,
+    /// By network.
+    pub(crate) slices: Grouped<NetworkSlice>,
+    /// By slice.
+    pub(crate) attachments: Grouped<NetworkAttachment>,
     pub(crate) node_networks: Store<NodeNetwork>,
     pub(crate) ledgers: Store<FabricLedger>,
     pub(crate) nodes: Store<PartialObjectMeta<Node>>,
-    pub(crate) pods: Store<Pod>,
+    /// By network.
+    pub(crate) pods: Grouped<Pod>,
     pub(crate) ports: Store<ResourceSlice>,
     pub(crate) claims: Store<ResourceClaim>,
 }
@@ -49,28 +57,55 @@ impl World {
 
     /// The attachments of a slice.
     pub(crate) fn attachments_of(&self, namespace: &str, slice: &str) -> Vec<Arc<NetworkAttachment>> {
-        self.attachments.state_filter(|attachment| {
-            attachment.namespace().as_deref() == Some(namespace) && attachment.spec.slice_name == slice
-        })
+        self.attachments.members(&Named::within(namespace, slice))
     }
 
     /// The pods that carry a network's label.
     pub(crate) fn pods_of(&self, namespace: &str, network: &str) -> Vec<Arc<Pod>> {
-        self.pods.state_filter(|pod| {
-            pod.namespace().as_deref() == Some(namespace) && label(pod, NETWORK_LABEL) == Some(network)
-        })
+        self.pods.members(&Named::within(namespace, network))
     }
+}
 
-    /// Copies of all objects of a store, for the planner's functions over slices of objects.
-    pub(crate) fn copies<K>(store: &Store<K>) -> Vec<K>
-    where
-        K: Resource<DynamicType = ()> + Clone + 'static,
-    {
-        store.state().iter().map(|object| (**object).clone()).collect()
-    }
+/// The network that a pod's label names.
+pub(crate) fn network_of_pod(pod: &Pod) -> Named {
+    named(pod).beside(label(pod, NETWORK_LABEL).unwrap_or_default().to_owned())
+}
+
+/// The network that a slice is of.
+pub(crate) fn network_of_slice(slice: &NetworkSlice) -> Named {
+    named(slice).beside(slice.spec.network.name.clone())
+}
+
+/// The slice that a pod is attached to.
+pub(crate) fn slice_of_attachment(attachment: &NetworkAttachment) -> Named {
+    named(attachment).beside(attachment.spec.slice_name.clone())
 }
 
 /// The value of a label.
 pub(crate) fn label<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'a str> {
     object.meta().labels.as_ref()?.get(key).map(String::as_str)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kube::runtime::reflector::store;
+
+    use super::*;
+
+    /// A cluster without anything. Tests put in stores of their own.
+    pub(crate) fn empty() -> World {
+        World {
+            fabrics: store().0,
+            classes: store().0,
+            networks: store().0,
+            slices: Grouped::new(store().0, network_of_slice),
+            attachments: Grouped::new(store().0, slice_of_attachment),
+            node_networks: store().0,
+            ledgers: store().0,
+            nodes: store().0,
+            pods: Grouped::new(store().0, network_of_pod),
+            ports: store().0,
+            claims: store().0,
+        }
+    }
 }

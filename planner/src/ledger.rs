@@ -3,6 +3,8 @@
 //! Best fit among the free aligned blocks keeps large blocks whole. The first and the last address of a pool are used only
 //! when nothing else fits, because the kernel makes the last one of a wide prefix a broadcast (the pod then gets a /32).
 
+use std::collections::HashSet;
+
 use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState, NetworkSlice, VlanRange};
 use thiserror::Error;
 
@@ -196,11 +198,24 @@ pub fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, r
     }
 }
 
-/// Whether the ledger gives the owner of `held` exactly that. For what it does not know so, a request with `held` must be in
-/// every batch.
-pub fn knows(ledger: &FabricLedgerSpec, held: &LedgerEntry) -> bool {
-    entry_for(ledger, &held.owner)
-        .is_some_and(|entry| (entry.base, entry.size, entry.vlan) == (held.base, held.size, held.vlan))
+/// What a ledger gives to whom, to be asked about many slices.
+pub struct Known<'a>(HashSet<(&'a str, u32, u32, u16)>);
+
+impl<'a> Known<'a> {
+    /// All that is in `ledger`.
+    pub fn of(ledger: &'a FabricLedgerSpec) -> Self {
+        Self(ledger.entries.iter().map(exactly).collect())
+    }
+
+    /// Whether the owner of `held` is given exactly that. For what the ledger does not know so, a request with `held` must be
+    /// in every batch.
+    pub fn has(&self, held: &LedgerEntry) -> bool {
+        self.0.contains(&exactly(held))
+    }
+}
+
+fn exactly(entry: &LedgerEntry) -> (&str, u32, u32, u16) {
+    (&entry.owner.uid, entry.base, entry.size, entry.vlan)
 }
 
 fn entry_for(ledger: &FabricLedgerSpec, owner: &LedgerOwner) -> Option<LedgerEntry> {
@@ -272,8 +287,9 @@ fn vlan_count(vlans: VlanRange) -> u32 {
 }
 
 fn find_vlan(ledger: &FabricLedgerSpec, vlans: VlanRange) -> Result<u16, Refusal> {
+    let held: HashSet<u16> = ledger.entries.iter().map(|entry| entry.vlan).collect();
     (vlans.min..=vlans.max)
-        .find(|vlan| ledger.entries.iter().all(|entry| entry.vlan != *vlan))
+        .find(|vlan| !held.contains(vlan))
         .ok_or(Refusal::VlanExhausted {
             total: vlan_count(vlans),
             min: vlans.min,

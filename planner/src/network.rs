@@ -63,8 +63,8 @@ impl Unresolved {
 /// Finds what `network` refers to. `nodes` are the NodeNetworks known so far; a fabric without any is not judged by speed.
 pub fn resolve(
     network: &TrainingNetwork,
-    fabrics: &[Fabric],
-    classes: &[QosClass],
+    fabrics: &[impl Borrow<Fabric>],
+    classes: &[impl Borrow<QosClass>],
     nodes: &[impl Borrow<NodeNetwork>],
 ) -> Result<Resolved, Unresolved> {
     let fabric = choose(
@@ -101,15 +101,16 @@ pub fn resolve(
     })
 }
 
-fn choose<'a, T>(
+fn choose<'a, T: 'a>(
     wanted: Option<&str>,
-    all: &'a [T],
+    all: &'a [impl Borrow<T>],
     name: impl Fn(&T) -> &str,
     is_default: impl Fn(&T) -> bool,
     kind: &str,
     field: &str,
 ) -> Result<&'a T, String> {
-    let mut known: Vec<&str> = all.iter().map(&name).collect();
+    let all = || all.iter().map(Borrow::borrow);
+    let mut known: Vec<&str> = all().map(&name).collect();
     known.sort_unstable();
     let known = if known.is_empty() {
         "there is none yet".to_owned()
@@ -117,12 +118,11 @@ fn choose<'a, T>(
         format!("there is {}", known.join(", "))
     };
     if let Some(wanted) = wanted {
-        return all
-            .iter()
+        return all()
             .find(|item| name(item) == wanted)
             .ok_or_else(|| format!("{kind} {wanted:?} does not exist ({known}): correct {field} or create it"));
     }
-    let mut defaults: Vec<&T> = all.iter().filter(|item| is_default(item)).collect();
+    let mut defaults: Vec<&T> = all().filter(|item| is_default(item)).collect();
     match defaults.len() {
         1 => Ok(defaults.remove(0)),
         0 => Err(format!(
@@ -171,13 +171,14 @@ fn choose_rails(network: &TrainingNetwork, fabric: &Fabric) -> Result<Vec<Rail>,
 }
 
 /// A class's maximum is the platform team's cap; a network does not lift it.
-fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[QosClass]) -> Result<(), Unresolved> {
+fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[impl Borrow<QosClass>]) -> Result<(), Unresolved> {
     let fits = |class: &QosClass| class.spec.bandwidth.maximum.is_none_or(|maximum| maximum >= guaranteed);
     let Some(maximum) = class.spec.bandwidth.maximum.filter(|_| !fits(class)) else {
         return Ok(());
     };
     let mut others: Vec<&str> = classes
         .iter()
+        .map(Borrow::borrow)
         .filter(|class| fits(class))
         .filter_map(|class| class.metadata.name.as_deref())
         .collect();

@@ -46,23 +46,23 @@ impl Context {
                 return self.waits(fabric, "DeletingWaitingForNetworks", note, None).await;
             }
         }
-        let mut leaving = Vec::new();
-        for node in self
+        let nodes = self
             .world
             .node_networks
-            .state_filter(|node| node.spec.fabric_name == name)
-        {
-            leaving.extend(self.leave(&node).await?);
-        }
+            .state_filter(|node| node.spec.fabric_name == name);
+        let (leaving, failed) = self.leave_all(nodes).await;
         if !leaving.is_empty() {
-            leaving.sort_unstable();
             let note = format!(
                 "deletion waits until {} of its nodes have given back what was changed on them: {}; `kubectl delete node` ends the wait for a node that does not come back",
                 leaving.len(),
                 listed(&leaving)
             );
             let left = leaving.len();
-            return self.waits(fabric, "DeletingWaitingForNodes", note, Some(left)).await;
+            let action = self.waits(fabric, "DeletingWaitingForNodes", note, Some(left)).await?;
+            return failed.map_or(Ok(action), Err);
+        }
+        if let Some(failed) = failed {
+            return Err(failed);
         }
         if let Some(ledger) = &ledger {
             self.delete_ledger(&ledgers, ledger).await?;

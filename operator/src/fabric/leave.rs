@@ -1,6 +1,9 @@
 //! A node that leaves its fabric: it gives back what was changed on it first, and its NodeNetwork tells of that until then. So
 //! whoever waits for the nodes (a Fabric's deletion, an uninstall) sees it.
 
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -9,7 +12,7 @@ use kube::{
 use railhead_crds::NodeNetwork;
 use serde_json::json;
 
-use super::{Context, FabricError, MANAGER};
+use super::{AT_ONCE, Context, FabricError, MANAGER};
 use crate::{
     torn_down::{is_torn_down, open_message},
     write,
@@ -38,9 +41,29 @@ fn next_step(node: &NodeNetwork, exists: bool) -> Step {
 }
 
 impl Context {
+    /// The next step for each of these nodes. Returns those that are not as before yet and what each waits for, sorted, and the
+    /// first error: a node whose step fails keeps no other from its own.
+    pub(super) async fn leave_all(&self, nodes: Vec<Arc<NodeNetwork>>) -> (Vec<String>, Option<FabricError>) {
+        let steps: Vec<Result<Option<String>, FabricError>> = stream::iter(nodes)
+            .map(|node| async move { self.leave(&node).await })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let mut leaving = Vec::new();
+        let mut failed = None;
+        for step in steps {
+            match step {
+                Ok(waits) => leaving.extend(waits),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        leaving.sort_unstable();
+        (leaving, failed)
+    }
+
     /// The next step for a node that is to have nothing of its fabric any more. Returns the node and what it waits for, if it
     /// is not as before yet.
-    pub(super) async fn leave(&self, node: &NodeNetwork) -> Result<Option<String>, FabricError> {
+    async fn leave(&self, node: &NodeNetwork) -> Result<Option<String>, FabricError> {
         let exists = self.world.nodes.get(&ObjectRef::new(&node.name_any())).is_some();
         match next_step(node, exists) {
             Step::Delete => {

@@ -24,6 +24,8 @@ use crate::{
 };
 
 const MANAGER: &str = "railhead/fabric";
+/// How many nodes are written at a time.
+const AT_ONCE: usize = 16;
 
 /// What the controller works with.
 pub(crate) struct Context {
@@ -91,9 +93,11 @@ impl Category for FabricError {
 pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Result<Action, FabricError> {
     let name = fabric.name_any();
     let api: Api<Fabric> = Api::all(context.client.clone());
-    context.sweep(&name).await?;
+    // An entry that cannot be given back holds up nothing else.
+    let swept = context.sweep(&name).await;
     if fabric.metadata.deletion_timestamp.is_some() {
-        return context.delete(&fabric).await;
+        let action = context.delete(&fabric).await?;
+        return swept.map(|()| action);
     }
     if !write::has_finalizer(&*fabric, FABRIC_FINALIZER) {
         return match write::add_finalizer(&api, &*fabric, FABRIC_FINALIZER).await {
@@ -113,7 +117,8 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     if context.write_status(&fabric, &status).await? {
         context.announce(&fabric, &status).await;
     }
-    failed.map_or_else(|| Ok(Action::requeue(context.resync)), Err)
+    failed.map_or(swept, Err)?;
+    Ok(Action::requeue(context.resync))
 }
 
 impl Context {

@@ -12,10 +12,7 @@ use railhead_crds::{Fabric, NodeNetwork};
 use railhead_planner::node;
 use serde_json::json;
 
-use super::{Context, FabricError, MANAGER};
-
-/// How many nodes are written at a time.
-const AT_ONCE: usize = 16;
+use super::{AT_ONCE, Context, FabricError, MANAGER};
 
 /// A node that this fabric selects and another one has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,31 +59,19 @@ impl Context {
             .map(|(name, wanted)| async move { self.write_node(&name, &wanted).await.err() })
             .buffer_unordered(AT_ONCE)
             .filter_map(ready);
-        let mut failed: Vec<FabricError> = written.collect().await;
+        let failed: Vec<FabricError> = written.collect().await;
         let others = self
             .world
             .node_networks
             .state_filter(|node| node.spec.fabric_name == fabric_name && !selected.contains(&node.name_any()));
-        let left: Vec<Result<Option<String>, FabricError>> = stream::iter(others)
-            .map(|node| async move { self.leave(&node).await })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        let mut leaving = Vec::new();
-        for step in left {
-            match step {
-                Ok(waits) => leaving.extend(waits),
-                Err(error) => failed.push(error),
-            }
-        }
+        let (leaving, not_left) = self.leave_all(others).await;
         elsewhere.sort_by(|a, b| a.node.cmp(&b.node));
-        leaving.sort_unstable();
         let nodes = Nodes {
             selected,
             elsewhere,
             leaving,
         };
-        (nodes, failed.into_iter().next())
+        (nodes, failed.into_iter().next().or(not_left))
     }
 
     async fn write_node(&self, name: &str, spec: &railhead_crds::NodeNetworkSpec) -> Result<(), FabricError> {
@@ -104,5 +89,145 @@ impl Context {
                 name: name.to_owned(),
                 source: Box::new(source),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use http::Method;
+    use k8s_openapi::api::core::v1::Node;
+    use kube::{
+        core::PartialObjectMeta,
+        runtime::{
+            controller::Action,
+            reflector::{Store, store},
+            watcher::Event,
+        },
+    };
+    use railhead_crds::{FabricLedger, names::FABRIC_FINALIZER};
+    use railhead_service::events::Recorder;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        fabric::reconcile,
+        metrics::Metrics,
+        network::fixtures,
+        reservations, test_api,
+        world::{World, tests::empty},
+    };
+
+    fn node(name: &str) -> PartialObjectMeta<Node> {
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).unwrap()
+    }
+
+    fn node_network(name: &str) -> NodeNetwork {
+        serde_json::from_value(json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "NodeNetwork", "metadata": {"name": name},
+            "spec": {"fabricName": "backend", "vfManagement": "Managed", "mtu": 9000, "rails": []},
+        }))
+        .unwrap()
+    }
+
+    fn ledger(owners: &[&str]) -> FabricLedger {
+        let entry = |owner: &&str| {
+            json!({"base": 0, "size": 2, "vlan": 1000, "sequence": 1, "state": "Held",
+                "owner": {"namespace": "team-b", "name": owner, "uid": owner}})
+        };
+        let entries: Vec<_> = owners.iter().map(entry).collect();
+        serde_json::from_value(json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "backend"},
+            "spec": {"version": 1, "sequence": 1, "entries": entries},
+        }))
+        .unwrap()
+    }
+
+    /// Fails for a node that is there, for one that is gone, and for the owner of an entry.
+    fn answer(path: &str, body: Value) -> Option<Value> {
+        let mut network = fixtures::network(2);
+        network.metadata.uid = Some("b".to_owned());
+        match path.rsplit('/').next() {
+            Some("node1" | "gone1" | "a") => None,
+            Some("gone2" | "gone3") => serde_json::to_value(node_network("gone")).ok(),
+            Some("b") => serde_json::to_value(network).ok(),
+            Some("backend") => serde_json::to_value(ledger(&[])).ok(),
+            Some("status") => serde_json::to_value(fixtures::fabric()).ok(),
+            _ => Some(body),
+        }
+    }
+
+    /// Looks after a fabric with three nodes, three that are gone, and two entries that no network is known to own.
+    async fn look_after(fabric: Fabric) -> (Result<Action, FabricError>, test_api::Asked) {
+        let (nodes, mut nodes_in) = store();
+        for name in ["node1", "node2", "node3"] {
+            nodes_in.apply_watcher_event(&Event::Apply(node(name)));
+        }
+        let (node_networks, mut node_networks_in) = store();
+        for name in ["gone1", "gone2", "gone3"] {
+            node_networks_in.apply_watcher_event(&Event::Apply(node_network(name)));
+        }
+        let (ledgers, mut ledgers_in) = store();
+        ledgers_in.apply_watcher_event(&Event::Apply(ledger(&["a", "b"])));
+        let world = World {
+            node_networks,
+            ledgers,
+            nodes,
+            ..empty()
+        };
+        let (client, asked) = test_api::client(answer);
+        let (reservations, _) =
+            reservations::start(client.clone(), Store::clone(&world.slices), Arc::new(Metrics::new()));
+        let context = Context {
+            recorder: Arc::new(Recorder::new(
+                client.clone(),
+                "railhead.dev/operator",
+                "test".to_owned(),
+            )),
+            client,
+            world,
+            reservations,
+            resync: Duration::from_mins(5),
+        };
+        (reconcile(Arc::new(fabric), Arc::new(context)).await, asked)
+    }
+
+    fn fabric() -> Fabric {
+        let mut fabric = fixtures::fabric();
+        fabric.metadata.finalizers = Some(vec![FABRIC_FINALIZER.to_owned()]);
+        fabric
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_keeps_neither_other_nodes_nor_the_status_from_it() {
+        let (failed, asked) = look_after(fabric()).await;
+        assert!(
+            matches!(failed, Err(FabricError::WriteNode { .. })),
+            "it is tried again: {failed:?}"
+        );
+        assert_eq!(test_api::names(&asked, &Method::GET), ["a", "b"]);
+        assert_eq!(
+            test_api::names(&asked, &Method::PATCH),
+            ["node1", "node2", "node3", "status"]
+        );
+        assert_eq!(test_api::names(&asked, &Method::DELETE), ["gone1", "gone2", "gone3"]);
+    }
+
+    #[tokio::test]
+    async fn a_fabric_that_goes_lets_go_of_all_nodes_though_one_fails() {
+        let mut fabric = fabric();
+        fabric.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let (failed, asked) = look_after(fabric).await;
+        assert!(
+            matches!(failed, Err(FabricError::DeleteNode { .. })),
+            "it is tried again: {failed:?}"
+        );
+        assert_eq!(
+            test_api::names(&asked, &Method::DELETE),
+            ["gone1", "gone2", "gone3"],
+            "and neither its ledger nor its finalizer"
+        );
+        assert!(test_api::names(&asked, &Method::PATCH).is_empty());
     }
 }

@@ -2,44 +2,49 @@
 //! lost its lease reserved for it once more).
 
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
-use railhead_crds::{LedgerOwner, NetworkSlice, TrainingNetwork, names};
+use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice, TrainingNetwork, names};
 use tracing::warn;
 
 use super::{Context, FabricError};
 
 impl Context {
     /// Gives back the entries of a fabric that nobody owns any more. Asks the API server before it does: an entry is given
-    /// back only if neither its network nor its slice exists.
+    /// back only if neither its network nor its slice exists. One that fails keeps no other from it; the first error comes back.
     pub(super) async fn sweep(&self, fabric: &str) -> Result<(), FabricError> {
         let Some(ledger) = self.world.ledgers.get(&ObjectRef::new(fabric)) else {
             return Ok(());
         };
+        let mut swept = Ok(());
         for entry in &ledger.spec.entries {
-            let owner = &entry.owner;
-            let known = self.world.network(&owner.namespace, &owner.name);
-            if known.is_some_and(|network| network.uid().as_deref() == Some(&owner.uid))
-                || self.exists(fabric, owner).await?
-            {
-                continue;
-            }
-            let name = format!("{}/{}", owner.namespace, owner.name);
-            warn!(
-                fabric,
-                owner = name,
-                base = entry.base,
-                vlan = entry.vlan,
-                "giving back what a vanished network held"
-            );
-            self.reservations
-                .release(&owner.uid)
-                .await
-                .map_err(|source| FabricError::Sweep {
-                    name: fabric.to_owned(),
-                    owner: name,
-                    source,
-                })?;
+            swept = swept.and(self.sweep_entry(fabric, entry).await);
         }
-        Ok(())
+        swept
+    }
+
+    async fn sweep_entry(&self, fabric: &str, entry: &LedgerEntry) -> Result<(), FabricError> {
+        let owner = &entry.owner;
+        let known = self.world.network(&owner.namespace, &owner.name);
+        if known.is_some_and(|network| network.uid().as_deref() == Some(&owner.uid))
+            || self.exists(fabric, owner).await?
+        {
+            return Ok(());
+        }
+        let name = format!("{}/{}", owner.namespace, owner.name);
+        warn!(
+            fabric,
+            owner = name,
+            base = entry.base,
+            vlan = entry.vlan,
+            "giving back what a vanished network held"
+        );
+        self.reservations
+            .release(&owner.uid)
+            .await
+            .map_err(|source| FabricError::Sweep {
+                name: fabric.to_owned(),
+                owner: name,
+                source,
+            })
     }
 
     async fn exists(&self, fabric: &str, owner: &LedgerOwner) -> Result<bool, FabricError> {

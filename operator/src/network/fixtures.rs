@@ -1,15 +1,20 @@
 //! A network of two rails, as the tests of the operator use it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, runtime::reflector::Store};
 use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosClass, TrainingNetwork, names};
 use railhead_planner::{
     ledger::{Request, empty, reserve},
     network::{Resolved, resolve, slice as slice_of},
     slots::SlotSpace,
 };
+use railhead_service::events::Recorder;
 use serde_json::{Value, json};
+
+use super::Context;
+use crate::{metrics::Metrics, observe::Named, reservations, world::World};
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
 
@@ -17,6 +22,26 @@ pub(crate) const UID: &str = "7f3a9c21-0000-4000-8000-000000000000";
 
 fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
+}
+
+pub(crate) fn context(client: Client, world: World) -> Context {
+    let (reservations, _) = reservations::start(client.clone(), Store::clone(&world.slices), Arc::new(Metrics::new()));
+    Context {
+        recorder: Arc::new(Recorder::new(
+            client.clone(),
+            "railhead.dev/operator",
+            "test".to_owned(),
+        )),
+        client,
+        world,
+        reservations,
+        resync: Duration::from_mins(5),
+    }
+}
+
+/// In the namespace of all of these.
+pub(crate) fn named(name: &str) -> Named {
+    Named::within("team-a", name)
 }
 
 pub(crate) fn fabric() -> Fabric {

@@ -178,8 +178,8 @@ impl Subject<'_> {
         }
         let resolved = plan::resolve(
             self.network,
-            &World::copies(&world.fabrics),
-            &World::copies(&world.classes),
+            &world.fabrics.state(),
+            &world.classes.state(),
             &world.node_networks.state(),
         )
         .map_err(|unresolved| Outcome::Refused {

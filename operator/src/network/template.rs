@@ -1,5 +1,8 @@
 //! The ResourceClaimTemplate of a network, and the pods that were there before it.
 
+use std::future::ready;
+
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaimTemplate};
 use kube::{
     Api, ResourceExt as _,
@@ -15,6 +18,9 @@ use tracing::info;
 
 use super::{MANAGER, NetworkError, Outcome, Subject};
 use crate::{pod::is_waiting, write};
+
+/// How many pods are written at a time.
+const AT_ONCE: usize = 16;
 
 /// Whose template there is now.
 pub(super) enum Ensured {
@@ -140,34 +146,37 @@ impl Subject<'_> {
     }
 
     /// Kubernetes does not look again at a pod whose template was missing when the template appears; only a change of the
-    /// pod makes it do so.
+    /// pod makes it do so. A pod that cannot be changed keeps no other from it; the first error comes back.
     pub(super) async fn requeue_pods(&self, template: &ResourceClaimTemplate) -> Result<(), NetworkError> {
         let Some(mark) = template.uid() else {
             return Ok(());
         };
+        let mut pods = self.context.world.pods_of(&self.namespace, &self.name);
+        pods.retain(|pod| waits_for_template(pod, template, &mark));
+        let failed: Vec<NetworkError> = stream::iter(pods)
+            .map(|pod| self.requeue_pod(pod.name_any(), &mark))
+            .buffer_unordered(AT_ONCE)
+            .filter_map(|requeued| ready(requeued.err()))
+            .collect()
+            .await;
+        failed.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    async fn requeue_pod(&self, name: String, mark: &str) -> Result<(), NetworkError> {
+        info!(
+            pod = name,
+            namespace = self.namespace,
+            "requeued: its claim template came after it"
+        );
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.namespace);
-        for pod in self.context.world.pods_of(&self.namespace, &self.name) {
-            if !waits_for_template(&pod, template, &mark) {
-                continue;
-            }
-            let name = pod.name_any();
-            info!(
-                pod = name,
-                namespace = self.namespace,
-                "requeued: its claim template came after it"
-            );
-            let patch = json!({ "metadata": { "annotations": { REQUEUE_ANNOTATION: mark } } });
-            match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-                Err(source) if !write::is_not_found(&source) => {
-                    return Err(NetworkError::RequeuePod {
-                        pod: name,
-                        source: Box::new(source),
-                    });
-                }
-                _ => {}
-            }
+        let patch = json!({ "metadata": { "annotations": { REQUEUE_ANNOTATION: mark } } });
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(source) if !write::is_not_found(&source) => Err(NetworkError::RequeuePod {
+                pod: name,
+                source: Box::new(source),
+            }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -196,10 +205,17 @@ fn waits_for_template(pod: &Pod, template: &ResourceClaimTemplate, mark: &str) -
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use kube::runtime::{reflector::store, watcher::Event};
 
     use super::*;
-    use crate::network::fixtures;
+    use crate::{
+        grouped::Grouped,
+        network::fixtures,
+        test_api,
+        world::{self, World},
+    };
 
     fn at(second: i64) -> Time {
         Time(Timestamp::from_second(second).unwrap())
@@ -224,5 +240,38 @@ mod tests {
         claimed.status.as_mut().unwrap().resource_claim_statuses =
             serde_json::from_value(json!([{"name": "railhead", "resourceClaimName": "llama-0-railhead-x"}])).unwrap();
         assert!(!waits_for_template(&claimed, &template, "t-1"));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_cannot_be_written_keeps_no_other_from_being_requeued() {
+        let (pods, mut pods_in) = store();
+        let pods = Grouped::new(pods, world::network_of_pod);
+        for index in 0..3 {
+            let event = Event::Apply(fixtures::pod(index));
+            pods.follow(&event);
+            pods_in.apply_watcher_event(&event);
+        }
+        let world = World {
+            pods,
+            ..world::tests::empty()
+        };
+        let (client, asked) = test_api::client(|path, body| (!path.ends_with("/llama-0")).then_some(body));
+        let network = fixtures::network(3);
+        let context = fixtures::context(client, world);
+        let subject = Subject {
+            context: &context,
+            network: &network,
+            namespace: "team-a".to_owned(),
+            name: "llama".to_owned(),
+            uid: fixtures::UID.to_owned(),
+        };
+        let mut template = claim::template(&network, &fixtures::resolved(&network));
+        template.metadata.uid = Some("t-1".to_owned());
+        template.metadata.creation_timestamp = Some(at(100));
+        assert!(subject.requeue_pods(&template).await.is_err(), "it is tried again");
+        assert_eq!(
+            test_api::names(&asked, &Method::PATCH),
+            ["llama-0", "llama-1", "llama-2"]
+        );
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Seen<'a> {
     pub(super) pod: &'a Pod,
     /// The network that the label names.
     pub(super) network: Option<&'a TrainingNetwork>,
-    /// All networks of the namespace.
+    /// All networks of the namespace, where the label names none of them.
     pub(super) others: &'a [Arc<TrainingNetwork>],
     pub(super) slice: Option<&'a NetworkSlice>,
     /// What is free, once that is known.

@@ -61,9 +61,13 @@ pub(crate) async fn reconcile(pod: Arc<Pod>, context: Arc<Context>) -> Result<Ac
         let name = names::slice(wanted, &network.uid()?);
         world.slice(&namespace, &name)
     });
-    let others = world
-        .networks
-        .state_filter(|network| network.namespace().as_deref() == Some(&namespace));
+    let others = if network.is_none() {
+        world
+            .networks
+            .state_filter(|network| network.metadata.namespace.as_deref() == Some(&namespace))
+    } else {
+        Vec::new()
+    };
     let free = context.free.borrow().clone();
     let news = decide::news(&decide::Seen {
         pod: &pod,

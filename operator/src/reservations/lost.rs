@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kube::{Api, ResourceExt as _};
 use railhead_crds::{FabricLedgerSpec, NetworkSlice};
-use railhead_planner::ledger::{self, Request};
+use railhead_planner::ledger::{self, Known, Request};
 use tracing::warn;
 
 use super::{LedgerError, Worker};
@@ -16,7 +16,7 @@ impl Worker {
     /// comes before its slice and goes after it, so a slice that still exists now and has no entry there has lost it.
     pub(super) async fn lost(&self, fabric: &str, ledger: &FabricLedgerSpec) -> Result<Vec<Request>, LedgerError> {
         let mut requests = Vec::new();
-        for known in unknown_to(ledger, fabric, &self.known_slices.state()) {
+        for known in unknown_to(ledger, fabric, self.known_slices.state()) {
             let name = known.name_any();
             let slices: Api<NetworkSlice> =
                 Api::namespaced(self.client.clone(), &known.namespace().unwrap_or_default());
@@ -37,12 +37,10 @@ impl Worker {
     }
 }
 
-fn unknown_to(ledger: &FabricLedgerSpec, fabric: &str, slices: &[Arc<NetworkSlice>]) -> Vec<Arc<NetworkSlice>> {
+fn unknown_to(ledger: &FabricLedgerSpec, fabric: &str, mut slices: Vec<Arc<NetworkSlice>>) -> Vec<Arc<NetworkSlice>> {
+    let known = Known::of(ledger);
+    slices.retain(|slice| slice.spec.fabric.name == fabric && !known.has(&ledger::entry_of(slice)));
     slices
-        .iter()
-        .filter(|slice| slice.spec.fabric.name == fabric && !ledger::knows(ledger, &ledger::entry_of(slice)))
-        .cloned()
-        .collect()
 }
 
 /// A new ledger. Slices of the fabric that are there already keep what they have.
@@ -81,15 +79,15 @@ mod tests {
     fn only_slices_of_the_fabric_that_have_no_entry_or_another_one_are_asked_for() {
         let slice = Arc::new(fixtures::slice(2));
         let whole = from_slices("backend", &[(*slice).clone()]);
-        let slices = [slice];
-        assert!(unknown_to(&whole, "backend", &slices).is_empty());
-        assert_eq!(unknown_to(&ledger::empty(), "backend", &slices).len(), 1);
-        assert!(unknown_to(&ledger::empty(), "storage", &slices).is_empty());
+        let slices = || vec![Arc::clone(&slice)];
+        assert!(unknown_to(&whole, "backend", slices()).is_empty());
+        assert_eq!(unknown_to(&ledger::empty(), "backend", slices()).len(), 1);
+        assert!(unknown_to(&ledger::empty(), "storage", slices()).is_empty());
         let alterations: [fn(&mut LedgerEntry); 3] = [|e| e.base += 8, |e| e.size *= 2, |e| e.vlan += 1];
         for alter in alterations {
             let mut altered = whole.clone();
             alter(&mut altered.entries[0]);
-            assert_eq!(unknown_to(&altered, "backend", &slices).len(), 1, "{altered:?}");
+            assert_eq!(unknown_to(&altered, "backend", slices()).len(), 1, "{altered:?}");
         }
     }
 }

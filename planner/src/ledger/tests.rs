@@ -153,7 +153,8 @@ fn what_a_slice_holds_is_not_given_away_where_the_ledger_says_otherwise() {
     let ledger = reserve(&empty(), &space, VLANS, &[altered.clone()]).ledger;
     altered.held.as_mut().unwrap().base = 8;
     let llama = holder("llama", 4, 1000);
-    assert!(!knows(&ledger, llama.held.as_ref().unwrap()) && !knows(&ledger, altered.held.as_ref().unwrap()));
+    let known = Known::of(&ledger);
+    assert!(!known.has(llama.held.as_ref().unwrap()) && !known.has(altered.held.as_ref().unwrap()));
     let outcome = reserve(&ledger, &space, VLANS, &[request("new", 2), llama, altered]);
     let new = outcome.results[0].clone().unwrap();
     assert_eq!((new.base, new.vlan), (2, 1002), "{:?}", outcome.ledger);
@@ -221,7 +222,8 @@ proptest! {
                     let wanted = request(&format!("n{network}"), pods);
                     let has_slice = slices.iter().any(|slice| slice.owner == wanted.owner);
                     let mut requests = vec![wanted];
-                    requests.extend(slices.iter().filter(|held| !knows(&ledger, held)).map(|held| Request {
+                    let known = Known::of(&ledger);
+                    requests.extend(slices.iter().filter(|held| !known.has(held)).map(|held| Request {
                         owner: held.owner.clone(),
                         pods: held.size,
                         held: Some(held.clone()),
