@@ -1,0 +1,184 @@
+//! Which controllers look again when something has changed.
+
+mod due;
+mod queues;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashSet, time::Duration};
+
+use kube::runtime::reflector::ObjectRef;
+use railhead_crds::names;
+use tokio::time::Instant;
+
+use self::due::Due;
+pub(crate) use self::queues::{Queues, queues};
+use crate::{
+    changes::Changes,
+    facts::Facts,
+    freed::Freed,
+    observe::{Change, Named},
+    pod::is_unschedulable,
+    world::World,
+};
+
+/// How long changes are gathered after some were handed on.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Hands changes on for ever.
+///
+/// A first change is handed on at once, what follows it together after [`GATHER`]; so a controller hears of an object that
+/// changes all the time as often as of one that changes seldom.
+pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
+    // Kept from here on: what changed before is in the stores.
+    changes.begin();
+    let mut router = Router::default();
+    queues.bandwidth(&world);
+    queues.everything(&world);
+    loop {
+        let news = tokio::select! {
+            news = changes.next() => news,
+            () = tokio::time::sleep_until(router.next_due()) => HashSet::new(),
+        };
+        router.hand_on(&queues, &world, news);
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+#[derive(Default)]
+struct Router {
+    facts: Facts,
+    /// Fabrics look at all their nodes.
+    nodes: Due,
+    /// What is free on all ports.
+    ports: Due,
+    /// Pods that the scheduler turned away since what is free was found last. They look when it is found again.
+    turned_away: HashSet<Named>,
+}
+
+/// What is to look again, each once.
+#[derive(Default)]
+struct Asked {
+    fabrics: HashSet<String>,
+    classes: bool,
+    waiting_networks: bool,
+    networks: HashSet<Named>,
+    slices: HashSet<Named>,
+    /// Slices of these networks.
+    slices_of: HashSet<Named>,
+    pods: HashSet<Named>,
+    /// Pods that name these networks.
+    pods_of: HashSet<Named>,
+    /// Pods of these namespaces that name a network that is not there.
+    strays_in: HashSet<String>,
+    /// Networks of fabrics from whose ledger something went.
+    ledgers: HashSet<String>,
+}
+
+impl Router {
+    fn next_due(&self) -> Instant {
+        let far = Instant::now() + Duration::from_hours(1);
+        self.nodes.at().into_iter().chain(self.ports.at()).min().unwrap_or(far)
+    }
+
+    fn hand_on(&mut self, queues: &Queues, world: &World, changed: HashSet<Change>) {
+        let mut asked = Asked::default();
+        for change in changed {
+            self.ask(queues, world, change, &mut asked);
+        }
+        if self.nodes.is_due() {
+            queues.all_fabrics(world);
+            self.nodes.settle();
+        }
+        if self.ports.is_due() {
+            // Nothing is counted while nobody waits for room; whoever is turned away later asks.
+            if !self.turned_away.is_empty() || world.pods.find(is_unschedulable).is_some() {
+                // Those of before look only where something else is free, these ones have not looked yet.
+                queues.bandwidth(world);
+                asked.pods.extend(self.turned_away.drain());
+            }
+            self.ports.settle();
+        }
+        queues.send(world, &asked);
+    }
+
+    fn ask(&mut self, queues: &Queues, world: &World, change: Change, asked: &mut Asked) {
+        match change {
+            Change::Fabric(name) => {
+                if self.facts.fabric_is_news(world, &name) {
+                    // The other defaults may be in conflict with this one, or no more.
+                    self.nodes.ask();
+                    asked.waiting_networks = true;
+                }
+                asked.fabrics.insert(name);
+            }
+            Change::Class(_) => {
+                asked.classes = true;
+                asked.waiting_networks = true;
+            }
+            Change::Network(network) => {
+                if self.facts.pods_have_news_of_network(world, &network) {
+                    asked.strays_in.insert(network.namespace.clone());
+                    asked.pods_of.insert(network.clone());
+                }
+                asked.networks.insert(network);
+            }
+            Change::Slice { slice, network } => {
+                let network = slice.beside(network);
+                if self.facts.pods_have_news_of_slice(world, &slice) {
+                    asked.pods_of.insert(network.clone());
+                }
+                asked.networks.insert(network);
+                asked.slices.insert(slice);
+            }
+            Change::Attachment {
+                slice,
+                network,
+                index,
+                uid,
+            } => {
+                let name = names::attachment(&slice.name, index);
+                let there = world.attachments.get(&ObjectRef::new(&name).within(&slice.namespace));
+                asked.networks.insert(slice.beside(network));
+                asked.slices.insert(slice.clone());
+                if there.is_none() {
+                    queues.freed(Freed { slice, index, uid });
+                }
+            }
+            Change::NodeNetwork(name) => {
+                // One that goes makes room for another fabric that selects the node.
+                if self.facts.fabric_has_news(world, &name) {
+                    self.nodes.ask();
+                }
+                asked.waiting_networks |= self.facts.networks_have_news(world, &name);
+            }
+            Change::Node(name) => {
+                if self.facts.node_is_news(world, &name) {
+                    self.nodes.ask();
+                }
+            }
+            Change::Ledger { fabric } => {
+                asked.fabrics.insert(fabric.clone());
+                // Somebody's release is somebody else's room.
+                if self.facts.ledger_let_go(world, &fabric) {
+                    asked.waiting_networks = true;
+                    asked.ledgers.insert(fabric);
+                }
+            }
+            Change::Pod { pod, network } => {
+                // A pod that has ended holds its slice no more, even when its attachment went before it.
+                let network = pod.beside(network);
+                asked.slices_of.insert(network.clone());
+                asked.networks.insert(network);
+                let there = world.pods.get(&ObjectRef::new(&pod.name).within(&pod.namespace));
+                if there.is_some_and(|pod| is_unschedulable(&pod)) {
+                    self.turned_away.insert(pod);
+                    self.ports.ask();
+                } else {
+                    asked.pods.insert(pod);
+                }
+            }
+            Change::Bandwidth => self.ports.ask(),
+        }
+    }
+}
