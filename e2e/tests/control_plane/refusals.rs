@@ -85,7 +85,11 @@ pub(crate) fn a_refused_network_gives_no_claims_until_there_is_room(world: &Worl
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
         "metadata": {"name": "llama-rails", "namespace": namespace, "ownerReferences": [owner]},
-        "spec": {"spec": {"devices": {"requests": [{"name": "other", "exactly": {"deviceClassName": "other"}}]}}},
+        "spec": {"spec": {"devices": {
+            "requests": [{"name": "other", "exactly": {"deviceClassName": "other"}}],
+            "config": [{"opaque": {"driver": "railhead.dev", "parameters": {
+                "kind": "NetworkClaim", "apiVersion": "railhead.dev/v1alpha1", "network": "llama", "networkUID": uid}}}],
+        }}},
     });
     cluster.create(&admin, &[left])?;
     cluster.ok(&["label", "tnet", "llama", "look=again", "--namespace", &namespace])?;

@@ -100,7 +100,7 @@ pub(crate) fn nccl_settings_are_names_and_values_of_one_line(world: &World) -> R
         world.cluster.refused(
             &admin,
             &with(json!({"NCCL_ALGO": value})),
-            &["spec.nccl", "of one line"],
+            &["spec.nccl", "is one line"],
         )?;
     }
     let long = with(json!({"NCCL_ALGO": "x".repeat(1 << 20)}));
