@@ -33,11 +33,15 @@ impl Facts {
         note(&mut self.nodes, name, node.map(|node| digest(&node.metadata.labels)))
     }
 
-    /// Whether a Fabric is another one for other fabrics and for networks that wait: it came, is going, went, or its spec is
-    /// another.
+    /// Whether a Fabric is another one for itself and for networks that wait: it came, is going, went, or its spec or finalizers
+    /// are others.
     pub(crate) fn fabric_is_news(&mut self, world: &World, name: &str) -> bool {
         let fabric = world.fabric(name);
-        note(&mut self.fabrics, name, fabric.map(|fabric| digest(&of_spec(&*fabric))))
+        note(
+            &mut self.fabrics,
+            name,
+            fabric.map(|fabric| digest(&(of_spec(&*fabric), &fabric.metadata.finalizers))),
+        )
     }
 
     /// Whether a NodeNetwork is another one for its fabric: anything but how many VFs pods have.

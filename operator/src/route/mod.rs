@@ -48,7 +48,7 @@ pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
 #[derive(Default)]
 struct Router {
     facts: Facts,
-    /// Fabrics look at all their nodes.
+    /// Fabrics look at all their nodes, and at how full they are.
     nodes: Due,
     /// What is free on all ports.
     ports: Due,
@@ -105,12 +105,12 @@ impl Router {
     fn ask(&mut self, queues: &Queues, world: &World, change: Change, asked: &mut Asked) {
         match change {
             Change::Fabric(name) => {
+                // The other defaults may be in conflict with this one, or no more.
+                self.nodes.ask();
                 if self.facts.fabric_is_news(world, &name) {
-                    // The other defaults may be in conflict with this one, or no more.
-                    self.nodes.ask();
+                    asked.fabrics.insert(name);
                     asked.waiting_networks = true;
                 }
-                asked.fabrics.insert(name);
             }
             Change::Class(_) => {
                 asked.classes = true;
@@ -158,7 +158,7 @@ impl Router {
                 }
             }
             Change::Ledger { fabric } => {
-                asked.fabrics.insert(fabric.clone());
+                self.nodes.ask();
                 // Somebody's release is somebody else's room.
                 if self.facts.ledger_let_go(world, &fabric) {
                     asked.waiting_networks = true;

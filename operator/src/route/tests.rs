@@ -118,6 +118,39 @@ async fn what_is_free_is_counted_once_a_second_while_somebody_waits_for_room() {
     router.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn fabrics_look_once_a_second_however_often_ledgers_and_statuses_are_written() {
+    let (fabrics, mut fabrics_in) = store();
+    apply(&mut fabrics_in, fixtures::fabric());
+    let world = World { fabrics, ..empty() };
+    let (queues, mut inboxes) = queues();
+    let changes = Changes::default();
+    let router = tokio::spawn(route(world, queues, changes.clone()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let name = || "backend".to_owned();
+    let mut looked = || std::iter::from_fn(|| inboxes.fabrics.try_recv().ok()).count();
+    changes.tell(Change::Fabric(name()));
+    tokio::time::sleep(GATHER).await;
+    assert!(looked() > 0, "it came");
+    for _ in 0..250 {
+        changes.tell(Change::Fabric(name()));
+        changes.tell(Change::Ledger { fabric: name() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let looked_in_five_seconds = looked();
+    assert!(
+        (4..=6).contains(&looked_in_five_seconds),
+        "{looked_in_five_seconds} times"
+    );
+    let mut fabric = fixtures::fabric();
+    fabric.metadata.finalizers = Some(vec![names::FABRIC_FINALIZER.to_owned()]);
+    apply(&mut fabrics_in, fabric);
+    changes.tell(Change::Fabric(name()));
+    tokio::time::sleep(GATHER).await;
+    assert_eq!(looked(), 1, "what its own next step waits for is handed on at once");
+    router.abort();
+}
+
 #[test]
 fn pods_look_again_only_for_what_their_own_network_gives_or_refuses() {
     let (networks, mut networks_in) = store();
