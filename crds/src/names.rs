@@ -44,6 +44,11 @@ pub fn claim_template(network: &str) -> String {
     format!("{network}-rails")
 }
 
+/// The network whose ResourceClaimTemplate would have this name.
+pub fn network_of_claim_template(template: &str) -> Option<&str> {
+    template.strip_suffix("-rails")
+}
+
 /// Name of a network's slice: the network's name and 8 hex digits of its UID.
 pub fn slice(network: &str, uid: &str) -> String {
     let digits: String = uid.chars().filter(char::is_ascii_hexdigit).take(8).collect();

@@ -49,7 +49,9 @@ pub struct QosClassSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.maximum) || !isQuantity(self.maximum) || !isQuantity(self.guaranteed) || quantity(self.maximum).compareTo(quantity(self.guaranteed)) >= 0")
-        .message("bandwidth.maximum is below bandwidth.guaranteed: raise it, or leave it out for line rate")
+        .message("bandwidth.maximum is below bandwidth.guaranteed: raise it, or leave it out for line rate"),
+    validation = Rule::new("!has(self.largestGuarantee) || !isQuantity(self.largestGuarantee) || !isQuantity(self.guaranteed) || quantity(self.largestGuarantee).compareTo(quantity(self.guaranteed)) >= 0")
+        .message("bandwidth.largestGuarantee is below bandwidth.guaranteed: raise it, or leave it out")
 )]
 pub struct ClassBandwidth {
     /// What a pod is sure to get on each of its ports, for example 10G. Admitted by the scheduler and never oversold.
@@ -58,6 +60,10 @@ pub struct ClassBandwidth {
     /// rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum: Option<Bandwidth>,
+    /// The largest guarantee that a network may ask for with spec.bandwidthPerRail, for example 100G, so that few pods cannot take
+    /// whole ports from all others. It caps no traffic. Default: what maximum says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest_guarantee: Option<Bandwidth>,
 }
 
 /// Settings of the virtual function.

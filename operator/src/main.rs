@@ -19,6 +19,7 @@ mod reservations;
 mod route;
 mod run;
 mod slice;
+mod stray;
 mod teardown;
 #[cfg(test)]
 mod test_api;

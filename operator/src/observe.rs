@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::ready};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
-    resource::v1::{ResourceClaim, ResourceSlice},
+    resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice},
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
@@ -82,6 +82,8 @@ pub(crate) enum Change {
         pod: Named,
         network: String,
     },
+    /// A claim template, of a network or not.
+    Template(Named),
     /// Ports or claims: what is free.
     Bandwidth,
 }
@@ -141,6 +143,9 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         ),
         ports: watches.start(ours, trim::metadata, |_: &ResourceSlice| Change::Bandwidth),
         claims: watches.start(all(), trim::claim, |_: &ResourceClaim| Change::Bandwidth),
+        templates: watches.start(all(), trim::template, |o: &ResourceClaimTemplate| {
+            Change::Template(named(o))
+        }),
     }
 }
 
@@ -160,6 +165,7 @@ impl World {
             self.pods.wait_until_ready(),
             self.ports.wait_until_ready(),
             self.claims.wait_until_ready(),
+            self.templates.wait_until_ready(),
         );
     }
 }

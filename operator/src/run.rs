@@ -27,7 +27,7 @@ use crate::{
     http::{self, Shown},
     leader::{Lease, LeaseError},
     metrics::Metrics,
-    network, observe, pod, reservations, route, slice,
+    network, observe, pod, reservations, route, slice, stray,
     world::World,
 };
 
@@ -208,6 +208,17 @@ fn start_controllers(
         }),
         Arc::clone(metrics),
         pod::reconcile,
+    ));
+    tasks.spawn(controller::run(
+        "ResourceClaimTemplate",
+        world.templates.clone(),
+        inboxes.templates,
+        Arc::new(stray::Context {
+            client: client.clone(),
+            world: world.clone(),
+        }),
+        Arc::clone(metrics),
+        stray::reconcile,
     ));
     tasks.spawn(freed::run(client.clone(), world.clone(), inboxes.freed));
     tasks.spawn(route::route(world.clone(), queues, changes));

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
     core::v1::{Pod, PodSpec},
-    resource::v1::{ResourceClaim, ResourceClaimSpec},
+    resource::v1::{ResourceClaim, ResourceClaimSpec, ResourceClaimTemplate},
 };
 use kube::{Resource, ResourceExt as _};
-use railhead_crds::names::{ATTACH_ANNOTATION, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION};
+use railhead_crds::names::{ATTACH_ANNOTATION, DRIVER, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION};
 
 /// Every object: who wrote which field is of no interest here.
 pub(crate) fn metadata<K: Resource>(object: &mut K) {
@@ -50,6 +50,20 @@ pub(crate) fn claim(claim: &mut ResourceClaim) {
     if let Some(status) = &mut claim.status {
         status.reserved_for = None;
         status.devices = None;
+    }
+}
+
+/// A claim template: whose it is.
+pub(crate) fn template(template: &mut ResourceClaimTemplate) {
+    metadata(template);
+    template.metadata.annotations = None;
+    template.spec.metadata = None;
+    if let Some(devices) = &mut template.spec.spec.devices {
+        devices.requests = None;
+        devices.constraints = None;
+        if let Some(config) = &mut devices.config {
+            config.retain(|config| config.opaque.as_ref().is_some_and(|opaque| opaque.driver == DRIVER));
+        }
     }
 }
 

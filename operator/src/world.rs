@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
-    resource::v1::{ResourceClaim, ResourceSlice},
+    resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice},
 };
 use kube::{
     Resource,
@@ -37,6 +37,7 @@ pub(crate) struct World {
     pub(crate) pods: Grouped<Pod>,
     pub(crate) ports: Store<ResourceSlice>,
     pub(crate) claims: Store<ResourceClaim>,
+    pub(crate) templates: Store<ResourceClaimTemplate>,
 }
 
 impl World {
@@ -106,6 +107,7 @@ pub(crate) mod tests {
             pods: Grouped::new(store().0, network_of_pod),
             ports: store().0,
             claims: store().0,
+            templates: store().0,
         }
     }
 }

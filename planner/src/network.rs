@@ -170,10 +170,17 @@ fn choose_rails(network: &TrainingNetwork, fabric: &Fabric) -> Result<Vec<Rail>,
     Ok(rails)
 }
 
-/// A class's maximum is the platform team's cap; a network does not lift it.
+/// What a class allows at most is the platform team's word; a network does not lift it.
 fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[impl Borrow<QosClass>]) -> Result<(), Unresolved> {
-    let fits = |class: &QosClass| class.spec.bandwidth.maximum.is_none_or(|maximum| maximum >= guaranteed);
-    let Some(maximum) = class.spec.bandwidth.maximum.filter(|_| !fits(class)) else {
+    let at_most = |class: &QosClass| {
+        let bandwidth = &class.spec.bandwidth;
+        [bandwidth.maximum, bandwidth.largest_guarantee]
+            .into_iter()
+            .flatten()
+            .min()
+    };
+    let fits = |class: &QosClass| at_most(class).is_none_or(|at_most| at_most >= guaranteed);
+    let Some(at_most) = at_most(class).filter(|_| !fits(class)) else {
         return Ok(());
     };
     let mut others: Vec<&str> = classes
@@ -192,7 +199,7 @@ fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[impl Borrow<Q
         )
     };
     Err(Unresolved::BandwidthAboveClass(format!(
-        "{guaranteed} per pod is more than the maximum of QosClass {} ({maximum}): lower spec.bandwidthPerRail{others}",
+        "{guaranteed} per pod is more than QosClass {} lets a network guarantee ({at_most}): lower spec.bandwidthPerRail{others}",
         class.metadata.name.as_deref().unwrap_or_default()
     )))
 }

@@ -185,9 +185,10 @@ pub(crate) fn a_label_that_another_policy_writes_late_is_refused(world: &World) 
     let mut pod = samples::pod(&namespace, "pod", "llama", 0);
     pod["metadata"]["labels"] = json!({});
     let words = [
-        "railhead.dev/network=llama",
+        "railhead.dev/network=llama (the claim, the annotation railhead.dev/attach, the claim of container train)",
         "another admission policy",
         "template of the Job",
+        "sorts before railhead-attach",
     ];
     let refused = eventually("the other policy works", || {
         let output = world.cluster.feed(
@@ -323,4 +324,106 @@ pub(crate) fn the_pods_of_a_job_are_admitted(world: &World) -> Result<()> {
             Err(anyhow::anyhow!("{indices:?}")).context("indices of pods with a claim")
         }
     })
+}
+
+pub(crate) fn a_label_cannot_come_with_the_binding_to_a_node(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("bound")?;
+    let mut plain = samples::pod(&namespace, "plain", "llama", 0);
+    plain["metadata"]["labels"] = json!({});
+    plain["spec"]["schedulerName"] = json!("nobody");
+    cluster.create(&cluster.admin(), &[plain])?;
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": "plain", "namespace": namespace, "labels": {"railhead.dev/network": "llama"}},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "bound-node"},
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods/plain/binding");
+    let output = cluster.raw(
+        &cluster.admin(),
+        &["create", "--raw", &path, "--filename", "-"],
+        &binding,
+    )?;
+    expect_refusal(&output, &["binding of pod plain", "joins a network when it is made"])
+}
+
+/// kubelet prepares a claim once: a second pod would get the devices, and nobody would unwire them when the first one ends.
+pub(crate) fn the_claim_of_another_pod_is_refused(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let mut shared = samples::pod("default", "sharer", "llama", 0);
+    shared["metadata"]["labels"] = json!({});
+    shared["spec"]["resourceClaims"] = json!([{"name": "b", "resourceClaimName": "llama-0-railhead-x7k2p"}]);
+    cluster.refused(
+        &admin,
+        &shared,
+        &["llama-0-railhead-x7k2p", "not shared", "Remove the entry b"],
+    )?;
+    // Others may call their templates and claims as they like, as long as these are no rails.
+    let namespace = cluster.namespace("others")?;
+    let mut other = samples::pod(&namespace, "other", "llama", 0);
+    other["metadata"]["labels"] = json!({});
+    other["spec"]["resourceClaims"] = json!([
+        {"name": "railhead", "resourceClaimTemplateName": "gpus"},
+        {"name": "b", "resourceClaimName": "gpu-7"},
+    ]);
+    cluster.create(&admin, &[other])
+}
+
+pub(crate) fn a_copy_of_a_jobs_pod_is_refused_with_its_labels_too(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("copies")?;
+    let job = crate::chart::repository().join("examples/quickstart/job.yaml");
+    cluster.ok(&[
+        "apply",
+        "--namespace",
+        &namespace,
+        "--filename",
+        &job.display().to_string(),
+    ])?;
+    let pod = eventually("the Job has a pod", || {
+        let pods = cluster.list(&namespace, "pods")?;
+        let name = pods.first().and_then(|pod| pod["metadata"]["name"].as_str());
+        name.map(str::to_owned).context("there is none")
+    })?;
+    let copy = |keep: &[&str]| {
+        let debug = [
+            "debug",
+            &pod,
+            "--namespace",
+            &namespace,
+            "--copy-to=copy",
+            "--image=tools",
+        ];
+        cluster.kubectl(&cluster.admin(), &[&debug[..], keep].concat())
+    };
+    let inside = "kubectl debug -it <pod> --image=<image>";
+    expect_refusal(&copy(&[])?, &["rails of network llama", "ephemeral container", inside])?;
+    expect_refusal(&copy(&["--keep-annotations"])?, &["rails of network llama", inside])?;
+    let keep = ["--keep-labels", "--keep-annotations"];
+    for keep in [&keep[..1], &keep[..]] {
+        expect_refusal(
+            &copy(keep)?,
+            &[
+                "copy of a pod of Job llama",
+                "the index belongs to the pod itself",
+                inside,
+            ],
+        )?;
+    }
+    let pods = cluster.list(&namespace, "pods")?;
+    if pods.iter().any(|pod| pod["metadata"]["name"] == "copy") {
+        bail!("the copy is there all the same");
+    }
+    // What the message proposes works.
+    let ephemeral = [
+        "debug",
+        &pod,
+        "--namespace",
+        &namespace,
+        "--image=tools",
+        "--attach=false",
+    ];
+    cluster.kubectl(&cluster.admin(), &ephemeral)?.ok()?;
+    Ok(())
 }

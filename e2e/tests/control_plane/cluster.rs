@@ -95,6 +95,12 @@ impl Cluster {
         capture_with_input(&mut self.command(who, arguments), list.into_bytes(), COMMAND_LIMIT)
     }
 
+    /// Runs kubectl with one object as it is on its standard input, as for `create --raw`.
+    pub(crate) fn raw(&self, who: &Identity, arguments: &[&str], object: &Value) -> Result<Output> {
+        let input = object.to_string().into_bytes();
+        capture_with_input(&mut self.command(who, arguments), input, COMMAND_LIMIT)
+    }
+
     /// Creates objects as somebody who may.
     pub(crate) fn create(&self, who: &Identity, objects: &[Value]) -> Result<()> {
         self.feed(who, &["create", "--filename", "-"], objects)?.ok()?;

@@ -19,12 +19,13 @@ mod scheduling;
 mod schema;
 mod simulated_node;
 mod teardown;
+mod templates;
 mod way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -41,8 +42,9 @@ use serde_json::json;
 use cluster::{Cluster, Identity, SYSTEM};
 use operator::Operator;
 
-/// Name of the lab that this tier starts and stops.
-const LAB: &str = "tests";
+/// Name of the lab that this tier starts and stops. `RAILHEAD_TESTS_LAB` names another, so that two of them run side by side.
+static LAB: LazyLock<String> =
+    LazyLock::new(|| std::env::var("RAILHEAD_TESTS_LAB").unwrap_or_else(|_| "tests".to_owned()));
 /// The tests wait more than they compute.
 const THREADS: usize = 4;
 
@@ -84,9 +86,10 @@ fn main() -> ExitCode {
     let outcome = run(&arguments);
     if std::env::var_os("RAILHEAD_KEEP").is_some() {
         say(format!(
-            "left running because RAILHEAD_KEEP is set: lab --name {LAB} kubectl get tnet -A"
+            "left running because RAILHEAD_KEEP is set: lab --name {} kubectl get tnet -A",
+            *LAB
         ));
-    } else if let Err(error) = Lab::down(LAB) {
+    } else if let Err(error) = Lab::down(&LAB) {
         eprintln!("the control plane was not stopped: {error:#}");
         return ExitCode::FAILURE;
     }
@@ -135,6 +138,7 @@ fn shared() -> Vec<Test> {
             a_reversed_vlan_range_is_refused,
             binary_bandwidth_is_refused,
             a_maximum_below_the_guarantee_is_refused,
+            a_largest_guarantee_below_the_guarantee_is_refused,
             a_network_of_0_pods_is_refused,
             a_name_that_is_too_long_is_refused,
             a_running_network_cannot_change_its_size,
@@ -161,6 +165,9 @@ fn shared() -> Vec<Test> {
             a_copy_of_a_pod_without_its_labels_is_refused_with_the_next_step,
             the_label_of_a_pod_cannot_change,
             the_pods_of_a_job_are_admitted,
+            a_label_cannot_come_with_the_binding_to_a_node,
+            the_claim_of_another_pod_is_refused,
+            a_copy_of_a_jobs_pod_is_refused_with_its_labels_too,
         ],
         guards: [
             a_tenant_with_every_right_in_its_namespace_cannot_write_records,
@@ -179,6 +186,10 @@ fn shared() -> Vec<Test> {
             the_template_of_a_network_goes_with_it_whatever_a_tenant_does,
             an_agent_says_what_claims_of_its_own_node_got,
             the_policy_confines_an_agent_where_the_api_server_does_not,
+        ],
+        templates: [
+            a_template_whose_network_is_gone_is_taken_away,
+            nothing_is_released_while_a_finalizer_holds_the_template,
         ],
         fabrics: [
             a_fabric_without_nodes_says_so,
@@ -203,6 +214,7 @@ fn shared() -> Vec<Test> {
             no_vlan_is_left,
             more_bandwidth_than_any_port_has_is_refused,
             more_bandwidth_than_the_class_allows_is_refused,
+            a_whole_port_is_more_than_the_default_class_lets_a_network_guarantee,
             a_refused_network_gives_no_claims_until_there_is_room,
             an_unknown_fabric_is_named,
             an_unknown_class_is_named,
@@ -216,6 +228,7 @@ fn shared() -> Vec<Test> {
         scheduling: [
             a_pod_gets_one_port_per_rail_with_its_guarantee,
             a_port_is_never_oversold_and_the_event_says_what_is_free,
+            a_quota_bounds_what_the_pods_of_a_namespace_hold,
             a_pod_older_than_its_network_is_scheduled,
         ],
         operators: [
@@ -255,8 +268,8 @@ fn trials(tests: Vec<Test>, world: Option<&'static World>) -> Vec<Trial> {
 /// Sets everything up, runs the tests, and says whether all passed.
 fn run(arguments: &Arguments) -> Result<bool> {
     let binary = step("building the operator", operator::build)?;
-    Lab::down(LAB)?;
-    let lab = Lab::up(LAB, 0)?;
+    Lab::down(&LAB)?;
+    let lab = Lab::up(&LAB, 0)?;
     // One thread enters the lab's network, and with it every thread that it makes. This one stays outside, to end the lab later.
     let inside = thread::spawn({
         let arguments = arguments.clone();

@@ -145,6 +145,7 @@ pub(crate) fn more_bandwidth_than_any_port_has_is_refused(world: &World) -> Resu
     SimulatedNode::join(cluster, "slow-node", fabric, &["100G", "100G"])?;
     let mut network = samples::network(&namespace, "llama", fabric, 2);
     network["spec"]["bandwidthPerRail"] = json!("200G");
+    network["spec"]["qosClassName"] = json!("realtime");
     cluster.create(&cluster.admin(), &[network])?;
     let message = cluster.condition(
         (&namespace, "tnet", "llama"),
@@ -168,8 +169,20 @@ pub(crate) fn more_bandwidth_than_the_class_allows_is_refused(world: &World) -> 
     let message = refusal(world, &samples::fabric("capped"), change, "BandwidthAboveClass")?;
     contains(
         &message,
-        &["25G", "capped (20G)", "lower spec.bandwidthPerRail", "production"],
+        &[
+            "25G",
+            "capped lets a network guarantee (20G)",
+            "lower spec.bandwidthPerRail",
+            "production",
+        ],
     )
+}
+
+/// A network of one pod, and as many pods with its label as there are ports, must not take the ports from all others.
+pub(crate) fn a_whole_port_is_more_than_the_default_class_lets_a_network_guarantee(world: &World) -> Result<()> {
+    let change = |network: &mut Value| network["spec"]["bandwidthPerRail"] = json!("400G");
+    let message = refusal(world, &samples::fabric("whole-port"), change, "BandwidthAboveClass")?;
+    contains(&message, &["400G", "production lets a network guarantee (100G)"])
 }
 
 pub(crate) fn an_unknown_fabric_is_named(world: &World) -> Result<()> {

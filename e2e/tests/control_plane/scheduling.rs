@@ -126,6 +126,31 @@ pub(crate) fn a_port_is_never_oversold_and_the_event_says_what_is_free(world: &W
     scheduled(world, &namespace, "qwen-0", "oversell-node")
 }
 
+/// Nobody counts pods when they are made; what they hold is counted.
+pub(crate) fn a_quota_bounds_what_the_pods_of_a_namespace_hold(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "quota";
+    fabric_with_node(world, fabric)?;
+    let namespace = cluster.namespace("quota")?;
+    let quota = "--hard=rail.railhead.dev.deviceclass.resource.k8s.io/devices=2";
+    cluster.ok(&["create", "quota", "rails", "--namespace", &namespace, quota])?;
+    cluster.create(&cluster.admin(), &[network(&namespace, "llama", fabric, "100M")])?;
+    reserved(world, &namespace, "llama")?;
+    cluster.create(&cluster.admin(), &[samples::pod(&namespace, "llama-0", "llama", 0)])?;
+    scheduled(world, &namespace, "llama-0", "quota-node")?;
+    cluster.create(&cluster.admin(), &[samples::pod(&namespace, "llama-1", "llama", 1)])?;
+    let message = cluster.event(&namespace, "llama-1", "FailedResourceClaimCreation")?;
+    contains(&message, &["exceeded quota: rails", "rail.railhead.dev"])?;
+    let claims = cluster.list(&namespace, "resourceclaims")?;
+    if claims.len() != 1 {
+        bail!(
+            "two rails are allowed, and there are {} claims of two each",
+            claims.len()
+        );
+    }
+    Ok(())
+}
+
 pub(crate) fn a_pod_older_than_its_network_is_scheduled(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "older";

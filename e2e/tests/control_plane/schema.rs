@@ -169,6 +169,15 @@ pub(crate) fn binary_bandwidth_is_refused(world: &World) -> Result<()> {
     world.cluster.refused(&world.cluster.admin(), &network, &words)
 }
 
+pub(crate) fn a_largest_guarantee_below_the_guarantee_is_refused(world: &World) -> Result<()> {
+    let class = json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "upside-down"},
+        "spec": {"dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "10G", "largestGuarantee": "1000M"}},
+    });
+    let words = ["bandwidth.largestGuarantee is below bandwidth.guaranteed"];
+    world.cluster.refused(&world.cluster.admin(), &class, &words)
+}
+
 pub(crate) fn a_maximum_below_the_guarantee_is_refused(world: &World) -> Result<()> {
     let class = json!({
         "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "upside-down"},

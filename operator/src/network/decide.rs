@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::{
+    api::{core::v1::Pod, resource::v1::ResourceClaimTemplate},
+    apimachinery::pkg::apis::meta::v1::Condition,
+    jiff::Timestamp,
+};
 use kube::ResourceExt;
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkStatus,
@@ -66,14 +70,34 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> TrainingNetworkStatus {
 
 /// The status of a network that is deleted while pods are attached: all as before, but Ready says for whom it waits.
 pub(super) fn deleting(network: &TrainingNetwork, holders: &[String], now: Timestamp) -> TrainingNetworkStatus {
-    let mut status = network.status.clone().unwrap_or_default();
     let message = format!(
         "deletion waits for {}: {}; delete {} (or the Job) and the network goes too",
         still_attached(holders.len()),
         listed(holders),
         if holders.len() == 1 { "it" } else { "them" },
     );
-    let ready = vec![Said::no("Ready", "DeletingWaitingForPods", message)];
+    not_ready(network, Said::no("Ready", "DeletingWaitingForPods", message), now)
+}
+
+/// The status of a network that is deleted while somebody's finalizers hold its claim template.
+pub(super) fn deleting_template(
+    network: &TrainingNetwork,
+    template: &ResourceClaimTemplate,
+    now: Timestamp,
+) -> TrainingNetworkStatus {
+    let message = format!(
+        "deletion waits for ResourceClaimTemplate {}, from which pods still get claims: its finalizers ({}) are not Railhead's; \
+         whoever put them there takes them away",
+        template.name_any(),
+        listed(template.finalizers()),
+    );
+    not_ready(network, Said::no("Ready", "DeletingWaitingForTemplate", message), now)
+}
+
+/// All as before but Ready.
+fn not_ready(network: &TrainingNetwork, ready: Said, now: Timestamp) -> TrainingNetworkStatus {
+    let mut status = network.status.clone().unwrap_or_default();
+    let ready = vec![ready];
     let generation = network.metadata.generation;
     let mut merged = conditions::merge(&status.conditions, ready, generation, now);
     status.conditions.retain(|condition| condition.type_ != "Ready");

@@ -1,7 +1,5 @@
 //! Deleting a network, in the reverse order of making it: template, slice (which waits for its pods), ledger entry, finalizer.
 
-use std::time::Duration;
-
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt as _,
@@ -16,16 +14,16 @@ use railhead_crds::{
 use super::{NetworkError, Subject, decide};
 use crate::{slice, write};
 
-/// How soon to look again for a template that somebody's finalizer keeps.
-const TEMPLATE_GOES: Duration = Duration::from_secs(1);
-
 impl Subject<'_> {
     pub(super) async fn delete(&self) -> Result<Action, NetworkError> {
         if !write::has_finalizer(self.network, NETWORK_FINALIZER) {
             return Ok(Action::await_change());
         }
-        if !self.remove_template().await? {
-            return Ok(Action::requeue(TEMPLATE_GOES));
+        if let Some(held) = self.remove_template().await? {
+            // Claims made from it would be of a network that has nothing any more. Its end wakes this network up again.
+            let status = decide::deleting_template(self.network, &held, Timestamp::now());
+            self.write_status(&status).await?;
+            return Ok(Action::requeue(self.context.resync));
         }
         if self.slice_remains().await? {
             // The slice's own end wakes this network up again.

@@ -28,6 +28,7 @@ use thiserror::Error;
 use self::decide::{Reservation, Seen};
 pub(crate) use self::{
     decide::is_wired,
+    template::delete as delete_template,
     wording::{listed, still_attached},
 };
 use railhead_service::events::Recorder;

@@ -33,6 +33,7 @@ pub(crate) fn from_slice(slice: &NetworkSlice, fabric: Option<&Fabric>) -> Resol
         bandwidth: ClassBandwidth {
             guaranteed: qos.guaranteed,
             maximum: qos.maximum,
+            largest_guarantee: None,
         },
         vf: ClassVf {
             trust: qos.trust,

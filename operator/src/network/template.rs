@@ -47,10 +47,14 @@ impl Subject<'_> {
         if let Some(found) = self.read_template(&name).await? {
             match self.owner_of(&found) {
                 Owner::SomebodyElse => return Ok(Ensured::Foreign(conflict(&name))),
-                Owner::This if claim::same_template(&found, &wanted) && found.metadata.deletion_timestamp.is_none() => {
+                Owner::This
+                    if claim::same_template(&found, &wanted)
+                        && found.owner_references() == wanted.owner_references()
+                        && found.metadata.deletion_timestamp.is_none() =>
+                {
                     return Ok(Ensured::Ours(Box::new(found)));
                 }
-                Owner::This | Owner::Earlier => self.delete_template(&found).await?,
+                Owner::This | Owner::Earlier => delete(&self.templates(), &found).await?,
             }
         }
         let parameters = PostParams {
@@ -66,16 +70,16 @@ impl Subject<'_> {
             })
     }
 
-    /// Takes the template away, if it is this network's. Returns whether it is gone: while it is there pods get claims from it,
-    /// whatever keeps it.
-    pub(super) async fn remove_template(&self) -> Result<bool, NetworkError> {
+    /// Takes the template away, if it is this network's. Returns what is still there: somebody's finalizers keep it, and while it is
+    /// there pods get claims from it.
+    pub(super) async fn remove_template(&self) -> Result<Option<ResourceClaimTemplate>, NetworkError> {
         let name = names::claim_template(&self.name);
         let of_this = |found: &ResourceClaimTemplate| matches!(self.owner_of(found), Owner::This);
         let Some(found) = self.read_template(&name).await?.filter(of_this) else {
-            return Ok(true);
+            return Ok(None);
         };
-        self.delete_template(&found).await?;
-        Ok(!self.read_template(&name).await?.is_some_and(|left| of_this(&left)))
+        delete(&self.templates(), &found).await?;
+        Ok(self.read_template(&name).await?.filter(of_this))
     }
 
     /// What to say if somebody else has a template of the network's name.
@@ -109,7 +113,7 @@ impl Subject<'_> {
             namespace = self.namespace,
             "refused: its claim template is taken away"
         );
-        self.delete_template(&found).await
+        delete(&self.templates(), &found).await
     }
 
     async fn read_template(&self, name: &str) -> Result<Option<ResourceClaimTemplate>, NetworkError> {
@@ -120,21 +124,6 @@ impl Subject<'_> {
                 name: name.to_owned(),
                 source: Box::new(source),
             })
-    }
-
-    async fn delete_template(&self, template: &ResourceClaimTemplate) -> Result<(), NetworkError> {
-        let name = template.name_any();
-        let only_this_one = DeleteParams::default().preconditions(Preconditions {
-            uid: template.uid(),
-            resource_version: None,
-        });
-        match self.templates().delete(&name, &only_this_one).await {
-            Err(source) if !write::is_not_found(&source) => Err(NetworkError::WriteTemplate {
-                name,
-                source: Box::new(source),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn owner_of(&self, template: &ResourceClaimTemplate) -> Owner {
@@ -177,6 +166,25 @@ impl Subject<'_> {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+/// Asks for the deletion of this very template.
+pub(crate) async fn delete(
+    templates: &Api<ResourceClaimTemplate>,
+    template: &ResourceClaimTemplate,
+) -> Result<(), NetworkError> {
+    let name = template.name_any();
+    let only_this_one = DeleteParams::default().preconditions(Preconditions {
+        uid: template.uid(),
+        resource_version: None,
+    });
+    match templates.delete(&name, &only_this_one).await {
+        Err(source) if !write::is_not_found(&source) => Err(NetworkError::WriteTemplate {
+            name,
+            source: Box::new(source),
+        }),
+        _ => Ok(()),
     }
 }
 

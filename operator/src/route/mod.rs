@@ -67,6 +67,7 @@ struct Asked {
     /// Slices of these networks.
     slices_of: HashSet<Named>,
     pods: HashSet<Named>,
+    templates: HashSet<Named>,
     /// Pods that name these networks.
     pods_of: HashSet<Named>,
     /// Pods of these namespaces that name a network that is not there.
@@ -120,6 +121,10 @@ impl Router {
                 if self.facts.pods_have_news_of_network(world, &network) {
                     asked.strays_in.insert(network.namespace.clone());
                     asked.pods_of.insert(network.clone());
+                    // One that is gone may have left it.
+                    asked
+                        .templates
+                        .insert(network.beside(names::claim_template(&network.name)));
                 }
                 asked.networks.insert(network);
             }
@@ -177,6 +182,13 @@ impl Router {
                 } else {
                     asked.pods.insert(pod);
                 }
+            }
+            Change::Template(template) => {
+                // Its network makes it again, or waits for its end.
+                if let Some(network) = names::network_of_claim_template(&template.name) {
+                    asked.networks.insert(template.beside(network.to_owned()));
+                }
+                asked.templates.insert(template);
             }
             Change::Bandwidth => self.ports.ask(),
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaimTemplate};
 use kube::{
     Resource,
     runtime::reflector::{ObjectRef, Store},
@@ -28,6 +28,7 @@ pub(crate) struct Queues {
     networks: UnboundedSender<ObjectRef<TrainingNetwork>>,
     slices: UnboundedSender<ObjectRef<NetworkSlice>>,
     pods: UnboundedSender<ObjectRef<Pod>>,
+    templates: UnboundedSender<ObjectRef<ResourceClaimTemplate>>,
     freed: UnboundedSender<Freed>,
     free: watch::Sender<Option<Arc<Free>>>,
 }
@@ -39,6 +40,7 @@ pub(crate) struct Inboxes {
     pub(crate) networks: UnboundedReceiver<ObjectRef<TrainingNetwork>>,
     pub(crate) slices: UnboundedReceiver<ObjectRef<NetworkSlice>>,
     pub(crate) pods: UnboundedReceiver<ObjectRef<Pod>>,
+    pub(crate) templates: UnboundedReceiver<ObjectRef<ResourceClaimTemplate>>,
     pub(crate) freed: UnboundedReceiver<Freed>,
     /// What is left on all ports, since it was counted first.
     pub(crate) free: watch::Receiver<Option<Arc<Free>>>,
@@ -51,6 +53,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     let (networks, networks_in) = unbounded();
     let (slices, slices_in) = unbounded();
     let (pods, pods_in) = unbounded();
+    let (templates, templates_in) = unbounded();
     let (freed, indices) = unbounded();
     let (free, free_in) = watch::channel(None);
     (
@@ -60,6 +63,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks,
             slices,
             pods,
+            templates,
             freed,
             free,
         },
@@ -69,6 +73,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             networks: networks_in,
             slices: slices_in,
             pods: pods_in,
+            templates: templates_in,
             freed: indices,
             free: free_in,
         },
@@ -90,6 +95,7 @@ impl Queues {
         send_all(&self.networks, &world.networks, |_| true);
         send_all(&self.slices, &world.slices, |_| true);
         send_all(&self.pods, &world.pods, |_| true);
+        send_all(&self.templates, &world.templates, |_| true);
     }
 
     pub(super) fn send(&self, world: &World, asked: &Asked) {
@@ -111,6 +117,7 @@ impl Queues {
         send_each(&self.networks, &asked.networks);
         send_each(&self.slices, &asked.slices);
         send_each(&self.pods, &asked.pods);
+        send_each(&self.templates, &asked.templates);
         for network in &asked.slices_of {
             send_these(&self.slices, &world.slices.members(network));
         }

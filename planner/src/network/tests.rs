@@ -81,8 +81,17 @@ fn a_guarantee_above_the_classs_maximum_is_refused_with_the_classes_that_allow_i
     assert_eq!(refused.reason(), "BandwidthAboveClass");
     assert_eq!(
         refused.to_string(),
-        "900M per pod is more than the maximum of QosClass production (400M): lower spec.bandwidthPerRail"
+        "900M per pod is more than QosClass production lets a network guarantee (400M): lower spec.bandwidthPerRail"
     );
+    let mut narrow = class();
+    narrow.spec.bandwidth.maximum = None;
+    narrow.spec.bandwidth.largest_guarantee = Some(Bandwidth::from_mbps(300));
+    let refused = ask("400M", std::slice::from_ref(&narrow)).unwrap_err().to_string();
+    assert!(
+        refused.contains("production lets a network guarantee (300M)"),
+        "{refused}"
+    );
+    assert_eq!(ask("300M", &[narrow]).unwrap().maximum, None, "it caps no traffic");
     let mut open = class();
     open.metadata.name = Some("large".into());
     open.spec.default = false;
