@@ -67,6 +67,43 @@ async fn an_index_whose_plan_is_gone_is_given_back_when_kubelet_asks_again() {
     assert!(bed.holders().is_empty());
 }
 
+/// Whoever deletes it, the namespace controller among them, only marks it.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_somebody_deletes_is_held_until_the_node_has_unwired_the_pod() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let mut attachment = bed.api.all("networkattachments").remove(0);
+    assert_eq!(attachment["metadata"]["finalizers"], json!(["railhead.dev/unwired"]));
+    attachment["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    bed.api.put("networkattachments", &attachment);
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.another_agent(), stop.clone()));
+    sleep(Duration::from_mins(10)).await;
+    stop.cancel();
+    assert_eq!(bed.holders().len(), 1, "its pod still runs");
+    bed.claims().unprepare(claim).await.unwrap();
+    assert!(bed.holders().is_empty());
+}
+
+/// Killed between the mark and the finalizer, or of the release before this one, which does not know it.
+#[tokio::test(start_paused = true)]
+async fn an_index_that_was_only_marked_is_given_back_when_its_pod_is_gone() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    fs::remove_file(bed.agent.layout.plan(&uid("llama-2"))).unwrap();
+    let mut attachment = bed.api.all("networkattachments").remove(0);
+    attachment["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    bed.api.put("networkattachments", &attachment);
+    bed.api.delete("pods", "llama-2");
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    sleep(Duration::from_mins(5)).await;
+    stop.cancel();
+    assert!(bed.holders().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_one_agent_gives_back_the_other_prepares_after_it() {
     let bed = Bed::new(4);

@@ -18,6 +18,8 @@ pub const NODE_LABEL: &str = "railhead.dev/node";
 pub const NETWORK_FINALIZER: &str = "railhead.dev/slice";
 /// Finalizer of a NetworkSlice: held until no attachment of it is left.
 pub const SLICE_FINALIZER: &str = "railhead.dev/attachments";
+/// Finalizer of a NetworkAttachment: held until its node has unwired the pod, or is known to run it no more.
+pub const ATTACHMENT_FINALIZER: &str = "railhead.dev/unwired";
 /// Finalizer of a Fabric: held until no network uses it.
 pub const FABRIC_FINALIZER: &str = "railhead.dev/networks";
 

@@ -11,6 +11,7 @@ mod freed;
 mod grouped;
 mod http;
 mod leader;
+mod lost_nodes;
 mod metrics;
 mod network;
 mod observe;

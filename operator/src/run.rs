@@ -26,6 +26,7 @@ use crate::{
     class, controller, fabric, freed,
     http::{self, Shown},
     leader::{Lease, LeaseError},
+    lost_nodes,
     metrics::Metrics,
     network, observe, pod, reservations, route, slice, stray,
     world::World,
@@ -220,6 +221,7 @@ fn start_controllers(
         Arc::clone(metrics),
         stray::reconcile,
     ));
+    tasks.spawn(lost_nodes::run(client.clone(), world.clone()));
     tasks.spawn(freed::run(client.clone(), world.clone(), inboxes.freed));
     tasks.spawn(route::route(world.clone(), queues, changes));
     tasks.spawn(ledger_worker);

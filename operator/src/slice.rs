@@ -15,6 +15,7 @@ use crate::{
     conditions::{self, Said},
     controller::Category,
     network::{is_wired, listed, still_attached},
+    pod::has_ended,
     world::World,
     write,
 };
@@ -88,8 +89,8 @@ pub(crate) async fn reconcile(slice: Arc<NetworkSlice>, context: Arc<Context>) -
     Ok(Action::requeue(context.resync))
 }
 
-/// The pods that hold the slice: those with an attachment, and those that run with its network's label. The second kind is
-/// there for a namespace that is deleted as a whole: its attachments go at once, its pods take their time.
+/// The pods that hold the slice: those with an attachment, and those on a node with its network's label. The second kind is there
+/// for pods that are being wired, and for attachments that somebody took away by force.
 pub(crate) fn holders(attachments: &[Arc<NetworkAttachment>], pods: &[Arc<Pod>]) -> Vec<String> {
     let attached = attachments.iter().map(|a| a.spec.pod_name.clone());
     let running = pods.iter().filter(|pod| runs(pod)).map(|pod| pod.name_any());
@@ -124,11 +125,9 @@ async fn holders_now(client: &Client, slice: &NetworkSlice) -> Result<Vec<String
     Ok(holders(&attachments, &pods))
 }
 
-/// Whether a pod may hold rails: it has a sandbox, and so may run its init containers, and it has not ended.
+/// Whether a pod may hold rails: it has a node, whatever that node has said of it, and it has not ended.
 fn runs(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    !ended && (status.phase.as_deref() == Some("Running") || status.pod_ip.is_some())
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) && !has_ended(pod)
 }
 
 fn status(
@@ -166,7 +165,7 @@ mod tests {
     #[test]
     fn a_pod_that_still_runs_holds_the_slice_even_when_its_attachment_is_gone() {
         let mut running = fixtures::pod(0);
-        running.status.as_mut().unwrap().phase = Some("Running".into());
+        running.spec = serde_json::from_value(serde_json::json!({"nodeName": "node1", "containers": []})).unwrap();
         let pods = [Arc::new(running), Arc::new(fixtures::pod(1))];
         assert_eq!(holders(&[], &pods), ["llama-0"]);
         assert_eq!(
@@ -187,17 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_in_its_init_containers_holds_the_slice_and_an_ended_one_does_not() {
-        let pod = |phase: &str, address: Option<&str>| Pod {
-            status: Some(k8s_openapi::api::core::v1::PodStatus {
-                phase: Some(phase.into()),
-                pod_ip: address.map(str::to_owned),
-                ..Default::default()
-            }),
-            ..Default::default()
+    fn a_pod_with_a_node_holds_the_slice_until_it_has_ended() {
+        let pod = |node: Option<&str>, phase: Option<&str>| -> Pod {
+            serde_json::from_value(serde_json::json!({
+                "spec": {"nodeName": node, "containers": []}, "status": {"phase": phase},
+            }))
+            .unwrap()
         };
-        assert!(runs(&pod("Pending", Some("10.244.1.7"))));
-        assert!(!runs(&pod("Pending", None)));
-        assert!(!runs(&pod("Succeeded", Some("10.244.1.7"))));
+        assert!(
+            runs(&pod(Some("node1"), Some("Pending"))),
+            "its sandbox may be being wired"
+        );
+        assert!(runs(&pod(Some("node1"), Some("Running"))));
+        assert!(runs(&pod(Some("node1"), None)));
+        assert!(!runs(&pod(None, Some("Pending"))));
+        assert!(!runs(&pod(Some("node1"), Some("Succeeded"))));
     }
 }

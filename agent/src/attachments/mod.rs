@@ -186,6 +186,25 @@ fn trouble(agent: &Agent, plan: &AttachmentPlan) -> Trouble {
     }
 }
 
+/// Gives the attachment the finalizer, which releases up to 0.1 did not.
+async fn hold(api: &Api<NetworkAttachment>, name: &str, found: &NetworkAttachment) -> Result<(), kube::Error> {
+    let metadata = &found.metadata;
+    let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
+    if metadata.deletion_timestamp.is_some() || finalizers.iter().any(|f| f == names::ATTACHMENT_FINALIZER) {
+        return Ok(());
+    }
+    finalizers.push(names::ATTACHMENT_FINALIZER.to_owned());
+    let with = serde_json::json!({ "metadata": {
+        "resourceVersion": metadata.resource_version,
+        "finalizers": finalizers,
+    } });
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(with)).await {
+        // Whoever wrote is told of by the next look.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => result.map(drop),
+    }
+}
+
 /// Writes one pod's status, and events when a sandbox was wired that had not been told of, and when something was lost or came
 /// back since.
 async fn report(
@@ -208,6 +227,11 @@ async fn report(
         // Prepare is about to make it, or Unprepare has just deleted it.
         return Ok(());
     };
+    hold(&api, &name, &found).await.map_err(|source| ReportError::Write {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        source: Box::new(source),
+    })?;
     let previous = found.status.unwrap_or_default();
     let status = status::status(plan, record, trouble, &previous, Timestamp::now());
     let was_wired = status::is_wired(&previous);

@@ -344,6 +344,11 @@ impl Api {
                 if other("uid") || other("resourceVersion") {
                     return failure(409, "Conflict");
                 }
+                if has_finalizers(&found) {
+                    let mut marked = found;
+                    marked["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                    return ok(&state.store(key, marked));
+                }
                 drop(state);
                 self.delete(&key.0, &key.1);
                 ok(&json!({"apiVersion": "v1", "kind": "Status", "status": "Success", "code": 200}))
@@ -358,8 +363,16 @@ impl Api {
                 for (field, value) in body["status"].as_object().into_iter().flatten() {
                     object["status"][field] = value.clone();
                 }
+                if !body["metadata"]["finalizers"].is_null() {
+                    object["metadata"]["finalizers"] = body["metadata"]["finalizers"].clone();
+                }
                 // A patch that changes nothing is no new version.
                 if object == found {
+                    return ok(&object);
+                }
+                if !object["metadata"]["deletionTimestamp"].is_null() && !has_finalizers(&object) {
+                    drop(state);
+                    self.delete(&key.0, &key.1);
                     return ok(&object);
                 }
                 ok(&state.store(key, object))
@@ -387,6 +400,12 @@ impl Api {
         });
         Response::new(BodyExt::boxed_unsync(StreamBody::new(events)))
     }
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    object["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|all| !all.is_empty())
 }
 
 fn ok(object: &Value) -> Answer {

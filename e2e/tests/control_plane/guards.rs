@@ -303,21 +303,84 @@ pub(crate) fn the_garbage_collector_still_collects(world: &World) -> Result<()> 
     cluster.gone(&namespace, "networkattachment", "garbage-0")
 }
 
-pub(crate) fn a_namespace_with_networks_and_attachments_still_ends(world: &World) -> Result<()> {
+/// A network with an attachment as an agent makes it, and the names of its slice and of the attachment.
+fn held(world: &World, node: &SimulatedNode, namespace: &str, fabric: &str) -> Result<(String, String)> {
+    let cluster = &world.cluster;
+    cluster.create(&cluster.admin(), &[samples::network(namespace, "llama", fabric, 2)])?;
+    let slice = reserved(world, namespace, "llama")?;
+    let mut attachment = samples::attachment(namespace, &slice, 0, &node.name);
+    attachment["metadata"]["finalizers"] = json!(["railhead.dev/unwired"]);
+    cluster.create(&node.agent, &[attachment])?;
+    let name = format!("{slice}-0");
+    Ok((slice, name))
+}
+
+/// Its node may still run the pod: nobody else gets VLAN and addresses until it has unwired it.
+pub(crate) fn a_namespace_that_is_deleted_waits_for_the_node_that_runs_its_pod(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "ending";
     let namespace = cluster.namespace("ending")?;
-    cluster.create(
-        &cluster.admin(),
-        &[
-            samples::fabric(fabric),
-            samples::network(&namespace, "llama", fabric, 2),
-        ],
-    )?;
-    let slice = reserved(world, &namespace, "llama")?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
     let node = SimulatedNode::add(cluster, "ending-node", fabric)?;
-    node.attach(cluster, &namespace, &slice, 0)?;
+    let (slice, attachment) = held(world, &node, &namespace, fabric)?;
     cluster.ok(&["delete", "namespace", &namespace, "--wait=false"])?;
+    let network = (&*namespace, "tnet", "llama");
+    let message = cluster.condition(network, "Ready", "False", "DeletingWaitingForPods")?;
+    contains(&message, &["pod-0"])?;
+    eventually("the namespace says what it waits for", || {
+        let namespace = cluster.get("default", "namespace", &namespace)?;
+        contains(
+            &namespace["status"]["conditions"].to_string(),
+            &["railhead.dev/unwired"],
+        )
+    })?;
+    cluster.get(&namespace, "networkslice", &slice)?;
+    let ledger = cluster.get("default", "fabricledger", fabric)?;
+    let entries = ledger["spec"]["entries"].as_array().context("no entries")?;
+    if entries.len() != 1 {
+        anyhow::bail!("the node has not unwired the pod, and the ledger holds {entries:?}");
+    }
+    // The node has.
+    let unwired = r#"{"metadata": {"finalizers": null}}"#;
+    let patch = ["patch", "networkattachment", &attachment, "--namespace", &namespace];
+    let merge = ["--type", "merge", "--patch", unwired];
+    cluster.kubectl(&node.agent, &[&patch[..], &merge].concat())?.ok()?;
     cluster.gone("default", "namespace", &namespace)?;
     crate::networks::ledger_is_empty(world, fabric)
+}
+
+/// Only then nobody can say that the pod is unwired, and the administrator has said that it does not run.
+pub(crate) fn what_a_node_held_is_free_when_the_node_is_gone_or_out_of_service(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "lost-nodes";
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    let gone = SimulatedNode::add(cluster, "lost-node-1", fabric)?;
+    let out = SimulatedNode::add(cluster, "lost-node-2", fabric)?;
+    let silent = SimulatedNode::add(cluster, "lost-node-3", fabric)?;
+    let mut held_by = Vec::new();
+    for node in [&gone, &out, &silent] {
+        let namespace = cluster.namespace("lost")?;
+        let (_, attachment) = held(world, node, &namespace, fabric)?;
+        held_by.push((namespace, attachment));
+    }
+    cluster.ok(&["delete", "node", &gone.name])?;
+    let key = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
+    cluster.ok(&["taint", "node", &out.name, key])?;
+    cluster.ok(&[
+        "taint",
+        "node",
+        &silent.name,
+        "node.kubernetes.io/unreachable:NoExecute",
+    ])?;
+    for (namespace, attachment) in &held_by[..2] {
+        cluster.gone(namespace, "networkattachment", attachment)?;
+    }
+    let (namespace, attachment) = &held_by[2];
+    let left = cluster.get(namespace, "networkattachment", attachment)?;
+    if !left["metadata"]["deletionTimestamp"].is_null() {
+        anyhow::bail!("a node that only does not answer lost {left}");
+    }
+    // Nothing stays for the tests of teardown.
+    cluster.ok(&["delete", "node", &silent.name])?;
+    cluster.gone(namespace, "networkattachment", attachment)
 }

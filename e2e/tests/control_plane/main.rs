@@ -179,7 +179,8 @@ fn shared() -> Vec<Test> {
             an_agent_publishes_its_own_devices_only,
             a_token_without_a_node_writes_nothing,
             the_garbage_collector_still_collects,
-            a_namespace_with_networks_and_attachments_still_ends,
+            a_namespace_that_is_deleted_waits_for_the_node_that_runs_its_pod,
+            what_a_node_held_is_free_when_the_node_is_gone_or_out_of_service,
         ],
         claims: [
             a_tenant_cannot_claim_rails_by_hand,

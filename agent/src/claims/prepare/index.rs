@@ -332,6 +332,7 @@ fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> N
         metadata: ObjectMeta {
             name: Some(names::attachment(slice, index)),
             namespace: Some(pod.namespace),
+            finalizers: Some(vec![names::ATTACHMENT_FINALIZER.to_owned()]),
             labels: Some(
                 labels
                     .into_iter()

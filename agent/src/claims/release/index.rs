@@ -3,10 +3,13 @@
 //! A deletion may reach the API server long after it was asked for: its answer did not come in time, and kubelet has called
 //! Prepare again meanwhile. So it names the version that was read before this node was seen to have no plan for it, and every
 //! Prepare writes into the attachment once its plan is on disk (`prepare::index`): a deletion from before that fails.
+//!
+//! A deletion alone frees nothing: the finalizer goes after it, and only this node takes it away. So the index of a pod whose
+//! namespace is deleted stays held while the pod is wired.
 
 use kube::{
     Api,
-    api::{DeleteParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use railhead_crds::{NetworkAttachment, names};
 
@@ -35,18 +38,40 @@ pub(crate) async fn give_back(agent: &Agent, namespace: &str, name: &str, pod_ui
         if found.spec.pod_uid != pod_uid || is_relied_on(agent, pod_uid, name)? {
             return Ok(());
         }
-        let as_read = DeleteParams::default().preconditions(Preconditions {
-            uid: found.metadata.uid,
-            resource_version: found.metadata.resource_version,
-        });
-        match api.delete(name, &as_read).await {
-            Ok(_) => return Ok(()),
+        match free(&api, name, found).await {
+            Ok(()) => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() => conflict = Some(kube::Error::Api(status)),
             Err(source) => return Err(error(source)),
         }
     }
     conflict.map_or(Ok(()), |source| Err(error(source)))
+}
+
+/// Deletes the attachment as it was read, and then takes this node's finalizer from it. Nobody takes an index whose attachment is
+/// marked as deleted, so that what was true before the mark is true after it.
+async fn free(api: &Api<NetworkAttachment>, name: &str, found: NetworkAttachment) -> Result<(), kube::Error> {
+    let marked = if found.metadata.deletion_timestamp.is_some() {
+        found
+    } else {
+        let as_read = DeleteParams::default().preconditions(Preconditions {
+            uid: found.metadata.uid,
+            resource_version: found.metadata.resource_version,
+        });
+        match api.delete(name, &as_read).await?.left() {
+            Some(marked) => marked,
+            None => return Ok(()),
+        }
+    };
+    let mut finalizers = marked.metadata.finalizers.unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != names::ATTACHMENT_FINALIZER);
+    let without = serde_json::json!({ "metadata": {
+        "resourceVersion": marked.metadata.resource_version,
+        "finalizers": finalizers,
+    } });
+    api.patch(name, &PatchParams::default(), &Patch::Merge(without))
+        .await
+        .map(drop)
 }
 
 /// Whether this node has a plan with the index behind the attachment. One that cannot be read may be it.
