@@ -237,11 +237,19 @@ impl<'a> Taker<'a> {
                 Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && !is_ending(&found) => {
                     return Ok(Created::Ours(Taken::of(&found)));
                 }
+                // A give-back that was cut off after the deletion and before the finalizer: the pod waits for nobody but itself.
+                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && self.end(&name, &found).await? => {}
                 Some(found) => return Ok(Created::Held(Box::new(found))),
                 // It went between the two requests.
                 None => self.pause(INDEX_TAKEN).await,
             }
         }
+    }
+
+    /// Ends the pod's own attachment, which is marked as deleted; false if a plan relies on it.
+    async fn end(&self, name: &str, own: &NetworkAttachment) -> Result<bool, PrepareError> {
+        let ended = within(self.deadline, release::index::end(self.agent, &self.api, name, own)).await;
+        ended.map_err(|source| self.take_error(name, source))
     }
 
     /// Waits about so long, and not beyond the deadline.

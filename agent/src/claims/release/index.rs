@@ -48,6 +48,24 @@ pub(crate) async fn give_back(agent: &Agent, namespace: &str, name: &str, pod_ui
     conflict.map_or(Ok(()), |source| Err(error(source)))
 }
 
+/// Takes this node's finalizer from an attachment that is marked as deleted, unless a plan relies on it. Tells whether it did, or
+/// somebody else had.
+pub(crate) async fn end(
+    agent: &Agent,
+    api: &Api<NetworkAttachment>,
+    name: &str,
+    marked: &NetworkAttachment,
+) -> Result<bool, kube::Error> {
+    // What cannot be told is left to whoever gives the plan back.
+    if is_relied_on(agent, &marked.spec.pod_uid, name).unwrap_or(true) {
+        return Ok(false);
+    }
+    match free(api, name, marked.clone()).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(true),
+        ended => ended.map(|()| true),
+    }
+}
+
 /// Deletes the attachment as it was read, and then takes this node's finalizer from it. Nobody takes an index whose attachment is
 /// marked as deleted, so that what was true before the mark is true after it.
 async fn free(api: &Api<NetworkAttachment>, name: &str, found: NetworkAttachment) -> Result<(), kube::Error> {
