@@ -12,6 +12,7 @@ mod guards;
 mod ledger;
 mod networks;
 mod operator;
+mod operator_rights;
 mod operators;
 mod refusals;
 mod samples;
@@ -187,6 +188,10 @@ fn shared() -> Vec<Test> {
             the_template_of_a_network_goes_with_it_whatever_a_tenant_does,
             an_agent_says_what_claims_of_its_own_node_got,
             the_policy_confines_an_agent_where_the_api_server_does_not,
+        ],
+        operator_rights: [
+            the_operator_writes_two_annotations_of_pods_and_nothing_else,
+            the_operator_writes_no_specs_of_people_and_no_templates_of_others,
         ],
         templates: [
             a_template_whose_network_is_gone_is_taken_away,
