@@ -112,18 +112,18 @@ fn steady<T: PartialEq, E>(
     mut list: impl FnMut() -> Result<Vec<T>, E>,
     enough: impl Fn(&[T]) -> bool,
 ) -> Result<Vec<T>, E> {
-    let mut last = list()?;
+    let mut known = list()?;
     for _ in 1..LISTS {
-        if enough(&last) {
+        if enough(&known) {
             break;
         }
         let next = list()?;
-        if next == last {
+        if next == known {
             break;
         }
-        last = next;
+        known = next;
     }
-    Ok(last)
+    Ok(known)
 }
 
 /// A socket for RDMA requests; it stays in the namespace in which it was opened.
