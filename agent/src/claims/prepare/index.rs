@@ -238,7 +238,10 @@ impl<'a> Taker<'a> {
                     return Ok(Created::Ours(Taken::of(&found)));
                 }
                 // A give-back that was cut off after the deletion and before the finalizer: the pod waits for nobody but itself.
-                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && self.end(&name, &found).await? => {}
+                // Somebody else's finalizer may keep it.
+                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && self.end(&name, &found).await? => {
+                    self.pause(INDEX_TAKEN).await;
+                }
                 Some(found) => return Ok(Created::Held(Box::new(found))),
                 // It went between the two requests.
                 None => self.pause(INDEX_TAKEN).await,
