@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 pub const OPERATOR_RESIDENT: u64 = 60_000_000;
 /// Resident bytes that are too many for an agent in the lab.
 pub const AGENT_RESIDENT: u64 = 20_000_000;
+/// Resident bytes that are too many for an agent with 64 VFs and 32 pods.
+pub const FULL_AGENT_RESIDENT: u64 = 25_000_000;
 /// Microseconds that are too many for a pod without the label.
 pub const UNLABELLED_US: f64 = 1000.0;
 /// Microseconds that are too many for the CNI binary to start and end, with a pod that has no plan.

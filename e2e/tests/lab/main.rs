@@ -13,6 +13,7 @@ mod ends;
 mod fabrics;
 mod indices;
 mod jobs;
+mod lost_node;
 mod memlock;
 mod offers;
 mod old_conflist;
@@ -60,6 +61,8 @@ fn tests() -> Vec<Test> {
             tenants::rdma_cm_works_over_a_pods_own_device_and_the_device_of_another_tenant_cannot_be_opened,
             other_driver::a_pod_whose_other_driver_is_missing_holds_nothing_and_ends,
             restarts::pods_of_a_job_made_again_run_soon_after_those_before_have_ended,
+            // Node 2 starts anew.
+            lost_node::what_pods_of_a_dark_node_hold_is_given_away_only_when_the_node_is_out_of_service,
         ];
     }
     tests![

@@ -58,15 +58,19 @@ pub(super) enum Programs {
 /// Gives back everything of a claim. Without a plan there is nothing but perhaps an index, a CDI spec, or a plan that cannot
 /// be read.
 pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
+    let start = Instant::now();
     let Some(plan) = take_home(agent, claim_uid, programs).await? else {
         return without_plan(agent, claim_uid).await;
     };
+    let home = Instant::now();
     let name = names::attachment(&plan.slice_name, plan.index);
     index::give_back(agent, &plan.pod.namespace, &name, &plan.pod.uid).await?;
     tracing::info!(
         pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
         claim = claim_uid,
         index = plan.index,
+        functions_seconds = home.duration_since(start).as_secs_f64(),
+        index_seconds = home.elapsed().as_secs_f64(),
         "gave back index and functions"
     );
     agent.attachments_changed.notify_one();

@@ -65,15 +65,13 @@ const LIMITED: [(&str, &str); 4] = [
 
 /// What was measured on one node.
 pub(crate) struct Attached {
-    /// For people to read.
-    pub(crate) report: String,
     /// Milliseconds of ADD with all rails, without the wait for their signals.
     pub(crate) add_work: f64,
     /// Milliseconds of DEL with all rails.
     pub(crate) del: f64,
 }
 
-/// Runs ADD and DEL in turn; what is above a limit goes to `exceeded`. The pods lose their rails for it; nothing else may use them afterwards.
+/// Runs ADD and DEL in turn and prints their times, also those from before one that failed; what is above a limit goes to `exceeded`. The pods lose their rails for it; nothing else may use them afterwards.
 pub(crate) fn measure(node: &Node, pods: &Wired, runs: u32, exceeded: &mut Vec<String>) -> Result<Attached> {
     let program = standin::program();
     let program = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
@@ -82,23 +80,26 @@ pub(crate) fn measure(node: &Node, pods: &Wired, runs: u32, exceeded: &mut Vec<S
     let command = format!("bash -s {runs} {STANDIN} {} {}", pods.one_rail, pods.all_rails);
     let output = node.exec_with_input(&command, SCRIPT.as_bytes().to_vec(), LIMIT)?;
     node.exec(&format!("rm -f {STANDIN}"), LIMIT)?.ok()?;
-    let output = output.ok()?;
     let mut measured: BTreeMap<&str, Times> = BTreeMap::new();
-    for line in output.stdout.lines() {
+    let printed = output.stdout.clone();
+    for line in printed.lines() {
         let (name, ms) = line
             .split_once(' ')
             .with_context(|| format!("`{line}` is no measurement"))?;
         let ms: f64 = ms.parse().with_context(|| format!("`{line}` is no measurement"))?;
         measured.entry(name).or_default().add_ms(ms);
     }
-    let mut report = String::new();
     for (title, rows) in TABLES {
         let rows: Vec<(&str, Times)> = rows
             .iter()
             .map(|(name, called)| (*called, measured.get(name).cloned().unwrap_or_default()))
             .collect();
-        report += &table(&format!("{}, {runs} runs in turn: {title}", node.name()), &rows);
+        print!(
+            "{}",
+            table(&format!("{}, {runs} runs in turn: {title}", node.name()), &rows)
+        );
     }
+    output.ok()?;
     let median = |name: &str| {
         let times = measured.get(name).and_then(Times::median);
         times.with_context(|| format!("{name} was not measured"))
@@ -114,7 +115,6 @@ pub(crate) fn measure(node: &Node, pods: &Wired, runs: u32, exceeded: &mut Vec<S
         }
     }
     Ok(Attached {
-        report,
         add_work: median("add-all")? - median("wait-all")?,
         del: median("del-all")?,
     })

@@ -3,13 +3,14 @@
 //! Figures of one run may be compared with each other and with nothing else: the lab's processors are emulated.
 
 mod attach;
+mod memory;
 mod pods;
 mod sizes;
 mod standin;
 mod times;
 mod unlabelled;
 
-use std::{fmt::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, value_parser};
@@ -61,15 +62,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     let unlabelled = step("ADD without a plan, on this machine", || {
         unlabelled::measure(&mut exceeded)
     })?;
-    let mut report =
-        format!("\nSizes\n{sizes}\nA pod without the label, on this machine (processes started in turn)\n{unlabelled}");
-    report.push_str(&step("ADD and DEL on stand-in ports", || {
-        standin::measure(&mut exceeded)
-    })?);
+    print!("\nSizes\n{sizes}\nA pod without the label, on this machine (processes started in turn)\n{unlabelled}");
+    let standin = step("ADD and DEL on stand-in ports", || standin::measure(&mut exceeded))?;
+    print!("{standin}");
     if !arguments.without_lab {
-        report.push_str(&in_a_lab(arguments.runs, &mut exceeded)?);
+        in_a_lab(arguments.runs, &mut exceeded)?;
     }
-    print!("{report}");
     ensure!(
         exceeded.is_empty(),
         "more than is allowed:\n  {}",
@@ -79,7 +77,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Attaches to the lab, or brings one up for as long as it takes.
-fn in_a_lab(runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
+fn in_a_lab(runs: u32, exceeded: &mut Vec<String>) -> Result<()> {
     if let Ok(lab) = Lab::attach() {
         ensure!(lab.node_count() > 0, "the lab `{DEFAULT_NAME}` has no nodes");
         say("the lab is up: measuring what is installed there");
@@ -94,40 +92,41 @@ fn in_a_lab(runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
     prepare(&Cache::open()?, None)?;
     let measured = installation::start_lab(2, |_| Ok(())).and_then(|(lab, ())| measure(&lab, runs, exceeded));
     let down = step("taking the lab down", || Lab::down(DEFAULT_NAME));
-    measured.and_then(|report| down.map(|()| report))
+    measured.and(down)
 }
 
-fn measure(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
+fn measure(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<()> {
     installation::namespace(lab, NAMESPACE)?;
     let result = measure_in_namespace(lab, runs, exceeded);
     // The namespace takes pods, claims and network with it, whatever happened.
     let removed = step("removing the benchmark's pods and network", || {
         lab.kubectl(&["delete", "namespace", NAMESPACE, PATIENCE_FLAG])?.ok()
     });
-    result.and_then(|report| removed.map(|_| report))
+    result.and(removed.map(drop))
 }
 
-fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<String> {
-    for (name, rails) in [(NETWORK, ""), (ONE_RAIL, ", rails: {count: 1}")] {
+/// Says what it measured as it goes, so that what fails late takes nothing of it away.
+fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Result<()> {
+    for (name, pods, rails) in [
+        (NETWORK, lab.node_count() * memory::PODS_PER_NODE, ""),
+        (ONE_RAIL, lab.node_count(), ", rails: {count: 1}"),
+    ] {
         let network = format!(
-            "apiVersion: railhead.dev/v1alpha1\nkind: TrainingNetwork\nmetadata: {{name: {name}}}\nspec: {{pods: {}{rails}}}\n",
-            lab.node_count()
+            "apiVersion: railhead.dev/v1alpha1\nkind: TrainingNetwork\nmetadata: {{name: {name}}}\nspec: {{pods: {pods}{rails}}}\n"
         );
         lab.apply(NAMESPACE, &network)?;
         lab.wait_condition(&["tnet", "-n", NAMESPACE, name], "Reserved", "True")?;
     }
+    println!("\nThe lab (emulated processors: only ratios mean anything)");
     let started = step("pods with and without the label, in turn", || pods::measure(lab, runs))?;
+    print!("{}", started.report);
+    let memory = step("memory while pods come", || memory::measure(lab, exceeded))?;
+    print!("\nResident memory\n{memory}");
     let wired = pods::on_each_node(lab)?;
-    let memory = sizes::resident_memory(lab, exceeded)?;
-    let mut report = format!(
-        "\nThe lab (emulated processors: only ratios mean anything)\n{}",
-        started.report
-    );
     for (node, pods) in lab.nodes().iter().zip(wired) {
         let attached = step(&format!("the plugins by themselves on {}", node.name()), || {
             attach::measure(node, &pods, 2 * runs + 1, exceeded)
         })?;
-        report.push_str(&attached.report);
         // The pods were made on the first node.
         if node.number() == 1 {
             let (wired, unwired) = (started.prepare + attached.add_work, started.unprepare + attached.del);
@@ -135,15 +134,12 @@ fn measure_in_namespace(lab: &Lab, runs: u32, exceeded: &mut Vec<String>) -> Res
                 ("Prepare and ADD, without the wait for signals", wired, WIRE_MS),
                 ("DEL and Unprepare", unwired, UNWIRE_MS),
             ] {
-                // Writing to a String cannot fail.
-                let _ = writeln!(report, "\n  {what}: {ms:.0} ms; the limit is {limit:.0} ms");
+                println!("\n  {what}: {ms:.0} ms; the limit is {limit:.0} ms");
                 if ms > limit {
                     exceeded.push(format!("{what}: {ms:.0} ms; {limit:.0} ms is the limit"));
                 }
             }
         }
     }
-    report.push_str("\nResident memory with a pod attached on each node\n");
-    report.push_str(&memory);
-    Ok(report)
+    Ok(())
 }

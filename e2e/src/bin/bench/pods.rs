@@ -163,7 +163,7 @@ pub(crate) fn on_each_node(lab: &Lab) -> Result<Vec<Wired>> {
         .collect()
 }
 
-fn manifest(name: &str, node: &Node, network: Option<&str>) -> String {
+pub(crate) fn manifest(name: &str, node: &Node, network: Option<&str>) -> String {
     let labels = network.map_or_else(String::new, |network| format!("railhead.dev/network: {network}"));
     format!(
         "apiVersion: v1
@@ -180,7 +180,7 @@ spec:
 }
 
 /// By a watch, so that the answer comes when it is so.
-fn wait_running(lab: &Lab, name: &str) -> Result<()> {
+pub(crate) fn wait_running(lab: &Lab, name: &str) -> Result<()> {
     let waited = lab.kubectl(&[
         "wait",
         "-n",

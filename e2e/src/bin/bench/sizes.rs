@@ -1,4 +1,4 @@
-//! Bytes: of the programs, of the images, of the running operator and agents.
+//! Bytes: of the programs and of the images.
 
 use std::{
     fmt::Write,
@@ -6,12 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
-use railhead_e2e::{
-    cluster::NODE_LIMIT,
-    lab::Lab,
-    limits::{AGENT_RESIDENT, OPERATOR_RESIDENT},
-};
+use anyhow::{Context, Result};
 
 /// Sizes of the programs beside `images`, which were built from them, and of the images. That the programs are static and the CNI
 /// binary small enough was seen when the images were built.
@@ -36,36 +31,8 @@ pub(crate) fn measure(images: &[PathBuf]) -> Result<String> {
     Ok(text)
 }
 
-/// What operator and agents hold in memory, as the nodes' kernels count it; what is too much goes to `exceeded`.
-pub(crate) fn resident_memory(lab: &Lab, exceeded: &mut Vec<String>) -> Result<String> {
-    let mut text = String::new();
-    for node in lab.nodes() {
-        let processes = node.exec("ps -eo rss=,comm=", NODE_LIMIT)?.ok()?;
-        for line in processes.stdout.lines() {
-            let mut words = line.split_whitespace();
-            let (Some(kibibytes), Some(program)) = (words.next(), words.next()) else {
-                continue;
-            };
-            // The kernel keeps 15 characters of a program's name.
-            let (program, limit) = match program {
-                "railhead-agent" => ("agent", AGENT_RESIDENT),
-                "railhead-operat" => ("operator", OPERATOR_RESIDENT),
-                _ => continue,
-            };
-            let name = format!("{program} on {}", node.name());
-            let bytes = kibibytes.parse::<u64>()? * 1024;
-            row(&mut text, &name, bytes);
-            if bytes >= limit {
-                exceeded.push(format!("{name} holds {bytes} bytes in memory; {limit} are too many"));
-            }
-        }
-    }
-    ensure!(!text.is_empty(), "no node runs an operator or agent");
-    Ok(text)
-}
-
 #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-fn row(text: &mut String, name: &str, bytes: u64) {
+pub(crate) fn row(text: &mut String, name: &str, bytes: u64) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "  {name:<58} {:>6.1} MB", bytes as f64 / 1e6);
 }
