@@ -19,7 +19,7 @@ use crate::{
 const DOOMED: &str = "team-doomed";
 const NETWORK: &str = "doomed";
 /// How long it is looked whether anything is given away: several rounds of whatever collects.
-const WATCHED: Duration = Duration::from_secs(60);
+const WATCHED: Duration = Duration::from_mins(1);
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// The dark node may still send with its pod's addresses. Neither its namespace's end nor a deletion by force gives them away; the
