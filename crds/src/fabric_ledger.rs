@@ -1,11 +1,16 @@
 //! `FabricLedger`: the lock of reservations.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
 
 /// A FabricLedger, named as its Fabric, holds every reservation of address blocks and VLANs. It is written by the operator
 /// with the resourceVersion that it read, so that two operators that both think they lead cannot give one block away twice.
+/// What a later release has written into it is kept, and a ledger of a later version is not written at all.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "railhead.dev",
@@ -20,39 +25,71 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct FabricLedgerSpec {
-    /// Version of this format.
+    /// Version of this format. It is the lowest that can say what the ledger says, so that the release before can read it:
+    /// 1 as long as every entry has one interval and a VLAN and is Held, else 2.
     pub version: u32,
     /// Counts up with every change.
     pub sequence: u64,
     /// One entry per reserved network, by base.
     #[serde(default)]
-    #[schemars(length(max = 4094))]
+    #[schemars(with = "Vec<EntryAsWritten>", length(max = 4094))]
     pub entries: Vec<LedgerEntry>,
+    /// Fields of a later release.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, Value>,
 }
 
-/// One reservation: an aligned interval of the fabric's slot space and a VLAN.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+/// One reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "EntryAsWritten", into = "EntryAsWritten")]
 pub struct LedgerEntry {
-    /// First slot. Slot s is the s-th address of every rail's pools.
-    pub base: u32,
-    /// Number of slots, a power of two.
-    pub size: u32,
-    /// VLAN id.
-    #[schemars(range(min = 1, max = 4094))]
-    pub vlan: u16,
+    /// Aligned intervals of the fabric's slot space; there is at least one.
+    pub intervals: Vec<LedgerInterval>,
+    /// VLAN id; none where the fabric has no VLANs.
+    pub vlan: Option<u16>,
     /// The network that holds it.
     pub owner: LedgerOwner,
     /// The ledger's sequence when the entry was made.
     pub sequence: u64,
-    /// Held until the network's slice is gone.
+    /// Whatever it is, the entry holds its slots and its VLAN.
     pub state: LedgerState,
+    /// Fields of a later release.
+    pub unknown: BTreeMap<String, Value>,
+}
+
+/// A number of slots one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct LedgerInterval {
+    /// First slot. Slot s is the s-th address of every rail's pools.
+    pub base: u32,
+    /// Number of slots, a power of two.
+    pub size: u32,
+    /// Fields of a later release.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+impl LedgerInterval {
+    /// `size` slots from `base`.
+    pub fn new(base: u32, size: u32) -> Self {
+        Self {
+            base,
+            size,
+            unknown: BTreeMap::new(),
+        }
+    }
 }
 
 /// Who holds a reservation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct LedgerOwner {
     /// Namespace of the TrainingNetwork.
     pub namespace: String,
@@ -60,12 +97,121 @@ pub struct LedgerOwner {
     pub name: String,
     /// Its UID: what counts.
     pub uid: String,
+    /// Fields of a later release.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+impl LedgerOwner {
+    /// The network of that UID.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>, uid: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: uid.into(),
+            unknown: BTreeMap::new(),
+        }
+    }
 }
 
 /// State of a reservation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LedgerState {
     /// In use or reserved for use.
     #[default]
     Held,
+    /// One that a later release knows. The entry is held, and stays as it is.
+    #[serde(untagged)]
+    Unknown(String),
+}
+
+/// An entry as the API server has it. One interval is written as the first release wrote it.
+#[derive(KubeSchema, Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(
+    description = "One reservation: aligned intervals of the fabric's slot space and a VLAN.",
+    extend("x-kubernetes-preserve-unknown-fields" = true)
+)]
+#[x_kube(
+    validation = Rule::new("has(self.intervals) ? !has(self.base) && !has(self.size) : has(self.base) && has(self.size)")
+        .message("an entry of a ledger has base and size, or intervals where it has several")
+)]
+struct EntryAsWritten {
+    /// First slot of its only interval. Slot s is the s-th address of every rail's pools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<u32>,
+    /// Number of slots of its only interval, a power of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u32>,
+    /// In place of base and size, where there are several intervals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 64))]
+    intervals: Vec<LedgerInterval>,
+    /// VLAN id; absent where the fabric has no VLANs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
+    vlan: Option<u16>,
+    /// The network that holds it.
+    owner: LedgerOwner,
+    /// The ledger's sequence when the entry was made.
+    sequence: u64,
+    /// Held until the network's slice is gone. Other states are of later releases, and hold too.
+    #[schemars(with = "String")]
+    state: LedgerState,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    unknown: BTreeMap<String, Value>,
+}
+
+/// An entry of a ledger that says not, or twice, which slots it holds.
+#[derive(Debug, Error)]
+#[error("the entry of {namespace}/{name} has neither base and size nor intervals, or both")]
+pub struct NoIntervals {
+    namespace: String,
+    name: String,
+}
+
+impl TryFrom<EntryAsWritten> for LedgerEntry {
+    type Error = NoIntervals;
+
+    fn try_from(written: EntryAsWritten) -> Result<Self, NoIntervals> {
+        let intervals = match (written.base, written.size, written.intervals) {
+            (Some(base), Some(size), none) if none.is_empty() => vec![LedgerInterval::new(base, size)],
+            (None, None, several) if !several.is_empty() => several,
+            _ => {
+                return Err(NoIntervals {
+                    namespace: written.owner.namespace,
+                    name: written.owner.name,
+                });
+            }
+        };
+        Ok(Self {
+            intervals,
+            vlan: written.vlan,
+            owner: written.owner,
+            sequence: written.sequence,
+            state: written.state,
+            unknown: written.unknown,
+        })
+    }
+}
+
+impl From<LedgerEntry> for EntryAsWritten {
+    fn from(entry: LedgerEntry) -> Self {
+        let only = match &entry.intervals[..] {
+            [only] if only.unknown.is_empty() => Some((only.base, only.size)),
+            _ => None,
+        };
+        Self {
+            base: only.map(|(base, _)| base),
+            size: only.map(|(_, size)| size),
+            intervals: if only.is_some() { Vec::new() } else { entry.intervals },
+            vlan: entry.vlan,
+            owner: entry.owner,
+            sequence: entry.sequence,
+            state: entry.state,
+            unknown: entry.unknown,
+        }
+    }
 }

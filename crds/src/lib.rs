@@ -26,12 +26,15 @@ pub use fabric::{
     Addressing, AddressingMode, Fabric, FabricSpec, FabricStatus, LinkType, Management, NodeSelector, Pool, PoolStatus,
     Port, Rail, SoftRoce, VfManagement, VlanMode, VlanPolicy, VlanRange,
 };
-pub use fabric_ledger::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerState};
+pub use fabric_ledger::{
+    FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NoIntervals,
+};
 pub use network_attachment::{
     AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec, NetworkAttachmentStatus,
 };
 pub use network_slice::{
-    NetworkSlice, NetworkSliceSpec, NetworkSliceStatus, SliceFabric, SliceNetwork, SliceQos, SliceRail,
+    NetworkSlice, NetworkSliceSpec, NetworkSliceStatus, NoPrefix, SliceFabric, SliceNetwork, SlicePrefix, SliceQos,
+    SliceRail,
 };
 pub use node_network::{
     ChainStatus, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary, PortHealth, PortVfs,

@@ -1,14 +1,18 @@
 //! `NetworkSlice`: what a network got.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{Bandwidth, LinkType, SoftRoce};
 
-/// A NetworkSlice is what a TrainingNetwork got of its Fabric. Written by Railhead's operator only; its spec never changes,
-/// and it goes when no pod is attached any more.
+/// A NetworkSlice is what a TrainingNetwork got of its Fabric. Written by Railhead's operator only. Of its spec only the
+/// number of pods, within the block, and the guarantee may change. It goes when no pod is attached any more.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "railhead.dev",
@@ -25,18 +29,25 @@ use crate::{Bandwidth, LinkType, SoftRoce};
     printcolumn(name = "Fabric", type_ = "string", json_path = ".spec.fabric.name"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".spec.pods"),
     printcolumn(name = "Attached", type_ = "integer", json_path = ".status.attached"),
-    printcolumn(name = "Prefix", type_ = "string", json_path = ".spec.rails[0].prefix"),
+    printcolumn(name = "Prefix", type_ = "string", json_path = ".spec.rails[0].prefixes[0].prefix"),
     printcolumn(name = "VLAN", type_ = "integer", json_path = ".spec.rails[0].vlan"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a NetworkSlice never changes"))]
+#[x_kube(
+    validation = Rule::new("self.pods <= self.capacity")
+        .message("a NetworkSlice has at most as many pods as its block has slots"),
+    validation = Rule::new("self.network == oldSelf.network && self.fabric == oldSelf.fabric && self.base == oldSelf.base && self.capacity == oldSelf.capacity && self.ledgerSequence == oldSelf.ledgerSequence && self.rails == oldSelf.rails")
+        .message("of the spec of a NetworkSlice only pods and qos.guaranteed may change"),
+    validation = Rule::new("self.qos.className == oldSelf.qos.className && self.qos.dscp == oldSelf.qos.dscp && self.qos.priority == oldSelf.qos.priority && has(self.qos.maximum) == has(oldSelf.qos.maximum) && (!has(self.qos.maximum) || self.qos.maximum == oldSelf.qos.maximum) && self.qos.trust == oldSelf.qos.trust && self.qos.spoofCheck == oldSelf.qos.spoofCheck")
+        .message("of the qos of a NetworkSlice only guaranteed may change")
+)]
 pub struct NetworkSliceSpec {
     /// The network that owns the slice.
     pub network: SliceNetwork,
     /// The fabric it was cut from, and the fabric's settings at that time.
     pub fabric: SliceFabric,
-    /// Number of pods: indices 0 to pods-1.
+    /// Number of pods: indices 0 to pods-1. At most the capacity.
     pub pods: u32,
     /// First slot of the block in the fabric's slot space.
     pub base: u32,
@@ -47,7 +58,7 @@ pub struct NetworkSliceSpec {
     /// The class, as it was when the slice was made.
     pub qos: SliceQos,
     /// One entry per rail, by ascending id.
-    #[schemars(length(min = 1, max = 16))]
+    #[schemars(with = "Vec<RailAsWritten>", length(min = 1, max = 16))]
     pub rails: Vec<SliceRail>,
 }
 
@@ -83,6 +94,7 @@ pub struct SliceFabric {
 #[serde(rename_all = "camelCase")]
 pub struct SliceQos {
     /// Name of the QosClass.
+    #[schemars(length(max = 253))]
     pub class_name: String,
     /// Differentiated services code point.
     #[schemars(range(min = 0, max = 63))]
@@ -102,23 +114,115 @@ pub struct SliceQos {
 }
 
 /// One rail of a slice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RailAsWritten", into = "RailAsWritten")]
 pub struct SliceRail {
     /// Rail id.
     pub id: u32,
     /// Interface name in the pods.
     pub name: String,
-    /// VLAN id.
-    #[schemars(range(min = 1, max = 4094))]
-    pub vlan: u16,
-    /// The network's block: index i has its i-th address.
-    pub prefix: String,
-    /// The pool that the block was cut from: the segment's prefix.
-    pub pool: String,
+    /// VLAN id; none where the fabric has no VLANs.
+    pub vlan: Option<u16>,
+    /// The network's blocks; index i has the i-th address of each. There is at least one.
+    pub prefixes: Vec<SlicePrefix>,
+}
+
+/// A block of a network on one rail.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("isCIDR(self.prefix) && isCIDR(self.pool) && cidr(self.pool).containsCIDR(cidr(self.prefix)) && (!has(self.gateway) || (isIP(self.gateway) && cidr(self.pool).containsIP(ip(self.gateway))))")
+        .message("a prefix of a NetworkSlice and its gateway lie in its pool, and all three are of one family")
+)]
+pub struct SlicePrefix {
+    /// The block, IPv4 or IPv6: index i has its i-th address.
+    #[schemars(with = "String", length(max = 43))]
+    pub prefix: IpNet,
+    /// The pool that it was cut from: the segment's prefix.
+    #[schemars(with = "String", length(max = 43))]
+    pub pool: IpNet,
     /// Router of the segment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<String>,
+    #[schemars(with = "Option<String>", length(max = 39))]
+    pub gateway: Option<IpAddr>,
+}
+
+/// A rail as the API server has it: with a list of prefixes, or with the single one of release 0.1.
+#[derive(KubeSchema, Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(description = "One rail of a slice.")]
+#[x_kube(
+    validation = Rule::new("has(self.prefixes) ? !has(self.prefix) && !has(self.pool) && !has(self.gateway) : has(self.prefix) && has(self.pool)")
+        .message("a rail of a NetworkSlice has prefixes, or prefix and pool as release 0.1 wrote them")
+)]
+struct RailAsWritten {
+    /// Rail id.
+    id: u32,
+    /// Interface name in the pods.
+    name: String,
+    /// VLAN id; absent where the fabric has no VLANs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
+    vlan: Option<u16>,
+    /// The network's blocks; index i has the i-th address of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 8))]
+    prefixes: Vec<SlicePrefix>,
+    /// The only block of a slice that release 0.1 made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    prefix: Option<IpNet>,
+    /// Its pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pool: Option<IpNet>,
+    /// Its router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    gateway: Option<IpAddr>,
+}
+
+/// A rail of a slice that says not, or twice, which addresses it has.
+#[derive(Debug, Error)]
+#[error("{rail} has neither prefixes nor prefix and pool, or both")]
+pub struct NoPrefix {
+    rail: String,
+}
+
+impl TryFrom<RailAsWritten> for SliceRail {
+    type Error = NoPrefix;
+
+    fn try_from(written: RailAsWritten) -> Result<Self, NoPrefix> {
+        let prefixes = match (written.prefix, written.pool, written.prefixes) {
+            (Some(prefix), Some(pool), none) if none.is_empty() => vec![SlicePrefix {
+                prefix,
+                pool,
+                gateway: written.gateway,
+            }],
+            (None, None, prefixes) if !prefixes.is_empty() => prefixes,
+            _ => return Err(NoPrefix { rail: written.name }),
+        };
+        Ok(Self {
+            id: written.id,
+            name: written.name,
+            vlan: written.vlan,
+            prefixes,
+        })
+    }
+}
+
+impl From<SliceRail> for RailAsWritten {
+    fn from(rail: SliceRail) -> Self {
+        Self {
+            id: rail.id,
+            name: rail.name,
+            vlan: rail.vlan,
+            prefixes: rail.prefixes,
+            prefix: None,
+            pool: None,
+            gateway: None,
+        }
+    }
 }
 
 /// State of a slice.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use kube::{Resource, runtime::reflector::ObjectRef};
-use railhead_crds::{Bandwidth, NodeNetwork, TrainingNetwork};
+use railhead_crds::{Bandwidth, LedgerState, NodeNetwork, TrainingNetwork};
 
 use crate::{conditions, observe::Named, world::World};
 
@@ -83,9 +83,15 @@ impl Facts {
             return self.ledgers.remove(fabric).is_some();
         };
         let entries = ledger.spec.entries.iter();
-        let now: HashSet<u64> = entries
-            .map(|entry| digest(&(&entry.owner.uid, entry.base, entry.size, entry.vlan)))
+        let mut now: HashSet<u64> = entries
+            .map(|entry| {
+                let intervals = entry.intervals.iter().map(|interval| (interval.base, interval.size));
+                let is_held = entry.state == LedgerState::Held;
+                digest(&(&entry.owner.uid, intervals.collect::<Vec<_>>(), entry.vlan, is_held))
+            })
             .collect();
+        // One of a later version may be of a known one by now.
+        now.insert(digest(&ledger.spec.version));
         let before = self.ledgers.insert(fabric.to_owned(), now);
         before.is_none_or(|before| !before.is_subset(&self.ledgers[fabric]))
     }

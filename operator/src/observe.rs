@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt as _, reflector,
         reflector::{ObjectRef, Store, store::Writer},
@@ -224,10 +224,11 @@ impl Watches<'_> {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
         let state = writer.as_reader();
+        let known = state.clone();
         let api: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
         let events = watcher(api, config)
             .default_backoff()
-            .filter_map(|event| ready(decode(event)))
+            .filter_map(move |event| ready(decode(event, &known)))
             .modify(trim)
             .inspect_ok(first)
             .reflect(writer)
@@ -266,22 +267,31 @@ async fn tell<K>(
     }
 }
 
-/// One object that cannot be read (of another version of the API, for example) must not stop the watch for all others.
-fn decode<K: Resource<DynamicType = ()>>(
+/// One object that cannot be read (of another version of the API, for example) must not stop the watch for all others. One that
+/// can be read no more is gone for who reads the store: what it was is not what it is.
+fn decode<K: Resource<DynamicType = ()> + Clone>(
     event: watcher::Result<Event<DeserializeGuard<K>>>,
+    known: &Store<K>,
 ) -> Option<watcher::Result<Event<K>>> {
-    let readable = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let object: ObjectRef<K> = ObjectRef::new(invalid.metadata.name.as_deref().unwrap_or_default());
-            warn!(%object, error = invalid.error, "object cannot be read and is left alone");
-            None
-        }
+    let left_alone = |invalid: InvalidObject| {
+        let name = invalid.metadata.name.as_deref().unwrap_or_default();
+        let mut object: ObjectRef<K> = ObjectRef::new(name);
+        object.namespace = invalid.metadata.namespace;
+        warn!(%object, error = invalid.error, "object cannot be read and is left alone");
+        known.get(&object)
     };
+    let gone = |invalid| Some(Event::Delete((*left_alone(invalid)?).clone()));
     Some(match event {
-        Ok(Event::Apply(guard)) => Ok(Event::Apply(readable(guard)?)),
-        Ok(Event::Delete(guard)) => Ok(Event::Delete(readable(guard)?)),
-        Ok(Event::InitApply(guard)) => Ok(Event::InitApply(readable(guard)?)),
+        Ok(Event::Apply(DeserializeGuard(object))) => {
+            Ok(object.map_or_else(gone, |object| Some(Event::Apply(object)))?)
+        }
+        Ok(Event::Delete(DeserializeGuard(object))) => {
+            Ok(object.map_or_else(gone, |object| Some(Event::Delete(object)))?)
+        }
+        Ok(Event::InitApply(DeserializeGuard(object))) => {
+            let object = object.map_err(left_alone).ok()?;
+            Ok(Event::InitApply(object))
+        }
         Ok(Event::Init) => {
             debug!(kind = %K::kind(&()), "listing");
             Ok(Event::Init)
@@ -299,6 +309,38 @@ mod tests {
 
     use super::*;
     use crate::network::fixtures;
+
+    #[test]
+    fn an_object_that_becomes_unreadable_is_no_longer_what_it_was_and_harms_no_other() {
+        let (known, mut writer) = reflector::store();
+        let ledger = |name: &str, state: serde_json::Value| {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": name},
+                "spec": {"version": 1, "sequence": 1, "entries": [{"base": 0, "size": 2, "vlan": 1000, "sequence": 1,
+                    "owner": {"namespace": "team-a", "name": "llama", "uid": "u"}, "state": state}]},
+            }))
+            .unwrap()
+        };
+        let mut see = |event| {
+            if let Some(Ok(event)) = decode::<FabricLedger>(Ok(event), &known) {
+                writer.apply_watcher_event(&event);
+            }
+            let mut names: Vec<String> = known.state().iter().map(|ledger| ledger.name_any()).collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        assert_eq!(see(Event::Apply(ledger("backend", "Held".into()))), "backend");
+        assert_eq!(
+            see(Event::Apply(ledger("storage", "Quarantined".into()))),
+            "backend storage"
+        );
+        assert_eq!(see(Event::Apply(ledger("backend", 7.into()))), "storage");
+        assert_eq!(see(Event::Delete(ledger("storage", 7.into()))), "");
+        see(Event::Init);
+        see(Event::InitApply(ledger("backend", 7.into())));
+        see(Event::InitApply(ledger("storage", "Held".into())));
+        assert_eq!(see(Event::InitDone), "storage");
+    }
 
     #[tokio::test]
     async fn after_a_watch_broke_what_went_meanwhile_is_told_too() {

@@ -3,27 +3,25 @@
 //! Requests wait in a bounded queue. The worker takes all that wait, reads the ledger, plans, and writes once with the
 //! resourceVersion that it read. If somebody else wrote meanwhile it starts over, so two operators that both think they lead
 //! cannot give one block or VLAN away twice. What a slice holds is in the ledger, or is entered again before anything new; where
-//! the ledger gives it to another already, it is at least given to no third.
+//! the ledger gives it to another already, it is at least given to no third. A ledger of a later release is left as it is.
 
+mod ledgers;
 mod lost;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ListParams, PostParams},
-    runtime::reflector::Store,
-};
-use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, NetworkSlice, VlanRange};
-use railhead_planner::{
-    ledger::{self, Refusal, Request},
-    slots::SlotSpace,
-};
+use kube::{Api, Client, ResourceExt as _, runtime::reflector::Store};
+use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, NetworkSlice};
+use railhead_planner::ledger::{self, Kept, Refusal, Request, Wanted};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::{metrics::Metrics, write};
+use self::ledgers::Listed;
+use crate::metrics::Metrics;
 
 /// Each controller has at most 8 requests waiting, and a batch larger than this would make the first of it wait for long.
 const BATCH: usize = 256;
@@ -37,6 +35,12 @@ pub(crate) enum LedgerError {
     Read { name: String, source: Arc<kube::Error> },
     #[error("cannot write FabricLedger {name}")]
     Write { name: String, source: Arc<kube::Error> },
+    #[error("cannot read FabricLedger {name} ({why}): run the release of Railhead that wrote it, or a later one")]
+    Unreadable { name: String, why: String },
+    #[error("cannot find out whether Fabric {name} still exists")]
+    ReadFabric { name: String, source: Arc<kube::Error> },
+    #[error("FabricLedger {name} keeps the reservation")]
+    Kept { name: String, source: Kept },
     #[error("FabricLedger {name} was changed by others {ATTEMPTS} times in a row; it is tried again")]
     Contended { name: String },
     #[error("cannot list the slices of Fabric {name}, whose ledger has to be made from them")]
@@ -57,8 +61,6 @@ type Reserved = Result<Result<LedgerEntry, Refusal>, LedgerError>;
 
 struct Reserve {
     fabric: String,
-    space: Arc<SlotSpace>,
-    vlans: VlanRange,
     request: Request,
     reply: oneshot::Sender<Reserved>,
 }
@@ -81,22 +83,10 @@ pub(crate) struct Reservations {
 
 impl Reservations {
     /// Reserves a block and a VLAN; an owner that holds one gets that one.
-    pub(crate) async fn reserve(
-        &self,
-        fabric: &str,
-        space: Arc<SlotSpace>,
-        vlans: VlanRange,
-        request: Request,
-    ) -> Reserved {
+    pub(crate) async fn reserve(&self, fabric: &str, request: Request) -> Reserved {
         let (reply, answer) = oneshot::channel();
         let fabric = fabric.to_owned();
-        let reserve = Reserve {
-            fabric,
-            space,
-            vlans,
-            request,
-            reply,
-        };
+        let reserve = Reserve { fabric, request, reply };
         self.queue
             .send(Command::Reserve(reserve))
             .await
@@ -159,8 +149,12 @@ impl Worker {
             let uids: Vec<&str> = releases.iter().map(|r| r.owner_uid.as_str()).collect();
             let result = self.release(&uids).await;
             for release in releases {
+                let answer = match &result {
+                    Ok(kept) => kept.get(&release.owner_uid).cloned().map_or(Ok(()), Err),
+                    Err(error) => Err(error.clone()),
+                };
                 // Who asked may have gone; what was written stays written.
-                let _ = release.reply.send(result.clone());
+                let _ = release.reply.send(answer);
             }
         }
         for (fabric, reserves) in reserves {
@@ -189,22 +183,26 @@ impl Worker {
         reserves: &[Reserve],
     ) -> Result<Vec<Result<LedgerEntry, Refusal>>, LedgerError> {
         let asked: Vec<Request> = reserves.iter().map(|r| r.request.clone()).collect();
-        // The last one to ask knows the fabric best.
-        let Some(newest) = reserves.last() else {
-            return Ok(Vec::new());
-        };
         for attempt in 0..ATTEMPTS {
-            let mut ledger = self.read_or_create(fabric).await?;
+            let mut ledger = match self.read_or_create(fabric).await {
+                Ok(Some(ledger)) => ledger,
+                Ok(None) => return Ok(asked.into_iter().map(without_fabric).collect()),
+                Err(LedgerError::Unreadable { why, .. }) => {
+                    let refused = |_| Err(Refusal::LedgerUnreadable { why: why.clone() });
+                    return Ok(asked.iter().map(refused).collect());
+                }
+                Err(error) => return Err(error),
+            };
             let mut requests = asked.clone();
             requests.extend(self.lost(fabric, &ledger.spec).await?);
-            let outcome = ledger::reserve(&ledger.spec, &newest.space, newest.vlans, &requests);
+            let outcome = ledger::reserve(&ledger.spec, &requests);
             let mut results = outcome.results;
             results.truncate(asked.len());
             if !outcome.changed {
                 return Ok(results);
             }
             ledger.spec = outcome.ledger;
-            if self.replace(&ledger, attempt).await? {
+            if self.replace(&ledger, attempt).await?.is_some() {
                 info!(
                     fabric,
                     requests = requests.len(),
@@ -219,111 +217,77 @@ impl Worker {
         })
     }
 
-    async fn release(&self, owner_uids: &[&str]) -> Result<(), LedgerError> {
-        let known = self
-            .ledgers
-            .list(&ListParams::default())
-            .await
-            .map_err(|source| LedgerError::Read {
-                name: "(all)".to_owned(),
-                source: Arc::new(source),
-            })?;
-        for ledger in known {
-            self.release_in(ledger, owner_uids).await?;
+    /// Frees what these networks hold, and returns what is kept all the same, and why.
+    async fn release(&self, owner_uids: &[&str]) -> Result<HashMap<String, LedgerError>, LedgerError> {
+        let mut kept = HashMap::new();
+        for listed in self.list().await? {
+            match listed {
+                Listed::Ledger(ledger) => self.release_in(ledger, owner_uids, &mut kept).await?,
+                Listed::Unreadable { name, why } => self.keep_unread(&name, &why, owner_uids, &mut kept).await?,
+            }
         }
-        Ok(())
+        Ok(kept)
     }
 
-    async fn release_in(&self, mut ledger: FabricLedger, owner_uids: &[&str]) -> Result<(), LedgerError> {
+    async fn release_in(
+        &self,
+        mut ledger: FabricLedger,
+        owner_uids: &[&str],
+        kept: &mut HashMap<String, LedgerError>,
+    ) -> Result<(), LedgerError> {
         let name = ledger.name_any();
         for attempt in 0..ATTEMPTS {
             let mut next: Option<FabricLedgerSpec> = None;
             for uid in owner_uids {
-                next = ledger::release(next.as_ref().unwrap_or(&ledger.spec), uid).or(next);
+                match ledger::release(next.as_ref().unwrap_or(&ledger.spec), uid) {
+                    Ok(freed) => next = freed.or(next),
+                    Err(source) => {
+                        let name = name.clone();
+                        kept.insert((*uid).to_owned(), LedgerError::Kept { name, source });
+                    }
+                }
             }
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next else {
+                return self.drop_if_nobodys(&ledger).await;
+            };
             ledger.spec = next;
-            if self.replace(&ledger, attempt).await? {
-                info!(fabric = name, sequence = ledger.spec.sequence, "released");
-                return Ok(());
+            if let Some(written) = self.replace(&ledger, attempt).await? {
+                info!(fabric = name, sequence = written.spec.sequence, "released");
+                return self.drop_if_nobodys(&written).await;
             }
-            match self.read(&name).await? {
-                Some(found) => ledger = found,
-                None => return Ok(()),
+            match self.read(&name).await {
+                Ok(Some(found)) => ledger = found,
+                Ok(None) => return Ok(()),
+                Err(LedgerError::Unreadable { name, why }) => {
+                    return self.keep_unread(&name, &why, owner_uids, kept).await;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(LedgerError::Contended { name })
     }
 
-    /// Writes with the resourceVersion that was read; false if somebody else came first.
-    async fn replace(&self, ledger: &FabricLedger, attempt: u32) -> Result<bool, LedgerError> {
-        let name = ledger.name_any();
-        let parameters = PostParams {
-            field_manager: Some("railhead/ledger".to_owned()),
-            ..PostParams::default()
-        };
-        match self.ledgers.replace(&name, &parameters, ledger).await {
-            Ok(_) => {
-                self.metrics.ledger_written();
-                Ok(true)
-            }
-            Err(error) if write::is_conflict(&error) || write::is_not_found(&error) => {
-                self.metrics.ledger_conflict();
-                tokio::time::sleep(Duration::from_millis(u64::from(5 * attempt.min(20)))).await;
-                Ok(false)
-            }
-            Err(source) => Err(LedgerError::Write {
-                name,
-                source: Arc::new(source),
-            }),
+    /// A ledger that cannot be read may hold something for whom it speaks of.
+    async fn keep_unread(
+        &self,
+        name: &str,
+        why: &str,
+        owner_uids: &[&str],
+        kept: &mut HashMap<String, LedgerError>,
+    ) -> Result<(), LedgerError> {
+        for uid in self.spoken_of(name, owner_uids).await? {
+            let source = Kept::Unreadable { why: why.to_owned() };
+            let name = name.to_owned();
+            kept.insert(uid.to_owned(), LedgerError::Kept { name, source });
         }
+        Ok(())
     }
+}
 
-    async fn read(&self, name: &str) -> Result<Option<FabricLedger>, LedgerError> {
-        self.ledgers.get_opt(name).await.map_err(|source| LedgerError::Read {
-            name: name.to_owned(),
-            source: Arc::new(source),
-        })
-    }
-
-    async fn read_or_create(&self, fabric: &str) -> Result<FabricLedger, LedgerError> {
-        for _ in 0..ATTEMPTS {
-            if let Some(ledger) = self.read(fabric).await? {
-                return Ok(ledger);
-            }
-            let slices: Api<NetworkSlice> = Api::all(self.client.clone());
-            let slices = slices
-                .list(&ListParams::default())
-                .await
-                .map_err(|source| LedgerError::ListSlices {
-                    name: fabric.to_owned(),
-                    source: Arc::new(source),
-                })?;
-            let spec = lost::from_slices(fabric, &slices.items);
-            if !spec.entries.is_empty() {
-                warn!(
-                    fabric,
-                    entries = spec.entries.len(),
-                    "the ledger was gone and is made again from the slices"
-                );
-            }
-            match self
-                .ledgers
-                .create(&PostParams::default(), &FabricLedger::new(fabric, spec))
-                .await
-            {
-                Ok(ledger) => return Ok(ledger),
-                Err(error) if write::already_exists(&error) => self.metrics.ledger_conflict(),
-                Err(source) => {
-                    return Err(LedgerError::Write {
-                        name: fabric.to_owned(),
-                        source: Arc::new(source),
-                    });
-                }
-            }
-        }
-        Err(LedgerError::Contended {
-            name: fabric.to_owned(),
-        })
+/// What is said of a fabric that is gone or going: what a slice has stays its, and nothing new is given.
+fn without_fabric(request: Request) -> Result<LedgerEntry, Refusal> {
+    match request.wanted {
+        Wanted::Held(entry) => Ok(entry),
+        Wanted::Block { .. } => Err(Refusal::FabricGone),
     }
 }

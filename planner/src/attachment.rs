@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Pod;
-use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SliceRail, SoftRoce};
+use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SlicePrefix, SliceRail, SoftRoce};
 use railhead_nic::{InvalidInterfaceName, InvalidRdmaName, MacAddress, PciAddress, RdmaName, Vlan};
 use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
 use thiserror::Error;
@@ -46,6 +46,18 @@ pub enum PlanError {
         prefix: String,
         /// As found.
         pool: String,
+    },
+    /// The slice has blocks that this release does not wire.
+    #[error(
+        "slice {slice}: rail {rail} has {prefixes}, and the agent of this node wires one IPv4 prefix per rail: bring it to the operator's release"
+    )]
+    NotWired {
+        /// The slice.
+        slice: String,
+        /// Rail name.
+        rail: String,
+        /// What it has.
+        prefixes: String,
     },
     /// The agent chose no function for a rail.
     #[error("no function was chosen for rail {rail} of slice {slice}")]
@@ -133,14 +145,28 @@ fn rail_plan(
     pod_uid: &str,
     function: &VfChoice,
 ) -> Result<RailPlan, PlanError> {
+    // A pod with some of its addresses would look attached; other blocks than one IPv4 prefix are of later releases.
+    let [
+        SlicePrefix {
+            prefix: IpNet::V4(prefix),
+            pool: IpNet::V4(pool),
+            gateway,
+        },
+    ] = rail.prefixes[..]
+    else {
+        let prefixes: Vec<String> = rail.prefixes.iter().map(|block| block.prefix.to_string()).collect();
+        return Err(PlanError::NotWired {
+            slice: slice.metadata.name.clone().unwrap_or_default(),
+            rail: rail.name.clone(),
+            prefixes: prefixes.join(", "),
+        });
+    };
     let bad = || PlanError::BadSlice {
         slice: slice.metadata.name.clone().unwrap_or_default(),
         rail: rail.name.clone(),
-        prefix: rail.prefix.clone(),
-        pool: rail.pool.clone(),
+        prefix: prefix.to_string(),
+        pool: pool.to_string(),
     };
-    let prefix: Ipv4Net = rail.prefix.parse().map_err(|_| bad())?;
-    let pool: Ipv4Net = rail.pool.parse().map_err(|_| bad())?;
     if !pool.contains(&prefix) || index >= slice.spec.pods || slice.spec.pods > slice.spec.capacity {
         return Err(bad());
     }
@@ -151,7 +177,8 @@ fn rail_plan(
         rail: rail.name.clone(),
         reason,
     };
-    let vlan = Vlan::new(rail.vlan, qos.priority).map_err(|error| bad_rail(error.to_string()))?;
+    let vlan = rail.vlan.map(|id| Vlan::new(id, qos.priority)).transpose();
+    let vlan = vlan.map_err(|error| bad_rail(error.to_string()))?;
     let mbps = |bandwidth: Bandwidth| u32::try_from(bandwidth.mbps()).unwrap_or(u32::MAX);
     Ok(RailPlan {
         rail: rail.id,
@@ -163,7 +190,7 @@ fn rail_plan(
             pci_address: function.vf_pci.clone(),
             pf_pci_address: function.pf_pci.clone(),
             index: function.vf_index,
-            vlan: Some(vlan),
+            vlan,
             max_rate_mbps: qos.maximum.map_or(0, mbps),
             min_rate_mbps: if function.min_rate { mbps(qos.guaranteed) } else { 0 },
             spoof_check: qos.spoof_check,
@@ -173,7 +200,7 @@ fn rail_plan(
         mtu: slice.spec.fabric.mtu,
         addresses: vec![IpNet::V4(address)],
         on_link: on_link.map(IpNet::V4).into_iter().collect(),
-        gateway: rail.gateway.as_ref().and_then(|gateway| gateway.parse().ok()),
+        gateway,
         table: FIRST_TABLE + rail.id,
         rdma: rdma(slice, rail, pod_uid, function)?,
     })
@@ -316,6 +343,29 @@ mod tests {
             ("10.0.0.67/24".parse().unwrap(), None)
         );
         assert_eq!(super::address(inner, pool, 64, 64), None, "an index outside the block");
+    }
+
+    #[test]
+    fn a_slice_of_the_first_release_gives_the_same_addresses_and_a_later_one_is_refused() {
+        let old = include_str!("../../crds/tests/release_0_1/slice.json");
+        let mut slice: NetworkSlice = serde_json::from_str(old).unwrap();
+        let made = plan(&slice, &pod(), "c", &Nccl::default(), 5, "b", &functions()).unwrap();
+        assert_eq!(made.rails[0].addresses, ["10.0.0.13/16".parse::<IpNet>().unwrap()]);
+        assert_eq!(made.rails[0].gateway, Some("10.0.255.254".parse().unwrap()));
+        assert_eq!(made.rails[1].addresses, ["10.1.0.13/16".parse::<IpNet>().unwrap()]);
+        slice.spec.rails[1].vlan = None;
+        let untagged = plan(&slice, &pod(), "c", &Nccl::default(), 5, "b", &functions()).unwrap();
+        assert_eq!(untagged.rails[1].vf.vlan, None);
+        slice.spec.rails[1].prefixes.push(SlicePrefix {
+            prefix: "fd00::8/125".parse().unwrap(),
+            pool: "fd00::/48".parse().unwrap(),
+            gateway: None,
+        });
+        let refused = plan(&slice, &pod(), "c", &Nccl::default(), 5, "b", &functions()).unwrap_err();
+        assert!(
+            refused.to_string().contains("rail1 has 10.1.0.8/29, fd00::8/125"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use railhead_crds::{
-    Bandwidth, Fabric, LedgerEntry, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail, SliceFabric,
-    SliceNetwork, SliceQos, SliceRail, TrainingNetwork, names,
+    Bandwidth, Fabric, LedgerEntry, LedgerInterval, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail,
+    SliceFabric, SliceNetwork, SlicePrefix, SliceQos, SliceRail, TrainingNetwork, names,
 };
 use thiserror::Error;
 
@@ -241,24 +241,31 @@ pub fn slice(
     let name = network.metadata.name.clone().unwrap_or_default();
     let uid = network.metadata.uid.clone().unwrap_or_default();
     let fabric = &resolved.fabric;
+    let [LedgerInterval { base, size, .. }] = entry.intervals[..] else {
+        return Err(SlotError::Several {
+            intervals: entry.intervals.len(),
+        });
+    };
     let rails = resolved
         .rails
         .iter()
         .map(|rail| {
             let outside = || SlotError::OutsidePools {
-                base: entry.base,
-                size: entry.size,
+                base,
+                size,
                 rail: rail.name.clone(),
             };
-            let prefix = space.prefix(rail.id, entry.base, entry.size).ok_or_else(outside)?;
-            let pool = space.pool(rail.id, entry.base).ok_or_else(outside)?;
+            let prefix = space.prefix(rail.id, base, size).ok_or_else(outside)?;
+            let pool = space.pool(rail.id, base).ok_or_else(outside)?;
             Ok(SliceRail {
                 id: rail.id,
                 name: rail.name.clone(),
                 vlan: entry.vlan,
-                prefix: prefix.to_string(),
-                pool: pool.net.to_string(),
-                gateway: pool.gateway.map(|gateway| gateway.to_string()),
+                prefixes: vec![SlicePrefix {
+                    prefix: prefix.into(),
+                    pool: pool.net.into(),
+                    gateway: pool.gateway.map(Into::into),
+                }],
             })
         })
         .collect::<Result<_, _>>()?;
@@ -277,8 +284,8 @@ pub fn slice(
                 soft_roce: fabric.spec.soft_roce,
             },
             pods: network.spec.pods,
-            base: entry.base,
-            capacity: entry.size,
+            base,
+            capacity: size,
             ledger_sequence: entry.sequence,
             qos: SliceQos {
                 class_name: resolved.class.metadata.name.clone().unwrap_or_default(),

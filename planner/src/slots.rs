@@ -62,6 +62,14 @@ pub enum SlotError {
         /// Addresses per rail.
         slots: u64,
     },
+    /// A ledger entry that a later release made.
+    #[error(
+        "the ledger gives the network {intervals} intervals of slots, of which this release of Railhead makes no slice: run the later one that reserved them"
+    )]
+    Several {
+        /// How many.
+        intervals: usize,
+    },
     /// A slice or ledger entry that does not lie in the fabric's pools.
     #[error("slots {base}..+{size} do not lie in one pool of rail {rail}; were pools removed from the fabric?")]
     OutsidePools {
@@ -84,7 +92,7 @@ pub struct SegmentPool {
 }
 
 /// A half-open interval of slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Interval {
     pub(crate) start: u32,
     pub(crate) end: u32,

@@ -48,7 +48,7 @@ impl Ports {
             fs::create_dir_all(&pf).unwrap();
             symlink(format!("../{}", vf.pci), pf.join(format!("virtfn{}", vf.index))).unwrap();
         }
-        let rail = |rail: u32| json!({"id": rail, "name": format!("rail{rail}"), "vlan": 1012, "prefix": format!("10.{rail}.64.0/26"), "pool": format!("10.{rail}.0.0/16")});
+        let rail = |rail: u32| json!({"id": rail, "name": format!("rail{rail}"), "vlan": 1012, "prefixes": [{"prefix": format!("10.{rail}.64.0/26"), "pool": format!("10.{rail}.0.0/16")}]});
         super::put_network(&api, pods, &(0..rails).map(rail).collect());
         plans::make_folders(&node.layout()).unwrap();
         let before = HostState::read().unwrap();

@@ -38,7 +38,7 @@ fn slice(namespace: &str) -> Value {
             "fabric": {"name": "any", "uid": "00000000-0000-4000-8000-000000000000", "mtu": 9000, "linkType": "RoCE", "softRoCE": "Never"},
             "pods": 1, "base": 0, "capacity": 1, "ledgerSequence": 1,
             "qos": {"className": "any", "dscp": 26, "priority": 3, "guaranteed": "1G", "trust": false, "spoofCheck": true},
-            "rails": [{"id": 0, "name": "rail0", "vlan": 1000, "prefix": "10.0.0.0/32", "pool": "10.0.0.0/16"}],
+            "rails": [{"id": 0, "name": "rail0", "vlan": 1000, "prefixes": [{"prefix": "10.0.0.0/32", "pool": "10.0.0.0/16"}]}],
         },
     })
 }

@@ -1,11 +1,12 @@
-//! A ledger that somebody repaired by hand or restored from a backup, and what the slices make of it.
+//! A ledger that somebody repaired by hand, restored from a backup or wrote with a later release, one whose fabric is gone, and
+//! what networks and slices make of it.
 
 use anyhow::{Context, Result, bail};
 use railhead_e2e::cluster::eventually;
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::cluster::contains;
+use crate::cluster::{contains, expect_refusal};
 use crate::networks::reserved;
 use crate::samples;
 
@@ -99,4 +100,172 @@ pub(crate) fn a_slice_whose_block_the_ledger_gives_to_another_is_told_both_names
         }
     }
     Ok(())
+}
+
+fn patch(world: &World, fabric: &str, spec: &Value) -> Result<()> {
+    let patch = json!({ "spec": spec }).to_string();
+    let arguments = ["patch", "fabricledger", fabric, "--type", "merge", "--patch", &patch];
+    world.cluster.kubectl(&world.operator_account, &arguments)?.ok()?;
+    Ok(())
+}
+
+pub(crate) fn a_ledger_of_a_later_release_is_left_as_it_is_and_said_to_its_networks(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let fabric = "later";
+    let (namespace, mut entries) = with_networks(world, fabric, &["llama"])?;
+    let (elsewhere, _) = with_networks(world, "not-later", &["llama"])?;
+    entries[0]["maxPods"] = json!(16);
+    patch(
+        world,
+        fabric,
+        &json!({"version": 3, "entries": entries, "quarantine": [{"node": "gpu-7", "since": 12}]}),
+    )?;
+    let before = cluster.get("default", "fabricledger", fabric)?;
+    cluster.create(&admin, &[samples::network(&namespace, "qwen", fabric, 2)])?;
+    let message = cluster.condition((&namespace, "tnet", "qwen"), "Reserved", "False", "LedgerNewer")?;
+    contains(&message, &["version 3, this one knows 2", "run that release again"])?;
+    let delete = |namespace: &str, network: &str| {
+        cluster.ok(&["delete", "tnet", network, "--namespace", namespace, "--wait=false"])
+    };
+    delete(&namespace, "llama")?;
+    let message = cluster.condition(
+        (&namespace, "tnet", "llama"),
+        "Ready",
+        "False",
+        "DeletingWaitingForLedger",
+    )?;
+    contains(&message, &["version 3, this one knows 2"])?;
+    // Other fabrics' networks come and go meanwhile.
+    delete(&elsewhere, "llama")?;
+    cluster.gone(&elsewhere, "tnet", "llama")?;
+    let now = cluster.get("default", "fabricledger", fabric)?;
+    if now != before {
+        bail!("a ledger of a later release was written: {before}, then {now}");
+    }
+    // What is of a version that is known here is written, with what is not known in it.
+    entries[0]["state"] = json!("Quarantined");
+    patch(world, fabric, &json!({"version": 2, "entries": entries}))?;
+    reserved(world, &namespace, "qwen")?;
+    let now = cluster.get("default", "fabricledger", fabric)?;
+    let spec = &now["spec"];
+    let llama = spec["entries"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|entry| entry["owner"]["name"] == "llama");
+    if spec["quarantine"] != before["spec"]["quarantine"] || llama != entries.first() {
+        bail!("what a later release wrote is lost: {spec}");
+    }
+    eventually("the deletion waits for the later release", || {
+        let message = cluster.message(
+            (&namespace, "tnet", "llama"),
+            "Ready",
+            "False",
+            "DeletingWaitingForLedger",
+        )?;
+        contains(&message, &["in the state \"Quarantined\" of a later release"])
+    })?;
+    entries[0]["state"] = json!("Held");
+    let held: Vec<Value> = spec["entries"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry["owner"]["name"] != "llama")
+        .cloned()
+        .collect();
+    patch(world, fabric, &json!({"entries": [&held[..], &entries[..]].concat()}))?;
+    cluster.gone(&namespace, "tnet", "llama")
+}
+
+pub(crate) fn a_ledger_that_cannot_be_read_keeps_no_other_from_being_written(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let fabric = "unreadable";
+    let (namespace, entries) = with_networks(world, fabric, &["llama"])?;
+    let (elsewhere, _) = with_networks(world, "readable", &["llama"])?;
+    // What the API server's rules let through, as those of a later release may.
+    let mut spoilt = entries.clone();
+    spoilt[0]["intervals"] = json!([{"base": 4, "size": 4_294_967_296_u64}]);
+    for field in ["base", "size"] {
+        spoilt[0].as_object_mut().context("an entry")?.remove(field);
+    }
+    patch(world, fabric, &json!({ "entries": spoilt }))?;
+    cluster.create(&admin, &[samples::network(&namespace, "qwen", fabric, 2)])?;
+    let message = cluster.condition((&namespace, "tnet", "qwen"), "Reserved", "False", "LedgerUnreadable")?;
+    contains(
+        &message,
+        &["cannot be read", "run the release of Railhead that wrote it"],
+    )?;
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &elsewhere, "--wait=false"])?;
+    cluster.gone(&elsewhere, "tnet", "llama")?;
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--wait=false"])?;
+    cluster.condition(
+        (&namespace, "tnet", "llama"),
+        "Ready",
+        "False",
+        "DeletingWaitingForLedger",
+    )?;
+    patch(world, fabric, &json!({ "entries": entries }))?;
+    cluster.gone(&namespace, "tnet", "llama")?;
+    reserved(world, &namespace, "qwen").map(|_| ())
+}
+
+pub(crate) fn an_entry_has_base_and_size_or_intervals(world: &World) -> Result<()> {
+    let create = |slots: Value| {
+        let mut entry = json!({"owner": {"namespace": "a", "name": "b", "uid": "c"}, "sequence": 1, "state": "Held"});
+        entry
+            .as_object_mut()
+            .context("an entry")?
+            .extend(slots.as_object().cloned().unwrap_or_default());
+        let ledger = json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "slots"},
+            "spec": {"version": 2, "sequence": 1, "entries": [entry]},
+        });
+        let arguments = ["create", "--dry-run=server", "--filename", "-"];
+        world.cluster.feed(&world.operator_account, &arguments, &[ledger])
+    };
+    create(json!({"base": 0, "size": 4, "vlan": 7}))?.ok()?;
+    create(json!({"intervals": [{"base": 0, "size": 4}, {"base": 8, "size": 2}]}))?.ok()?;
+    for slots in [
+        json!({}),
+        json!({"base": 0}),
+        json!({"base": 0, "size": 4, "intervals": [{"base": 8, "size": 2}]}),
+    ] {
+        expect_refusal(
+            &create(slots)?,
+            &["an entry of a ledger has base and size, or intervals"],
+        )?;
+    }
+    Ok(())
+}
+
+pub(crate) fn a_fabric_that_is_gone_gets_no_ledger_and_leaves_none(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let force = |fabric: &str| {
+        cluster.ok(&["delete", "fabric", fabric, "--wait=false"])?;
+        let unlock = r#"{"metadata": {"finalizers": null}}"#;
+        cluster.ok(&["patch", "fabric", fabric, "--type", "merge", "--patch", unlock])?;
+        cluster.gone("default", "fabric", fabric)
+    };
+    // The ledger is there: it goes with the last network.
+    let (namespace, _) = with_networks(world, "forced", &["llama"])?;
+    force("forced")?;
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--wait=false"])?;
+    cluster.gone(&namespace, "tnet", "llama")?;
+    cluster.gone("default", "fabricledger", "forced")?;
+    // It went with the fabric: the network keeps what it has, and makes no new one.
+    let (namespace, _) = with_networks(world, "forgotten", &["llama"])?;
+    force("forgotten")?;
+    let arguments = ["delete", "fabricledger", "forgotten"];
+    cluster.kubectl(&world.operator_account, &arguments)?.ok()?;
+    let label = ["label", "tnet", "llama", "--namespace", &namespace, "looked=again"];
+    cluster.ok(&label)?;
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    reserved(world, &namespace, "llama")?;
+    if cluster.get("default", "fabricledger", "forgotten").is_ok() {
+        bail!("a ledger was made for a fabric that is gone");
+    }
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--wait=false"])?;
+    cluster.gone(&namespace, "tnet", "llama")
 }

@@ -19,6 +19,7 @@ mod samples;
 mod scheduling;
 mod schema;
 mod simulated_node;
+mod slices;
 mod teardown;
 mod templates;
 mod way;
@@ -230,6 +231,15 @@ fn shared() -> Vec<Test> {
         ledger: [
             an_entry_that_was_taken_out_comes_back_and_its_block_is_not_given_away,
             a_slice_whose_block_the_ledger_gives_to_another_is_told_both_names,
+            a_ledger_of_a_later_release_is_left_as_it_is_and_said_to_its_networks,
+            a_ledger_that_cannot_be_read_keeps_no_other_from_being_written,
+            an_entry_has_base_and_size_or_intervals,
+            a_fabric_that_is_gone_gets_no_ledger_and_leaves_none,
+        ],
+        slices: [
+            a_slice_of_the_first_release_stays_as_it_is,
+            a_rail_of_a_slice_has_prefixes_in_their_pools_of_one_family_each,
+            a_slice_changes_its_pods_within_its_block_and_its_guarantee_and_nothing_else,
         ],
         scheduling: [
             a_pod_gets_one_port_per_rail_with_its_guarantee,

@@ -55,7 +55,9 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
         let base = u32::try_from(spec["base"].as_u64().context("no base")?)?;
         for (rail, pool) in [(0, Ipv4Addr::new(10, 100, 0, 0)), (1, Ipv4Addr::new(10, 101, 0, 0))] {
             let first = Ipv4Addr::from(u32::from(pool) + base);
-            let prefix = spec["rails"][rail]["prefix"].as_str().unwrap_or_default();
+            let prefix = spec["rails"][rail]["prefixes"][0]["prefix"]
+                .as_str()
+                .unwrap_or_default();
             if prefix != format!("{first}/{}", 32 - u32::from(pods == 4) * 2 - u32::from(pods == 16) * 4) {
                 bail!("rail {rail} of {name} has {prefix}, its block begins at slot {base}");
             }

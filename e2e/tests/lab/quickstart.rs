@@ -94,7 +94,7 @@ fn inside(pod: &SeenPod, index: usize, slice: &[Value]) -> Result<()> {
     for (rail, declared) in pod.rails.iter().zip(slice) {
         let name = &rail.name;
         ensure!(declared["name"] == name.as_str(), "{name} is not {}", declared["name"]);
-        let prefix = text(&declared["prefix"]);
+        let prefix = text(&declared["prefixes"][0]["prefix"]);
         let base: Ipv4Addr = prefix.split('/').next().unwrap_or_default().parse()?;
         let wanted = Ipv4Addr::from(u32::from(base) + u32::try_from(index)?);
         ensure!(

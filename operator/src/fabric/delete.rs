@@ -7,6 +7,7 @@ use kube::{
     runtime::controller::Action,
 };
 use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER};
+use railhead_planner::ledger;
 
 use super::{Context, FabricError};
 use railhead_service::events::Event;
@@ -25,11 +26,24 @@ impl Context {
         let name = fabric.name_any();
         let ledgers: Api<FabricLedger> = Api::all(self.client.clone());
         // From the API server: what counts is who holds addresses now.
-        let ledger = ledgers.get_opt(&name).await.map_err(|source| FabricError::ReadLedger {
-            name: name.clone(),
-            source: Box::new(source),
-        })?;
+        let ledger = match ledgers.get_opt(&name).await {
+            Ok(ledger) => ledger,
+            Err(kube::Error::SerdeError(why)) => {
+                let note = format!(
+                    "deletion waits for FabricLedger {name}, which cannot be read ({why}): run the release of Railhead that wrote it, or a later one"
+                );
+                return self.waits(fabric, "DeletingWaitingForLedger", note, None).await;
+            }
+            Err(source) => {
+                let source = Box::new(source);
+                return Err(FabricError::ReadLedger { name, source });
+            }
+        };
         if let Some(ledger) = &ledger {
+            if let Err(newer) = ledger::check_version(&ledger.spec) {
+                let note = format!("deletion waits for FabricLedger {name}: {newer}");
+                return self.waits(fabric, "DeletingWaitingForLedger", note, None).await;
+            }
             let mut holders: Vec<String> = ledger
                 .spec
                 .entries

@@ -2,7 +2,8 @@
 //! lost its lease reserved for it once more).
 
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
-use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice, TrainingNetwork, names};
+use railhead_crds::{LedgerEntry, LedgerOwner, LedgerState, NetworkSlice, TrainingNetwork, names};
+use railhead_planner::ledger;
 use tracing::warn;
 
 use super::{Context, FabricError};
@@ -14,8 +15,17 @@ impl Context {
         let Some(ledger) = self.world.ledgers.get(&ObjectRef::new(fabric)) else {
             return Ok(());
         };
+        // A later release frees what is in its ledgers, and what is in a state of its own.
+        if ledger::check_version(&ledger.spec).is_err() {
+            return Ok(());
+        }
         let mut swept = Ok(());
-        for entry in &ledger.spec.entries {
+        for entry in ledger
+            .spec
+            .entries
+            .iter()
+            .filter(|entry| entry.state == LedgerState::Held)
+        {
             swept = swept.and(self.sweep_entry(fabric, entry).await);
         }
         swept
@@ -33,8 +43,7 @@ impl Context {
         warn!(
             fabric,
             owner = name,
-            base = entry.base,
-            vlan = entry.vlan,
+            held = %ledger::Holding(entry),
             "giving back what a vanished network held"
         );
         self.reservations

@@ -12,9 +12,9 @@ use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkStatus,
     names::NETWORK_LABEL,
 };
-use railhead_planner::{index, network::Resolved};
+use railhead_planner::{index, ledger::Kept, network::Resolved};
 
-use super::wording::{listed, ranges, still_attached};
+use super::wording::{listed, prefixes_of, ranges, still_attached, vlan_of};
 use crate::{
     conditions::{self, Said},
     pod::has_ended,
@@ -94,6 +94,17 @@ pub(super) fn deleting_template(
     not_ready(network, Said::no("Ready", "DeletingWaitingForTemplate", message), now)
 }
 
+/// The status of a network that is deleted while a ledger keeps its reservation.
+pub(super) fn deleting_kept(
+    network: &TrainingNetwork,
+    fabric: &str,
+    kept: &Kept,
+    now: Timestamp,
+) -> TrainingNetworkStatus {
+    let message = format!("deletion waits for Fabric {fabric}: {kept}");
+    not_ready(network, Said::no("Ready", "DeletingWaitingForLedger", message), now)
+}
+
 /// All as before but Ready.
 fn not_ready(network: &TrainingNetwork, ready: Said, now: Timestamp) -> TrainingNetworkStatus {
     let mut status = network.status.clone().unwrap_or_default();
@@ -112,14 +123,14 @@ fn reserved(reservation: &Reservation<'_>) -> Said {
         Reservation::Refused { reason, message } => Said::no("Reserved", *reason, *message),
         Reservation::Held(slice) => {
             let spec = &slice.spec;
-            let vlan = spec.rails.first().map_or(0, |rail| rail.vlan);
+            let vlan = vlan_of(&spec.rails);
             let rails: Vec<String> = spec
                 .rails
                 .iter()
-                .map(|rail| format!("{} {}", rail.name, rail.prefix))
+                .map(|rail| format!("{} {}", rail.name, prefixes_of(rail)))
                 .collect();
             let message = format!(
-                "{} addresses per rail ({}), VLAN {vlan}, {} guaranteed per pod and rail",
+                "{} addresses per rail ({}), {vlan}, {} guaranteed per pod and rail",
                 spec.capacity,
                 listed(&rails),
                 spec.qos.guaranteed,
@@ -220,8 +231,10 @@ fn summary(seen: &Seen<'_>, slice: &NetworkSlice) -> NetworkSummary {
     NetworkSummary {
         attached: format!("{}/{pods}", wired(seen.attachments, pods).len()),
         rails: i32::try_from(slice.spec.rails.len()).unwrap_or(i32::MAX),
-        prefix: first.map(|rail| rail.prefix.clone()).unwrap_or_default(),
-        vlan: first.map(|rail| rail.vlan.to_string()).unwrap_or_default(),
+        prefix: first.map(prefixes_of).unwrap_or_default(),
+        vlan: first
+            .map(|rail| rail.vlan.map_or_else(|| "none".to_owned(), |vlan| vlan.to_string()))
+            .unwrap_or_default(),
         stability: Stability::Network,
     }
 }

@@ -12,7 +12,7 @@ use railhead_crds::{
 };
 
 use super::{NetworkError, Subject, decide};
-use crate::{slice, write};
+use crate::{reservations::LedgerError, slice, write};
 
 impl Subject<'_> {
     pub(super) async fn delete(&self) -> Result<Action, NetworkError> {
@@ -29,14 +29,20 @@ impl Subject<'_> {
             // The slice's own end wakes this network up again.
             return Ok(Action::requeue(self.context.resync));
         }
-        self.context
-            .reservations
-            .release(&self.uid)
-            .await
-            .map_err(|source| NetworkError::Ledger {
-                name: self.name.clone(),
-                source,
-            })?;
+        match self.context.reservations.release(&self.uid).await {
+            Ok(()) => {}
+            Err(LedgerError::Kept { name, source }) => {
+                let status = decide::deleting_kept(self.network, &name, &source, Timestamp::now());
+                self.write_status(&status).await?;
+                return Ok(Action::requeue(self.context.resync));
+            }
+            Err(source) => {
+                return Err(NetworkError::Ledger {
+                    name: self.name.clone(),
+                    source,
+                });
+            }
+        }
         let api: Api<TrainingNetwork> = Api::namespaced(self.context.client.clone(), &self.namespace);
         write::remove_finalizer(&api, self.network, NETWORK_FINALIZER)
             .await

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, runtime::reflector::Store};
 use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosClass, TrainingNetwork, names};
 use railhead_planner::{
-    ledger::{Request, empty, reserve},
+    ledger::{Request, Wanted, empty, reserve},
     network::{Resolved, resolve, slice as slice_of},
     slots::SlotSpace,
 };
@@ -77,19 +77,16 @@ pub(crate) fn resolved(network: &TrainingNetwork) -> Resolved {
 
 pub(crate) fn slice(pods: u32) -> NetworkSlice {
     let network = network(pods);
-    let space = SlotSpace::new(&fabric().spec.rails).unwrap();
-    let owner = LedgerOwner {
-        namespace: "team-a".into(),
-        name: "llama".into(),
-        uid: UID.into(),
-    };
+    let space = Arc::new(SlotSpace::new(&fabric().spec.rails).unwrap());
     let request = Request {
-        owner,
-        pods,
-        held: None,
+        owner: LedgerOwner::new("team-a", "llama", UID),
+        wanted: Wanted::Block {
+            pods,
+            space: Arc::clone(&space),
+            vlans: fabric().spec.vlan.range,
+        },
     };
-    let outcome = reserve(&empty(), &space, fabric().spec.vlan.range, &[request]);
-    let entry = outcome.results[0].clone().unwrap();
+    let entry = reserve(&empty(), &[request]).results.remove(0).unwrap();
     slice_of(&network, &resolved(&network), &space, &entry).unwrap()
 }
 

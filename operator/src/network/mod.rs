@@ -15,11 +15,11 @@ use std::{fmt::Display, sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
 use railhead_crds::{
-    LedgerEntry, NetworkSlice, TrainingNetwork,
+    NetworkSlice, TrainingNetwork,
     names::{self, NETWORK_FINALIZER},
 };
 use railhead_planner::{
-    ledger,
+    ledger::{self, Wanted},
     network::{self as plan, Resolved},
     slots::SlotSpace,
 };
@@ -29,7 +29,7 @@ use self::decide::{Reservation, Seen};
 pub(crate) use self::{
     decide::is_wired,
     template::delete as delete_template,
-    wording::{listed, still_attached},
+    wording::{listed, still_attached, vlan_of},
 };
 use railhead_service::events::Recorder;
 
@@ -137,12 +137,6 @@ pub(crate) async fn reconcile(network: Arc<TrainingNetwork>, context: Arc<Contex
     subject.apply().await
 }
 
-/// Whether the slice has what the ledger says.
-fn holds(slice: &NetworkSlice, entry: &LedgerEntry) -> bool {
-    (slice.spec.base, slice.spec.capacity) == (entry.base, entry.size)
-        && slice.spec.rails.iter().all(|rail| rail.vlan == entry.vlan)
-}
-
 impl Subject<'_> {
     async fn apply(&self) -> Result<Action, NetworkError> {
         let slice_name = names::slice(&self.name, &self.uid);
@@ -204,39 +198,10 @@ impl Subject<'_> {
         if let Err(refused) = self.offer_template(resolved).await? {
             return Ok(refused);
         }
-        let Ok(space) = SlotSpace::new(&resolved.fabric.spec.rails) else {
-            return Ok(Outcome::Held(slice));
-        };
-        let entry = match self.reserve(resolved, &Arc::new(space), Some(&slice)).await? {
-            Ok(entry) => entry,
-            Err(refused) => return Ok(refused),
-        };
-        Ok(if slice.metadata.deletion_timestamp.is_some() {
-            Outcome::Refused {
-                reason: "SliceDeleted",
-                message: format!(
-                    "NetworkSlice {} was deleted: attached pods keep it, new ones wait; it is made again when the last pod is gone",
-                    slice.name_any()
-                ),
-            }
-        } else if !holds(&slice, &entry) {
-            let held = ledger::entry_of(&slice);
-            Outcome::Refused {
-                reason: "LedgerMismatch",
-                message: format!(
-                    "NetworkSlice {} has {} slots from {} and VLAN {}, but the ledger of {} says {} from {} and VLAN {}: delete this network when its pods are gone and apply it anew",
-                    slice.name_any(),
-                    held.size,
-                    held.base,
-                    held.vlan,
-                    slice.spec.fabric.name,
-                    entry.size,
-                    entry.base,
-                    entry.vlan,
-                ),
-            }
-        } else {
-            Outcome::Held(slice)
+        let wanted = Wanted::Held(ledger::entry_of(&slice));
+        Ok(match self.reserve(&slice.spec.fabric.name, wanted).await? {
+            Ok(entry) => reserve::standing(slice, &self.uid, &entry),
+            Err(refused) => refused,
         })
     }
 
@@ -254,7 +219,12 @@ impl Subject<'_> {
             Ok(space) => Arc::new(space),
             Err(error) => return Ok(invalid(&error)),
         };
-        let entry = match self.reserve(resolved, &space, None).await? {
+        let wanted = Wanted::Block {
+            pods: self.network.spec.pods,
+            space: Arc::clone(&space),
+            vlans: resolved.fabric.spec.vlan.range,
+        };
+        let entry = match self.reserve(&resolved.fabric.name_any(), wanted).await? {
             Ok(entry) => entry,
             Err(refused) => return Ok(refused),
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::{Api, ResourceExt as _, api::PostParams, runtime::reflector::ObjectRef};
 use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice};
-use railhead_planner::{ledger::Request, network::Resolved, slots::SlotSpace};
+use railhead_planner::ledger::{self, Holding, Refusal, Request, Wanted, entry_of};
 
 use super::{MANAGER, NetworkError, Outcome, Subject};
 use crate::write;
@@ -13,46 +13,43 @@ impl Subject<'_> {
     /// The network's entry in the ledger, made if there is none; for a network with a slice it is what the slice says.
     pub(super) async fn reserve(
         &self,
-        resolved: &Resolved,
-        space: &Arc<SlotSpace>,
-        slice: Option<&NetworkSlice>,
+        fabric: &str,
+        wanted: Wanted,
     ) -> Result<Result<LedgerEntry, Outcome>, NetworkError> {
-        let fabric = resolved.fabric.name_any();
-        if let Some(entry) = self.known_entry(&fabric) {
+        if let Some(entry) = self.known_entry(fabric) {
             return Ok(Ok(entry));
         }
-        let request = slice.map_or_else(|| self.request(), Request::of_slice);
-        let vlans = resolved.fabric.spec.vlan.range;
+        let held = match &wanted {
+            Wanted::Held(entry) => Some(entry.clone()),
+            Wanted::Block { .. } => None,
+        };
+        let request = Request {
+            owner: LedgerOwner::new(&self.namespace, &self.name, &self.uid),
+            wanted,
+        };
         let answer = self
             .context
             .reservations
-            .reserve(&fabric, Arc::clone(space), vlans, request)
+            .reserve(fabric, request)
             .await
             .map_err(|source| NetworkError::Ledger {
                 name: self.name.clone(),
                 source,
             })?;
-        Ok(answer.map_err(|refusal| Outcome::Refused {
-            reason: refusal.reason(),
-            message: format!("Fabric {fabric}: {refusal}"),
-        }))
-    }
-
-    fn request(&self) -> Request {
-        Request {
-            owner: LedgerOwner {
-                namespace: self.namespace.clone(),
-                name: self.name.clone(),
-                uid: self.uid.clone(),
-            },
-            pods: self.network.spec.pods,
-            held: None,
-        }
+        Ok(match (answer, held) {
+            // Nothing new is given while nobody knows what the ledger says, and nothing is taken from who has it.
+            (Err(Refusal::LedgerNewer(_) | Refusal::LedgerUnreadable { .. }), Some(held)) => Ok(held),
+            (answer, _) => answer.map_err(|refusal| Outcome::Refused {
+                reason: refusal.reason(),
+                message: format!("Fabric {fabric}: {refusal}"),
+            }),
+        })
     }
 
     fn known_entry(&self, fabric: &str) -> Option<LedgerEntry> {
         let ledgers = &self.context.world.ledgers;
         let ledger = ledgers.get(&ObjectRef::new(fabric))?;
+        ledger::check_version(&ledger.spec).ok()?;
         ledger
             .spec
             .entries
@@ -68,17 +65,85 @@ impl Subject<'_> {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let created = match api.create(&parameters, slice).await {
-            // Made a moment ago; the watch has not told us yet.
+        let made = match api.create(&parameters, slice).await {
+            // Made a moment ago, and the watch has not told of it yet; or somebody else's.
             Err(error) if write::already_exists(&error) => api.get(&name).await,
             result => result,
         };
-        match created {
-            Ok(slice) => Ok(Outcome::Held(Arc::new(slice))),
+        match made {
+            Ok(made) => Ok(standing(Arc::new(made), &self.uid, &entry_of(slice))),
             Err(source) => Err(NetworkError::WriteSlice {
                 name,
                 source: Box::new(source),
             }),
         }
+    }
+}
+
+/// What a network has in a slice of its name, which may be another one's, on its way out, or of other addresses than the
+/// ledger gives it.
+pub(super) fn standing(slice: Arc<NetworkSlice>, uid: &str, entry: &LedgerEntry) -> Outcome {
+    let name = slice.name_any();
+    let refused = |reason, message| Outcome::Refused { reason, message };
+    if slice.spec.network.uid != uid {
+        return refused(
+            "SliceConflict",
+            format!(
+                "NetworkSlice {name} is of another TrainingNetwork {}, with UID {}: it is made for this one when that slice is gone",
+                slice.spec.network.name, slice.spec.network.uid
+            ),
+        );
+    }
+    if slice.metadata.deletion_timestamp.is_some() {
+        return refused(
+            "SliceDeleted",
+            format!(
+                "NetworkSlice {name} was deleted: attached pods keep it, new ones wait; it is made again when the last pod is gone"
+            ),
+        );
+    }
+    let held = entry_of(&slice);
+    let rails_agree = slice.spec.rails.iter().all(|rail| rail.vlan == entry.vlan);
+    if !rails_agree || held.intervals != entry.intervals {
+        return refused(
+            "LedgerMismatch",
+            format!(
+                "NetworkSlice {name} has {}, but the ledger of {} says {}: delete this network when its pods are gone and apply it anew",
+                Holding(&held),
+                slice.spec.fabric.name,
+                Holding(entry),
+            ),
+        );
+    }
+    Outcome::Held(slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::fixtures;
+
+    #[test]
+    fn a_slice_that_was_there_is_taken_only_if_it_is_the_networks_own_stays_and_has_what_the_ledger_gives() {
+        let reason =
+            |slice: &NetworkSlice, entry: &LedgerEntry| match standing(Arc::new(slice.clone()), fixtures::UID, entry) {
+                Outcome::Held(_) => "",
+                Outcome::Refused { reason, .. } => reason,
+            };
+        let slice = fixtures::slice(2);
+        let entry = entry_of(&slice);
+        assert_eq!(reason(&slice, &entry), "");
+        let mut others = slice.clone();
+        others.spec.network.uid = "7f3a9c21-1111".into();
+        assert_eq!(reason(&others, &entry), "SliceConflict");
+        let mut going = slice.clone();
+        going.metadata.deletion_timestamp = serde_json::from_value("2026-01-01T00:00:00Z".into()).unwrap();
+        assert_eq!(reason(&going, &entry), "SliceDeleted");
+        let mut other = entry.clone();
+        other.intervals[0].base += 2;
+        assert_eq!(reason(&slice, &other), "LedgerMismatch");
+        let mut untagged = slice.clone();
+        untagged.spec.rails[1].vlan = None;
+        assert_eq!(reason(&untagged, &entry), "LedgerMismatch");
     }
 }

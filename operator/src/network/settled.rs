@@ -51,7 +51,7 @@ pub(crate) fn from_slice(slice: &NetworkSlice, fabric: Option<&Fabric>) -> Resol
 
 /// A fabric with nothing but its identity, for a slice whose fabric was taken away by force.
 fn bare_fabric(slice: &NetworkSlice) -> Fabric {
-    let vlan = slice.spec.rails.first().map_or(1, |rail| rail.vlan);
+    let vlan = slice.spec.rails.first().and_then(|rail| rail.vlan).unwrap_or(1);
     let mut fabric = Fabric::new(
         &slice.spec.fabric.name,
         FabricSpec {

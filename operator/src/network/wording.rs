@@ -1,5 +1,7 @@
 //! Lists and counts as people read them in conditions and events.
 
+use railhead_crds::SliceRail;
+
 /// `2 pods still attached`.
 pub(crate) fn still_attached(count: usize) -> String {
     if count == 1 {
@@ -7,6 +9,20 @@ pub(crate) fn still_attached(count: usize) -> String {
     } else {
         format!("{count} pods still attached")
     }
+}
+
+/// `VLAN 1012`, the same on all rails.
+pub(crate) fn vlan_of(rails: &[SliceRail]) -> String {
+    match rails.first().and_then(|rail| rail.vlan) {
+        Some(vlan) => format!("VLAN {vlan}"),
+        None => "no VLAN".to_owned(),
+    }
+}
+
+/// `10.0.64.0/21`, or several.
+pub(crate) fn prefixes_of(rail: &SliceRail) -> String {
+    let prefixes: Vec<String> = rail.prefixes.iter().map(|block| block.prefix.to_string()).collect();
+    prefixes.join(" ")
 }
 
 /// The first few of a list.

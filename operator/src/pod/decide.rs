@@ -1,8 +1,11 @@
 //! What there is to say about a pod that has not started. Pure.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL};
@@ -11,7 +14,11 @@ use railhead_planner::index::{self, IndexChoice};
 use super::{Free, is_unschedulable};
 use railhead_service::events::Event;
 
-use crate::{conditions, network::listed, world::label};
+use crate::{
+    conditions,
+    network::{listed, vlan_of},
+    world::label,
+};
 
 /// What was observed.
 pub(super) struct Seen<'a> {
@@ -88,15 +95,15 @@ fn not_reserved(network: &TrainingNetwork) -> Option<Event> {
 
 fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> Event {
     let rails = &slice.spec.rails;
-    let vlan = rails.first().map_or(0, |rail| rail.vlan);
+    let vlan = vlan_of(rails);
     let names = rail_names(rails);
     let note = match choice {
         IndexChoice::Fixed(index) => {
             let address = rails.first().and_then(|rail| address(rail, index));
             let address = address.map_or_else(String::new, |address| format!("{address}, "));
-            format!("index {index}, {names}, {address}VLAN {vlan}")
+            format!("index {index}, {names}, {address}{vlan}")
         }
-        IndexChoice::Any => format!("any free index, {names}, VLAN {vlan}"),
+        IndexChoice::Any => format!("any free index, {names}, {vlan}"),
     };
     Event::normal("Attach", "NetworkReserved", note)
 }
@@ -114,9 +121,12 @@ fn rail_names(rails: &[SliceRail]) -> String {
     }
 }
 
-fn address(rail: &SliceRail, index: u32) -> Option<Ipv4Addr> {
-    let prefix: Ipv4Net = rail.prefix.parse().ok()?;
-    let address = Ipv4Addr::from(u32::from(prefix.network()).checked_add(index)?);
+fn address(rail: &SliceRail, index: u32) -> Option<IpAddr> {
+    let prefix = rail.prefixes.first()?.prefix;
+    let address = match prefix {
+        IpNet::V4(net) => Ipv4Addr::from(u32::from(net.network()).checked_add(index)?).into(),
+        IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()).checked_add(index.into())?).into(),
+    };
     prefix.contains(&address).then_some(address)
 }
 

@@ -45,19 +45,13 @@ fn unknown_to(ledger: &FabricLedgerSpec, fabric: &str, mut slices: Vec<Arc<Netwo
 
 /// A new ledger. Slices of the fabric that are there already keep what they have.
 pub(super) fn from_slices(fabric: &str, slices: &[NetworkSlice]) -> FabricLedgerSpec {
-    let mut ledger = ledger::empty();
-    for slice in slices.iter().filter(|s| s.spec.fabric.name == fabric) {
-        let entry = ledger::entry_of(slice);
-        ledger.sequence = ledger.sequence.max(entry.sequence);
-        ledger.entries.push(entry);
-    }
-    ledger.entries.sort_by_key(|entry| entry.base);
-    ledger
+    let of_fabric = slices.iter().filter(|slice| slice.spec.fabric.name == fabric);
+    ledger::from_held(of_fabric.map(ledger::entry_of))
 }
 
 #[cfg(test)]
 mod tests {
-    use railhead_crds::LedgerEntry;
+    use railhead_crds::{LedgerEntry, LedgerInterval};
 
     use super::*;
     use crate::network::fixtures;
@@ -69,7 +63,10 @@ mod tests {
         other.spec.fabric.name = "storage".into();
         let ledger = from_slices("backend", &[other, slice.clone()]);
         assert_eq!(ledger.entries.len(), 1);
-        assert_eq!(ledger.entries[0].base, slice.spec.base);
+        assert_eq!(
+            ledger.entries[0].intervals,
+            [LedgerInterval::new(slice.spec.base, slice.spec.capacity)]
+        );
         assert_eq!(ledger.entries[0].vlan, slice.spec.rails[0].vlan);
         assert_eq!(ledger.entries[0].owner.uid, slice.spec.network.uid);
         assert_eq!(ledger.sequence, slice.spec.ledger_sequence);
@@ -83,7 +80,11 @@ mod tests {
         assert!(unknown_to(&whole, "backend", slices()).is_empty());
         assert_eq!(unknown_to(&ledger::empty(), "backend", slices()).len(), 1);
         assert!(unknown_to(&ledger::empty(), "storage", slices()).is_empty());
-        let alterations: [fn(&mut LedgerEntry); 3] = [|e| e.base += 8, |e| e.size *= 2, |e| e.vlan += 1];
+        let alterations: [fn(&mut LedgerEntry); 3] = [
+            |e| e.intervals[0].base += 8,
+            |e| e.intervals[0].size *= 2,
+            |e| e.vlan = Some(7),
+        ];
         for alter in alterations {
             let mut altered = whole.clone();
             alter(&mut altered.entries[0]);

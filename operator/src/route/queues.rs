@@ -108,7 +108,9 @@ impl Queues {
         if asked.waiting_networks {
             send_all(&self.networks, &world.networks, |network| {
                 let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                let ready = conditions::find(conditions, "Ready");
                 !conditions::is_true(conditions, "Reserved")
+                    || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
             });
         }
         for fabric in &asked.ledgers {

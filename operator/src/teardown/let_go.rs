@@ -1,6 +1,6 @@
 //! The end of a teardown: what was derived goes, what people wrote stays.
 
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, ResourceExt, core::PartialObjectMeta};
 use railhead_crds::{
     Fabric, FabricLedger, NetworkSlice, NodeNetwork, TrainingNetwork,
     names::{FABRIC_FINALIZER, NETWORK_FINALIZER, SLICE_FINALIZER},
@@ -30,7 +30,8 @@ pub(super) async fn let_go(client: &Client) -> Result<(), TeardownError> {
     for node in list::<NodeNetwork>(client).await? {
         delete(&Api::all(client.clone()), &node).await?;
     }
-    for ledger in list::<FabricLedger>(client).await? {
+    // Whatever is in them: one may be of a later release.
+    for ledger in list::<PartialObjectMeta<FabricLedger>>(client).await? {
         delete(&Api::all(client.clone()), &ledger).await?;
     }
     for fabric in list::<Fabric>(client).await? {

@@ -5,16 +5,52 @@ use crate::slots::tests::rail;
 
 const VLANS: VlanRange = VlanRange { min: 1000, max: 1003 };
 
-fn request(uid: &str, pods: u32) -> Request {
-    Request {
-        owner: LedgerOwner {
-            namespace: "team".into(),
-            name: uid.into(),
-            uid: uid.into(),
-        },
+/// A network of some pods, with what its slice has.
+#[derive(Clone)]
+struct Asked {
+    owner: LedgerOwner,
+    pods: u32,
+    held: Option<LedgerEntry>,
+}
+
+fn request(uid: &str, pods: u32) -> Asked {
+    Asked {
+        owner: LedgerOwner::new("team", uid, uid),
         pods,
         held: None,
     }
+}
+
+fn request_in(space: &SlotSpace, vlans: VlanRange, asked: &Asked) -> Request {
+    let wanted = match &asked.held {
+        Some(held) => Wanted::Held(held.clone()),
+        None => Wanted::Block {
+            pods: asked.pods,
+            space: Arc::new(space.clone()),
+            vlans,
+        },
+    };
+    Request {
+        owner: asked.owner.clone(),
+        wanted,
+    }
+}
+
+/// Asks for all in one fabric.
+fn reserve(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange, asked: &[Asked]) -> Outcome {
+    let requests: Vec<Request> = asked.iter().map(|asked| request_in(space, vlans, asked)).collect();
+    super::reserve(ledger, &requests)
+}
+
+fn block(entry: &LedgerEntry) -> (u32, u32) {
+    let [only] = &entry.intervals[..] else {
+        panic!("several intervals: {entry:?}")
+    };
+    (only.base, only.size)
+}
+
+fn base(entry: &LedgerEntry) -> u32 {
+    block(entry).0
 }
 
 fn space(cidr: &str) -> SlotSpace {
@@ -34,7 +70,7 @@ fn asking_twice_gives_the_same_block_and_does_not_change_the_ledger() {
 fn exactly_as_many_pods_as_addresses_fit() {
     let space = space("10.0.0.0/24");
     let outcome = reserve(&empty(), &space, VLANS, &[request("a", 256)]);
-    assert_eq!(outcome.results[0].as_ref().map(|e| (e.base, e.size)), Ok((0, 256)));
+    assert_eq!(outcome.results[0].as_ref().map(block), Ok((0, 256)));
     let refused = reserve(&outcome.ledger, &space, VLANS, &[request("b", 1)]);
     assert_eq!(
         refused.results[0],
@@ -50,7 +86,7 @@ fn exactly_as_many_pods_as_addresses_fit() {
 fn the_first_and_last_address_of_a_pool_are_used_last() {
     let space = space("10.0.0.0/28");
     let outcome = reserve(&empty(), &space, VLANS, &[request("a", 2)]);
-    assert_eq!(outcome.results[0].as_ref().map(|e| e.base), Ok(2));
+    assert_eq!(outcome.results[0].as_ref().map(base), Ok(2));
 }
 
 #[test]
@@ -60,7 +96,7 @@ fn gateways_and_excluded_prefixes_are_never_given_away() {
     rails[0].pools[0].exclude = vec!["10.0.0.0/29".into()];
     let space = SlotSpace::new(&rails).unwrap();
     let outcome = reserve(&empty(), &space, VLANS, &[request("a", 4), request("b", 4)]);
-    assert_eq!(outcome.results[0].as_ref().map(|e| e.base), Ok(12));
+    assert_eq!(outcome.results[0].as_ref().map(base), Ok(12));
     assert_eq!(
         outcome.results[1],
         Err(Refusal::PoolExhausted {
@@ -74,7 +110,7 @@ fn gateways_and_excluded_prefixes_are_never_given_away() {
 #[test]
 fn a_network_without_a_vlan_gets_no_addresses_either() {
     let space = space("10.0.0.0/24");
-    let requests: Vec<Request> = (0..5).map(|i| request(&format!("n{i}"), 2)).collect();
+    let requests: Vec<Asked> = (0..5).map(|i| request(&format!("n{i}"), 2)).collect();
     let outcome = reserve(&empty(), &space, VLANS, &requests);
     assert_eq!(
         outcome.results[4],
@@ -98,17 +134,24 @@ fn more_pods_than_any_pool_has_is_refused_with_numbers() {
 }
 
 /// A network whose slice holds 4 slots, as its slice says it.
-fn holder(uid: &str, base: u32, vlan: u16) -> Request {
+fn holder(uid: &str, base: u32, vlan: u16) -> Asked {
     let mut holder = request(uid, 4);
-    holder.held = Some(LedgerEntry {
-        base,
-        size: 4,
+    holder.held = Some(entry(uid, &[(base, 4)], Some(vlan)));
+    holder
+}
+
+fn entry(uid: &str, intervals: &[(u32, u32)], vlan: Option<u16>) -> LedgerEntry {
+    LedgerEntry {
+        intervals: intervals
+            .iter()
+            .map(|(base, size)| LedgerInterval::new(*base, *size))
+            .collect(),
         vlan,
-        owner: holder.owner.clone(),
+        owner: request(uid, 1).owner,
         sequence: 7,
         state: LedgerState::Held,
-    });
-    holder
+        unknown: BTreeMap::new(),
+    }
 }
 
 #[test]
@@ -119,8 +162,8 @@ fn what_a_slice_holds_is_entered_again_as_it_is_and_before_anything_new() {
     assert_eq!(outcome.results[1], Ok(lost.held.clone().unwrap()));
     let new = outcome.results[0].clone().unwrap();
     assert_eq!(
-        (new.base, new.vlan),
-        (8, 1001),
+        (base(&new), new.vlan),
+        (8, Some(1001)),
         "neither the slots nor the VLAN of the slice"
     );
     assert_eq!(outcome.ledger.sequence, 9, "beyond the slice's own");
@@ -151,26 +194,166 @@ fn what_a_slice_holds_is_not_given_away_where_the_ledger_says_otherwise() {
     // The ledger gives llama's block to qwen, whose slice has another one.
     let mut altered = holder("qwen", 4, 1001);
     let ledger = reserve(&empty(), &space, VLANS, &[altered.clone()]).ledger;
-    altered.held.as_mut().unwrap().base = 8;
+    altered.held = Some(entry("qwen", &[(8, 4)], Some(1001)));
     let llama = holder("llama", 4, 1000);
     let known = Known::of(&ledger);
     assert!(!known.has(llama.held.as_ref().unwrap()) && !known.has(altered.held.as_ref().unwrap()));
     let outcome = reserve(&ledger, &space, VLANS, &[request("new", 2), llama, altered]);
     let new = outcome.results[0].clone().unwrap();
-    assert_eq!((new.base, new.vlan), (2, 1002), "{:?}", outcome.ledger);
+    assert_eq!((base(&new), new.vlan), (2, Some(1002)), "{:?}", outcome.ledger);
     assert_eq!(outcome.results[1].as_ref().unwrap_err().reason(), "LedgerMismatch");
-    assert_eq!(outcome.results[2].as_ref().map(|entry| entry.base), Ok(4));
+    assert_eq!(outcome.results[2].as_ref().map(base), Ok(4));
     let full = reserve(
         &outcome.ledger,
         &space,
         VLANS,
         &[request("large", 4), holder("llama", 4, 1000), holder("qwen", 8, 1001)],
     );
-    assert_eq!(
-        full.results[0].as_ref().map(|entry| entry.base),
-        Ok(12),
-        "all else is held"
+    assert_eq!(full.results[0].as_ref().map(base), Ok(12), "all else is held");
+}
+
+#[test]
+fn a_block_is_planned_in_the_pools_of_the_fabric_that_its_network_saw() {
+    let (nothing, pools) = (SlotSpace::new(&[]).unwrap(), space("10.0.0.0/28"));
+    let requests = [
+        request_in(&pools, VLANS, &request("new", 4)),
+        request_in(&nothing, VLANS, &holder("lost", 4, 1000)),
+        request_in(&nothing, VLANS, &request("late", 4)),
+    ];
+    let outcome = super::reserve(&empty(), &requests);
+    assert_eq!(outcome.results[0].as_ref().map(base), Ok(8));
+    assert_eq!(outcome.results[1].as_ref().map(base), Ok(4));
+    assert_eq!(outcome.results[2].as_ref().unwrap_err().reason(), "PoolExhausted");
+}
+
+#[test]
+fn all_intervals_of_an_entry_are_held_and_one_without_a_vlan_holds_none() {
+    let space = space("10.0.0.0/28");
+    let mut ledger = empty();
+    ledger.entries = vec![entry("leaves", &[(0, 4), (8, 4)], None)];
+    let outcome = reserve(
+        &ledger,
+        &space,
+        VLANS,
+        &[request("a", 4), request("b", 4), request("c", 1)],
     );
+    let given: Vec<_> = outcome.results.iter().map(|given| given.as_ref().map(base)).collect();
+    assert_eq!(given[..2], [Ok(4), Ok(12)]);
+    assert!(given[2].is_err(), "all is held");
+    assert_eq!(outcome.results[0].as_ref().unwrap().vlan, Some(1000));
+    assert_eq!(usage(&outcome.ledger, &space, VLANS).used_percent, 100);
+    assert_eq!(outcome.ledger.version, 2, "the first release cannot read this");
+    for held in [
+        entry("lost", &[(6, 2)], Some(1003)),
+        entry("lost", &[(2, 2), (20, 2)], None),
+    ] {
+        let mut lost = request("lost", 2);
+        lost.held = Some(held);
+        let refused = reserve(&outcome.ledger, &space, VLANS, &[lost]).results.remove(0);
+        assert_eq!(refused.unwrap_err().reason(), "LedgerMismatch");
+    }
+    let freed = release(&outcome.ledger, "leaves").unwrap().unwrap();
+    let large = reserve(&freed, &space, VLANS, &[request("d", 4), request("e", 4)]);
+    assert!(large.results.iter().all(Result::is_ok), "{large:?}");
+    assert_eq!(freed.version, 2, "a version is never lowered");
+}
+
+#[test]
+fn a_ledger_of_one_interval_per_network_is_written_so_that_the_first_release_reads_it() {
+    let written = reserve(&empty(), &space("10.0.0.0/28"), VLANS, &[request("a", 4)]).ledger;
+    let json = serde_json::to_value(&written).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({"version": 1, "sequence": 1, "entries": [{"base": 4, "size": 4, "vlan": 1000,
+            "owner": {"namespace": "team", "name": "a", "uid": "a"}, "sequence": 1, "state": "Held"}]})
+    );
+}
+
+#[test]
+fn a_ledger_of_a_later_release_is_not_changed_and_the_refusal_says_what_to_do() {
+    let mut ledger = reserve(&empty(), &space("10.0.0.0/28"), VLANS, &[request("a", 4)]).ledger;
+    ledger.version = LEDGER_VERSION + 1;
+    let outcome = reserve(
+        &ledger,
+        &space("10.0.0.0/28"),
+        VLANS,
+        &[request("b", 1), holder("lost", 8, 1003)],
+    );
+    assert_eq!((outcome.changed, &outcome.ledger), (false, &ledger));
+    for refused in outcome.results {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.reason(), "LedgerNewer");
+        let text = refused.to_string();
+        assert!(
+            text.contains("version 3, this one knows 2") && text.contains("run that release again"),
+            "{text}"
+        );
+    }
+    assert_eq!(release(&ledger, "a"), Err(Kept::Newer(Newer { found: 3 })));
+    assert_eq!(release(&ledger, "other-uid"), Ok(None), "it is not spoken of there");
+    ledger
+        .unknown
+        .insert("quarantine".into(), serde_json::json!([{"network": "other-uid"}]));
+    assert!(
+        release(&ledger, "other-uid").is_err(),
+        "what that means is not known here"
+    );
+}
+
+#[test]
+fn a_state_of_a_later_release_holds_and_is_neither_freed_nor_written_away() {
+    let space = space("10.0.0.0/28");
+    let mut ledger = reserve(&empty(), &space, VLANS, &[request("a", 8)]).ledger;
+    ledger.entries[0].state = LedgerState::Unknown("Quarantined".into());
+    let outcome = reserve(&ledger, &space, VLANS, &[request("b", 8), request("c", 8)]);
+    assert_eq!(outcome.results[0].as_ref().map(base), Ok(8));
+    assert!(outcome.results[1].is_err());
+    assert!(outcome.ledger.entries.contains(&ledger.entries[0]));
+    let kept = release(&outcome.ledger, "a").unwrap_err().to_string();
+    assert!(
+        kept.contains("team/a in the state \"Quarantined\"") && kept.contains("run that release again"),
+        "{kept}"
+    );
+    assert!(release(&outcome.ledger, "b").unwrap().is_some());
+}
+
+/// What a later release may have written beside the fields that are known.
+fn unknown_fields() -> impl Strategy<Value = serde_json::Map<String, serde_json::Value>> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<u64>().prop_map(serde_json::Value::from),
+        "[ -~]{0,12}".prop_map(serde_json::Value::from),
+    ];
+    let value = leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::btree_map("[a-z]{1,6}", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    });
+    prop::collection::btree_map("x[a-zA-Z]{1,8}", value, 0..4).prop_map(|map| map.into_iter().collect())
+}
+
+/// Everything that `before` says of the networks in `stays`, and everything beside the entries, is in `after` as it was.
+fn survives(before: &serde_json::Value, after: &serde_json::Value, stays: &[&str]) -> Result<(), TestCaseError> {
+    for (field, value) in before.as_object().unwrap() {
+        if !["version", "sequence", "entries"].contains(&field.as_str()) {
+            prop_assert_eq!(&after[field], value);
+        }
+    }
+    for entry in before["entries"].as_array().unwrap() {
+        if stays.contains(&entry["owner"]["uid"].as_str().unwrap()) {
+            prop_assert!(
+                after["entries"].as_array().unwrap().contains(entry),
+                "{} in {}",
+                entry,
+                after
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What somebody does to a fabric, or to its ledger behind Railhead's back.
@@ -223,9 +406,9 @@ proptest! {
                     let has_slice = slices.iter().any(|slice| slice.owner == wanted.owner);
                     let mut requests = vec![wanted];
                     let known = Known::of(&ledger);
-                    requests.extend(slices.iter().filter(|held| !known.has(held)).map(|held| Request {
+                    requests.extend(slices.iter().filter(|held| !known.has(held)).map(|held| Asked {
                         owner: held.owner.clone(),
-                        pods: held.size,
+                        pods: block(held).1,
                         held: Some(held.clone()),
                     }));
                     // An entry without a slice comes from a backup: the network went, and its name came again.
@@ -233,10 +416,8 @@ proptest! {
                     let outcome = reserve(&ledger, &space, vlans, &requests);
                     ledger = outcome.ledger;
                     if let (Ok(given), false, false) = (&outcome.results[0], has_slice, was_entered) {
-                        let block = Interval::of(given.base, given.size);
                         for other in &slices {
-                            prop_assert!(!block.meets(Interval::of(other.base, other.size)), "{given:?} {other:?}");
-                            prop_assert_ne!(given.vlan, other.vlan);
+                            prop_assert!(!collide(given, other), "{given:?} {other:?}");
                         }
                         slices.push(given.clone());
                     }
@@ -244,15 +425,15 @@ proptest! {
                 Step::Delete { network } => {
                     let uid = format!("n{network}");
                     slices.retain(|slice| slice.owner.uid != uid);
-                    ledger = release(&ledger, &uid).unwrap_or(ledger);
+                    ledger = release(&ledger, &uid).unwrap().unwrap_or(ledger);
                 }
                 Step::TakeOut { place } if !ledger.entries.is_empty() => {
                     ledger.entries.remove(place.index(ledger.entries.len()));
                 }
                 Step::Alter { place, base, vlan } if !ledger.entries.is_empty() => {
                     let place = place.index(ledger.entries.len());
-                    ledger.entries[place].base = base;
-                    ledger.entries[place].vlan = vlan;
+                    ledger.entries[place].intervals[0].base = base;
+                    ledger.entries[place].vlan = Some(vlan);
                 }
                 Step::Restore { place } => ledger = ledgers[place.index(ledgers.len())].clone(),
                 Step::TakeOut { .. } | Step::Alter { .. } => {}
@@ -277,24 +458,56 @@ proptest! {
                 prop_assert_eq!(outcome.changed, outcome.ledger != ledger);
                 if outcome.changed { pods.insert(uid, count); }
                 ledger = outcome.ledger;
-            } else if let Some(next) = release(&ledger, &uid) {
+            } else if let Some(next) = release(&ledger, &uid).unwrap() {
                 pods.remove(&uid);
                 ledger = next;
             }
             for (place, entry) in ledger.entries.iter().enumerate() {
-                prop_assert!(entry.size.is_power_of_two() && entry.base % entry.size == 0);
-                prop_assert!(space.prefix(0, entry.base, entry.size).is_some());
-                prop_assert!(space.prefix(1, entry.base, entry.size).is_some());
-                let used = Interval::of(entry.base, pods[&entry.owner.uid]);
-                prop_assert!(pods[&entry.owner.uid] <= entry.size);
+                let (base, size) = block(entry);
+                prop_assert!(size.is_power_of_two() && base % size == 0);
+                prop_assert!(space.prefix(0, base, size).is_some());
+                prop_assert!(space.prefix(1, base, size).is_some());
+                let used = Interval::of(base, pods[&entry.owner.uid]);
+                prop_assert!(pods[&entry.owner.uid] <= size);
                 prop_assert!(!used.meets(Interval::of(77, 1)), "the gateway's slot");
                 for other in &ledger.entries[place + 1..] {
-                    prop_assert!(!Interval::of(entry.base, entry.size).meets(Interval::of(other.base, other.size)));
-                    prop_assert_ne!(entry.vlan, other.vlan);
+                    prop_assert!(!collide(entry, other), "{entry:?} {other:?}");
                     prop_assert_ne!(&entry.owner.uid, &other.owner.uid);
                 }
             }
         }
+    }
+
+    /// Whatever a later release has written into a ledger is there after this one has reserved and released in it.
+    #[test]
+    fn unknown_fields_of_a_ledger_survive_reservations_and_releases(
+        of_ledger in unknown_fields(), of_entry in unknown_fields(), of_owner in unknown_fields(), of_interval in unknown_fields(),
+        state in "Held|[A-Z][a-z]{2,8}", several in any::<bool>(),
+    ) {
+        let with = |mut known: serde_json::Value, unknown: &serde_json::Map<String, serde_json::Value>| {
+            known.as_object_mut().unwrap().extend(unknown.clone());
+            known
+        };
+        let owner = |uid: &str| with(serde_json::json!({"namespace": "team", "name": uid, "uid": uid}), &of_owner);
+        let mut later = with(serde_json::json!({"owner": owner("a"), "sequence": 1, "state": state}), &of_entry);
+        if several || !of_interval.is_empty() {
+            let interval = |base: u32| with(serde_json::json!({"base": base, "size": 4}), &of_interval);
+            later["intervals"] = serde_json::json!([interval(8), interval(16)]);
+        } else {
+            later["base"] = 8.into();
+            later["size"] = 8.into();
+            later["vlan"] = 1000.into();
+        }
+        let goes = with(serde_json::json!({"base": 32, "size": 8, "owner": owner("b"), "sequence": 2, "state": "Held"}), &of_entry);
+        let before = with(serde_json::json!({"version": 2, "sequence": 2, "entries": [later, goes]}), &of_ledger);
+        let read: FabricLedgerSpec = serde_json::from_value(before.clone()).unwrap();
+        let written = |ledger: &FabricLedgerSpec| serde_json::to_value(ledger).unwrap();
+        prop_assert_eq!(&written(&read), &before);
+        let reserved = reserve(&read, &space("10.0.0.0/24"), VLANS, &[request("c", 4)]).ledger;
+        survives(&before, &written(&reserved), &["a", "b"])?;
+        let released = release(&reserved, "b").unwrap().unwrap();
+        survives(&before, &written(&released), &["a"])?;
+        prop_assert_eq!(released.entries.len(), 2);
     }
 
     /// What was reserved and released leaves room for everything that fitted before.
@@ -307,7 +520,7 @@ proptest! {
             ledger = reserve(&ledger, &space, vlans, &[request(&format!("n{id}"), *pods)]).ledger;
         }
         for id in 0..sizes.len() {
-            if let Some(next) = release(&ledger, &format!("n{id}")) { ledger = next; }
+            if let Some(next) = release(&ledger, &format!("n{id}")).unwrap() { ledger = next; }
         }
         prop_assert!(reserve(&ledger, &space, vlans, &[request("all", 512)]).results[0].is_ok());
     }

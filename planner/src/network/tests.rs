@@ -2,7 +2,7 @@ use railhead_crds::{FabricSpec, NetworkRails, TrainingNetworkSpec};
 use serde_json::json;
 
 use super::*;
-use crate::ledger::{Request, empty, reserve};
+use crate::ledger::{Request, Wanted, empty, reserve};
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
 
@@ -43,20 +43,15 @@ pub(crate) fn network(spec: serde_json::Value) -> TrainingNetwork {
 pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
     let resolved = resolve(network, &[fabric()], &[class()], NO_NODES).unwrap();
     let space = SlotSpace::new(&resolved.fabric.spec.rails).unwrap();
-    let owner = railhead_crds::LedgerOwner {
-        namespace: "team-a".into(),
-        name: "llama".into(),
-        uid: network.metadata.uid.clone().unwrap(),
-    };
     let request = Request {
-        owner,
-        pods: network.spec.pods,
-        held: None,
+        owner: railhead_crds::LedgerOwner::new("team-a", "llama", network.metadata.uid.clone().unwrap()),
+        wanted: Wanted::Block {
+            pods: network.spec.pods,
+            space: space.clone().into(),
+            vlans: fabric().spec.vlan.range,
+        },
     };
-    let entry = reserve(&empty(), &space, fabric().spec.vlan.range, &[request])
-        .results
-        .remove(0)
-        .unwrap();
+    let entry = reserve(&empty(), &[request]).results.remove(0).unwrap();
     let slice = slice(network, &resolved, &space, &entry).unwrap();
     (resolved, slice)
 }
@@ -66,7 +61,7 @@ fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
     let (resolved, slice) = reserved(&network(json!({"pods": 2})));
     assert_eq!(resolved.rails.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(slice.metadata.name.as_deref(), Some("llama-7f3a9c21"));
-    assert_eq!(slice.spec.rails[1].prefix, "10.1.0.2/31");
+    assert_eq!(slice.spec.rails[1].prefixes[0].prefix.to_string(), "10.1.0.2/31");
     assert_eq!(slice.spec.rails[0].vlan, slice.spec.rails[1].vlan);
     assert_eq!(slice.spec.qos.maximum, Some(Bandwidth::from_mbps(400)));
 }

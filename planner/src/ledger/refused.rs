@@ -1,0 +1,136 @@
+//! Why a ledger gives nothing, or keeps what somebody gives back.
+
+use std::fmt;
+
+use railhead_crds::{LedgerEntry, LedgerOwner};
+use thiserror::Error;
+
+use super::{LEDGER_VERSION, slots};
+
+/// Why a network got nothing. The text is the condition's message.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No free block is large enough.
+    #[error(
+        "{pods} pods need a block of {needed} addresses on every rail, the largest free one has {largest}: append a pool to the fabric's rails, delete unused networks, or ask for fewer pods"
+    )]
+    PoolExhausted {
+        /// Pods asked for.
+        pods: u32,
+        /// Block size, a power of two.
+        needed: u64,
+        /// Largest free block.
+        largest: u32,
+    },
+    /// Every VLAN of the range is held.
+    #[error(
+        "all {total} VLANs of {min}-{max} are held by networks: widen the fabric's vlan.range or delete unused networks"
+    )]
+    VlanExhausted {
+        /// VLANs in the range.
+        total: u32,
+        /// First.
+        min: u16,
+        /// Last.
+        max: u16,
+    },
+    /// The network has a slice, but the ledger does not know it and has given its addresses or its VLAN to another.
+    #[error(
+        "the slice of {} has {}, and the ledger gives {} to {}: delete the pods of one of the two networks, then that network, and apply it anew",
+        name(&held.owner), Holding(held), Holding(given), name(&given.owner)
+    )]
+    LedgerMismatch {
+        /// What the network's slice has.
+        held: Box<LedgerEntry>,
+        /// The other network's entry.
+        given: Box<LedgerEntry>,
+    },
+    /// There is nothing to take a block from.
+    #[error("it is gone or being deleted: wait for it to be applied anew, or name another in spec.fabricName")]
+    FabricGone,
+    /// A later release has written the ledger.
+    #[error("{0}")]
+    LedgerNewer(#[from] Newer),
+    /// Nobody can tell what is free.
+    #[error(
+        "its ledger cannot be read and is left as it is, so nothing is reserved ({why}): run the release of Railhead that wrote it, or a later one"
+    )]
+    LedgerUnreadable {
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// The condition's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PoolExhausted { .. } => "PoolExhausted",
+            Self::VlanExhausted { .. } => "VlanExhausted",
+            Self::LedgerMismatch { .. } => "LedgerMismatch",
+            Self::FabricGone => "FabricNotFound",
+            Self::LedgerNewer(_) => "LedgerNewer",
+            Self::LedgerUnreadable { .. } => "LedgerUnreadable",
+        }
+    }
+}
+
+/// A ledger of a later release: what it means and what must stay true in it is not known here.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error(
+    "its ledger was written by a later release of Railhead (version {found}, this one knows {LEDGER_VERSION}) and is left as it is: run that release again, or a later one"
+)]
+pub struct Newer {
+    /// The ledger's version.
+    pub found: u32,
+}
+
+/// Why what a network holds is not freed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kept {
+    /// A later release has written the ledger.
+    #[error("{0}")]
+    Newer(#[from] Newer),
+    /// A later release has given the entry a state.
+    #[error(
+        "its ledger has the reservation of {} in the state {state:?} of a later release of Railhead, which alone may free it: run that release again, or a later one",
+        name(owner)
+    )]
+    State {
+        /// Who holds it.
+        owner: Box<LedgerOwner>,
+        /// The state.
+        state: String,
+    },
+    /// Nobody can tell what is held.
+    #[error(
+        "its ledger cannot be read and is left as it is, and it names the network ({why}): run the release of Railhead that wrote it, or a later one"
+    )]
+    Unreadable {
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What an entry holds, in words: `slots 4 to 7 and VLAN 1000`.
+pub struct Holding<'a>(pub &'a LedgerEntry);
+
+impl fmt::Display for Holding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("slots ")?;
+        for (place, slots) in slots(self.0).enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} to {}", slots.start, slots.end.saturating_sub(1))?;
+        }
+        match self.0.vlan {
+            Some(vlan) => write!(f, " and VLAN {vlan}"),
+            None => f.write_str(" and no VLAN"),
+        }
+    }
+}
+
+fn name(owner: &LedgerOwner) -> String {
+    format!("{}/{}", owner.namespace, owner.name)
+}
