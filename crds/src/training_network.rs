@@ -50,8 +50,10 @@ use crate::Bandwidth;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.pods == oldSelf.pods")
-        .message("pods cannot be changed: addresses are reserved as one block; delete the network and apply it anew"),
+    validation = Rule::new("self.pods >= oldSelf.pods")
+        .message("pods cannot become fewer: their indices may be in use; delete the network and apply it anew"),
+    validation = Rule::new("self.pods <= oldSelf.pods || [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536].exists(block, oldSelf.pods <= block && block < 2 * oldSelf.pods && self.pods <= block)")
+        .message("pods can grow up to the next power of two only, which is the size of the network's block of addresses; delete the network and apply it anew"),
     validation = Rule::new("has(self.fabricName) == has(oldSelf.fabricName) && (!has(self.fabricName) || self.fabricName == oldSelf.fabricName)")
         .message("fabricName cannot be changed; delete the network and apply it anew"),
     validation = Rule::new("has(self.qosClassName) == has(oldSelf.qosClassName) && (!has(self.qosClassName) || self.qosClassName == oldSelf.qosClassName)")
@@ -62,7 +64,8 @@ use crate::Bandwidth;
         .message("bandwidthPerRail cannot be changed in this version; delete the network and apply it anew")
 )]
 pub struct TrainingNetworkSpec {
-    /// How many pods the network has. Their indices are 0 to pods-1. Immutable.
+    /// How many pods the network has. Their indices are 0 to pods-1. It may grow up to the next power of two, which is the size of
+    /// the block of addresses that the network has; pods that run notice nothing of it.
     #[schemars(range(min = 1, max = 65536))]
     pub pods: u32,
     /// The Fabric. Default: the one that says `default: true`. Immutable.

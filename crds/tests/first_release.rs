@@ -5,13 +5,9 @@ use railhead_crds::{
 };
 use serde_json::Value;
 
-fn file(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
-}
-
 #[test]
 fn a_ledger_reads_and_is_written_as_it_was() {
-    let written = file(include_str!("release_0_1/ledger.json"));
+    let written: Value = serde_json::from_str(include_str!("release_0_1/ledger.json")).unwrap();
     let ledger: FabricLedger = serde_json::from_value(written.clone()).unwrap();
     let entry = &ledger.spec.entries[0];
     assert_eq!(entry.intervals, [LedgerInterval::new(4, 4)]);
@@ -42,7 +38,7 @@ fn a_slice_reads() {
 
 #[test]
 fn a_slice_of_both_families_is_read_as_it_was_written() {
-    let mut written = file(include_str!("release_0_1/slice.json"));
+    let mut written: Value = serde_json::from_str(include_str!("release_0_1/slice.json")).unwrap();
     written["spec"]["rails"] = serde_json::json!([{"id": 0, "name": "rail0", "prefixes": [
         {"prefix": "10.0.0.8/29", "pool": "10.0.0.0/16", "gateway": "10.0.255.254"},
         {"prefix": "fd00:0:1::8/125", "pool": "fd00:0:1::/48"}]}]);
@@ -56,10 +52,10 @@ fn a_slice_of_both_families_is_read_as_it_was_written() {
 
 #[test]
 fn an_attachment_and_a_network_read_and_are_written_as_they_were() {
-    let written = file(include_str!("release_0_1/attachment.json"));
+    let written: Value = serde_json::from_str(include_str!("release_0_1/attachment.json")).unwrap();
     let attachment: NetworkAttachment = serde_json::from_value(written.clone()).unwrap();
     assert_eq!(serde_json::to_value(&attachment).unwrap(), written);
-    let written = file(include_str!("release_0_1/network.json"));
+    let written: Value = serde_json::from_str(include_str!("release_0_1/network.json")).unwrap();
     let network: TrainingNetwork = serde_json::from_value(written.clone()).unwrap();
     assert_eq!(serde_json::to_value(&network).unwrap(), written);
 }

@@ -269,7 +269,7 @@ async fn tell<K>(
 
 /// One object that cannot be read (of another version of the API, for example) must not stop the watch for all others. One that
 /// can be read no more is gone for who reads the store: what it was is not what it is.
-fn decode<K: Resource<DynamicType = ()> + Clone>(
+fn decode<K: Resource<DynamicType = ()> + Clone + 'static>(
     event: watcher::Result<Event<DeserializeGuard<K>>>,
     known: &Store<K>,
 ) -> Option<watcher::Result<Event<K>>> {

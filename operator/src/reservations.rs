@@ -71,7 +71,7 @@ struct Release {
 }
 
 enum Command {
-    Reserve(Reserve),
+    Reserve(Box<Reserve>),
     Release(Release),
 }
 
@@ -88,7 +88,7 @@ impl Reservations {
         let fabric = fabric.to_owned();
         let reserve = Reserve { fabric, request, reply };
         self.queue
-            .send(Command::Reserve(reserve))
+            .send(Command::Reserve(Box::new(reserve)))
             .await
             .map_err(|_| LedgerError::Ended)?;
         answer.await.map_err(|_| LedgerError::Ended)?
@@ -141,7 +141,7 @@ impl Worker {
         let mut releases = Vec::new();
         for command in batch {
             match command {
-                Command::Reserve(reserve) => reserves.entry(reserve.fabric.clone()).or_default().push(reserve),
+                Command::Reserve(reserve) => reserves.entry(reserve.fabric.clone()).or_default().push(*reserve),
                 Command::Release(release) => releases.push(release),
             }
         }
@@ -188,8 +188,8 @@ impl Worker {
                 Ok(Some(ledger)) => ledger,
                 Ok(None) => return Ok(asked.into_iter().map(without_fabric).collect()),
                 Err(LedgerError::Unreadable { why, .. }) => {
-                    let refused = |_| Err(Refusal::LedgerUnreadable { why: why.clone() });
-                    return Ok(asked.iter().map(refused).collect());
+                    let refused = Refusal::LedgerUnreadable { why };
+                    return Ok(vec![Err(refused); asked.len()]);
                 }
                 Err(error) => return Err(error),
             };
@@ -222,7 +222,7 @@ impl Worker {
         let mut kept = HashMap::new();
         for listed in self.list().await? {
             match listed {
-                Listed::Ledger(ledger) => self.release_in(ledger, owner_uids, &mut kept).await?,
+                Listed::Ledger(ledger) => self.release_in(*ledger, owner_uids, &mut kept).await?,
                 Listed::Unreadable { name, why } => self.keep_unread(&name, &why, owner_uids, &mut kept).await?,
             }
         }

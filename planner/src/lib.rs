@@ -11,6 +11,7 @@
 pub mod attachment;
 pub mod bandwidth;
 pub mod claim;
+pub mod growth;
 pub mod index;
 pub mod ledger;
 pub mod network;

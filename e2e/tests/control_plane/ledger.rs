@@ -174,7 +174,8 @@ pub(crate) fn a_ledger_of_a_later_release_is_left_as_it_is_and_said_to_its_netwo
         .filter(|entry| entry["owner"]["name"] != "llama")
         .cloned()
         .collect();
-    patch(world, fabric, &json!({"entries": [&held[..], &entries[..]].concat()}))?;
+    let repaired = [&held[..], &entries[..]].concat();
+    patch(world, fabric, &json!({ "entries": repaired }))?;
     cluster.gone(&namespace, "tnet", "llama")
 }
 

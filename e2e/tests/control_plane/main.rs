@@ -143,7 +143,7 @@ fn shared() -> Vec<Test> {
             a_largest_guarantee_below_the_guarantee_is_refused,
             a_network_of_0_pods_is_refused,
             a_name_that_is_too_long_is_refused,
-            a_running_network_cannot_change_its_size,
+            a_network_grows_up_to_the_next_power_of_two_and_never_shrinks,
             every_field_has_text_for_kubectl_explain,
             the_quickstart_is_accepted_as_it_stands,
         ],
@@ -209,6 +209,7 @@ fn shared() -> Vec<Test> {
         ],
         networks: [
             a_network_gets_one_block_on_every_rail,
+            a_network_grows_in_its_block_and_one_that_cannot_goes_on_and_says_why,
             a_network_without_a_fabric_gets_the_default_one,
             a_label_that_names_no_network_is_answered_with_the_nearest_name,
             an_index_beyond_the_network_is_told,

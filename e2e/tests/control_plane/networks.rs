@@ -88,6 +88,74 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
     Ok(())
 }
 
+pub(crate) fn a_network_grows_in_its_block_and_one_that_cannot_goes_on_and_says_why(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let fabric = "growing";
+    let namespace = cluster.namespace("growing")?;
+    cluster.create(&admin, &[samples::fabric(fabric)])?;
+    cluster.create(
+        &admin,
+        &[
+            samples::network(&namespace, "llama", fabric, 5),
+            samples::network(&namespace, "qwen", fabric, 5),
+        ],
+    )?;
+    let grow = |network: &str, pods: u32| {
+        let patch = json!({"spec": {"pods": pods}}).to_string();
+        let arguments = [
+            "patch",
+            "tnet",
+            network,
+            "--namespace",
+            &namespace,
+            "--type",
+            "merge",
+            "--patch",
+            &patch,
+        ];
+        cluster.ok(&arguments)
+    };
+    let slice = reserved(world, &namespace, "llama")?;
+    let before = cluster.get(&namespace, "networkslice", &slice)?;
+    grow("llama", 7)?;
+    eventually("the slice has grown", || {
+        let mut now = cluster.get(&namespace, "networkslice", &slice)?;
+        if now["spec"]["pods"] != 7 {
+            bail!("it has {} pods", now["spec"]["pods"])
+        }
+        now["spec"]["pods"] = json!(5);
+        if now["spec"] != before["spec"] {
+            bail!("something else changed: {} and {}", before["spec"], now["spec"])
+        }
+        let network = cluster.get(&namespace, "tnet", "llama")?;
+        if network["status"]["summary"]["attached"] != "0/7" {
+            bail!("the network says {}", network["status"]["summary"])
+        }
+        Ok(())
+    })?;
+    // The last slot of the other network's block becomes a gateway.
+    let other = reserved(world, &namespace, "qwen")?;
+    let block = cluster.get(&namespace, "networkslice", &other)?;
+    let base = u32::try_from(block["spec"]["base"].as_u64().context("no base")?)?;
+    let gateway = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 101, 0, 0)) + base + 7);
+    let mut changed = samples::fabric(fabric);
+    changed["spec"]["rails"][1]["pools"][0]["gateway"] = json!(gateway.to_string());
+    cluster.feed(&admin, &["apply", "--filename", "-"], &[changed])?.ok()?;
+    grow("qwen", 8)?;
+    let qwen = (&*namespace, "tnet", "qwen");
+    let message = cluster.condition(qwen, "Reserved", "True", "CannotGrow")?;
+    contains(
+        &message,
+        &["stays at 5 pods and cannot have 8", "index 7", "ask for at most 7 pods"],
+    )?;
+    let now = cluster.get(&namespace, "networkslice", &other)?;
+    if now["spec"] != block["spec"] {
+        bail!("a slice that cannot grow changed: {}", now["spec"]);
+    }
+    Ok(())
+}
+
 pub(crate) fn a_network_without_a_fabric_gets_the_default_one(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let quickstart = crate::chart::repository().join("examples/quickstart");

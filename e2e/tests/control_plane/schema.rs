@@ -209,29 +209,42 @@ pub(crate) fn a_name_that_is_too_long_is_refused(world: &World) -> Result<()> {
     )
 }
 
-pub(crate) fn a_running_network_cannot_change_its_size(world: &World) -> Result<()> {
+pub(crate) fn a_network_grows_up_to_the_next_power_of_two_and_never_shrinks(world: &World) -> Result<()> {
     let namespace = world.cluster.namespace("resize")?;
-    world.cluster.create(
-        &world.cluster.admin(),
-        &[samples::network(&namespace, "llama", "nowhere", 2)],
-    )?;
-    let patch = r#"{"spec": {"pods": 4}}"#;
-    let arguments = [
-        "patch",
-        "tnet",
-        "llama",
-        "--namespace",
-        &namespace,
-        "--type",
-        "merge",
-        "--patch",
-        patch,
-    ];
-    let output = world.cluster.kubectl(&world.cluster.admin(), &arguments)?;
-    expect_refusal(
-        &output,
-        &["pods cannot be changed", "delete the network and apply it anew"],
-    )
+    let patch = |before: u32, after: u32| {
+        let name = format!("from-{before}");
+        let network = samples::network(&namespace, &name, "nowhere", before);
+        world
+            .cluster
+            .feed(&world.cluster.admin(), &["apply", "--filename", "-"], &[network])?
+            .ok()?;
+        let patch = json!({"spec": {"pods": after}}).to_string();
+        let arguments = [
+            "patch",
+            "tnet",
+            &name,
+            "--namespace",
+            &namespace,
+            "--type",
+            "merge",
+            "--patch",
+            &patch,
+            "--dry-run=server",
+        ];
+        world.cluster.kubectl(&world.cluster.admin(), &arguments)
+    };
+    for (before, after) in [(5, 5), (5, 8), (3, 4), (33_000, 65_536)] {
+        patch(before, after)?.ok()?;
+    }
+    for (before, after) in [(5, 9), (4, 5), (1, 2)] {
+        let words = [
+            "pods can grow up to the next power of two only",
+            "delete the network and apply it anew",
+        ];
+        expect_refusal(&patch(before, after)?, &words)?;
+    }
+    let words = ["pods cannot become fewer", "delete the network and apply it anew"];
+    expect_refusal(&patch(5, 4)?, &words)
 }
 
 pub(crate) fn every_field_has_text_for_kubectl_explain(world: &World) -> Result<()> {

@@ -22,8 +22,15 @@ use crate::{
 
 /// Whether the network has its slice.
 pub(super) enum Reservation<'a> {
-    Held(&'a NetworkSlice),
-    Refused { reason: &'a str, message: &'a str },
+    Held {
+        slice: &'a NetworkSlice,
+        /// Why it has fewer pods than the network asks for.
+        short: Option<&'a str>,
+    },
+    Refused {
+        reason: &'a str,
+        message: &'a str,
+    },
 }
 
 /// What was observed.
@@ -55,7 +62,7 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> TrainingNetworkStatus {
     };
     let said = vec![ready, reserved, attached, degraded(seen.attachments)];
     let slice = match &seen.reservation {
-        Reservation::Held(slice) => Some(*slice),
+        Reservation::Held { slice, .. } => Some(*slice),
         Reservation::Refused { .. } => None,
     };
     TrainingNetworkStatus {
@@ -121,7 +128,7 @@ fn not_ready(network: &TrainingNetwork, ready: Said, now: Timestamp) -> Training
 fn reserved(reservation: &Reservation<'_>) -> Said {
     match reservation {
         Reservation::Refused { reason, message } => Said::no("Reserved", *reason, *message),
-        Reservation::Held(slice) => {
+        Reservation::Held { slice, short } => {
             let spec = &slice.spec;
             let vlan = vlan_of(&spec.rails);
             let rails: Vec<String> = spec
@@ -135,13 +142,24 @@ fn reserved(reservation: &Reservation<'_>) -> Said {
                 listed(&rails),
                 spec.qos.guaranteed,
             );
-            Said::yes("Reserved", "Reserved", message)
+            match short {
+                None => Said::yes("Reserved", "Reserved", message),
+                Some(short) => Said::yes("Reserved", "CannotGrow", format!("{message}; {short}")),
+            }
         }
     }
 }
 
+/// How many pods the network has; a network that cannot grow goes on with what it has.
+fn pods_of(seen: &Seen<'_>) -> u32 {
+    match &seen.reservation {
+        Reservation::Held { slice, .. } => slice.spec.pods,
+        Reservation::Refused { .. } => seen.network.spec.pods,
+    }
+}
+
 fn attached(seen: &Seen<'_>) -> Said {
-    let pods = seen.network.spec.pods;
+    let pods = pods_of(seen);
     let network = seen.network.name_any();
     let outside = seen.pods.iter().filter(|pod| !has_ended(pod)).find_map(|pod| {
         let error = index::of(pod, pods).err()?;
@@ -174,7 +192,7 @@ fn for_whom(seen: &Seen<'_>, wanted: u32) -> String {
         let spec = &attachment.spec;
         return format!(" (pod {} is being wired on {})", spec.pod_name, spec.node_name);
     }
-    let pods = seen.network.spec.pods;
+    let pods = pods_of(seen);
     let is_it = |pod: &&Arc<Pod>| !has_ended(pod) && index::of(pod, pods) == Ok(index::IndexChoice::Fixed(wanted));
     let Some(pod) = seen.pods.iter().find(is_it) else {
         return String::new();
@@ -226,7 +244,7 @@ fn degraded(attachments: &[Arc<NetworkAttachment>]) -> Said {
 }
 
 fn summary(seen: &Seen<'_>, slice: &NetworkSlice) -> NetworkSummary {
-    let pods = seen.network.spec.pods;
+    let pods = pods_of(seen);
     let first = slice.spec.rails.first();
     NetworkSummary {
         attached: format!("{}/{pods}", wired(seen.attachments, pods).len()),
@@ -251,7 +269,10 @@ mod tests {
             &Seen {
                 network: &network,
                 resolved: Some(&fixtures::resolved(&network)),
-                reservation: Reservation::Held(&slice),
+                reservation: Reservation::Held {
+                    slice: &slice,
+                    short: None,
+                },
                 attachments,
                 pods,
             },
@@ -279,6 +300,30 @@ mod tests {
         assert_eq!(half.summary.as_ref().unwrap().attached, "1/2");
         let all = status_of(&[fixtures::attachment(0, true), fixtures::attachment(1, true)], &pods);
         assert_eq!(said(&all, "Ready"), ("True", "AllAttached", "2/2 attached"));
+    }
+
+    #[test]
+    fn a_network_that_cannot_grow_is_ready_with_the_pods_that_it_has_and_says_why() {
+        let network = fixtures::network(4);
+        let slice = fixtures::slice(2);
+        let seen = Seen {
+            network: &network,
+            resolved: None,
+            reservation: Reservation::Held {
+                slice: &slice,
+                short: Some("the network stays at 2 pods"),
+            },
+            attachments: &[fixtures::attachment(0, true), fixtures::attachment(1, true)],
+            pods: &[Arc::new(fixtures::pod(0)), Arc::new(fixtures::pod(1))],
+        };
+        let status = status(&seen, Timestamp::UNIX_EPOCH);
+        assert_eq!(said(&status, "Ready").0, "True");
+        let (reserved, reason, message) = said(&status, "Reserved");
+        assert_eq!((reserved, reason), ("True", "CannotGrow"));
+        assert!(message.ends_with("; the network stays at 2 pods"), "{message}");
+        assert_eq!(status.summary.as_ref().unwrap().attached, "2/2");
+        let said = news(None, &status);
+        assert!(said.iter().any(|event| event.reason == "CannotGrow"), "{said:?}");
     }
 
     #[test]

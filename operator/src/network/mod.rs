@@ -4,6 +4,7 @@ mod decide;
 mod delete;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod grow;
 mod news;
 mod reserve;
 mod settled;
@@ -109,8 +110,15 @@ struct Subject<'a> {
 
 /// What came of the attempt to reserve.
 enum Outcome {
-    Held(Arc<NetworkSlice>),
-    Refused { reason: &'static str, message: String },
+    Held {
+        slice: Arc<NetworkSlice>,
+        /// Why it has fewer pods than the network asks for by now.
+        short: Option<String>,
+    },
+    Refused {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 pub(crate) async fn reconcile(network: Arc<TrainingNetwork>, context: Arc<Context>) -> Result<Action, NetworkError> {
@@ -199,10 +207,14 @@ impl Subject<'_> {
             return Ok(refused);
         }
         let wanted = Wanted::Held(ledger::entry_of(&slice));
-        Ok(match self.reserve(&slice.spec.fabric.name, wanted).await? {
+        let outcome = match self.reserve(&slice.spec.fabric.name, wanted).await? {
             Ok(entry) => reserve::standing(slice, &self.uid, &entry),
             Err(refused) => refused,
-        })
+        };
+        match outcome {
+            Outcome::Held { slice, .. } => self.grow(resolved, slice).await,
+            refused @ Outcome::Refused { .. } => Ok(refused),
+        }
     }
 
     /// For a network without a slice. Its template comes when the reservation is certain, so that the pods of a network that
@@ -256,7 +268,10 @@ impl Subject<'_> {
                 network: self.network,
                 resolved,
                 reservation: match outcome {
-                    Outcome::Held(slice) => Reservation::Held(slice),
+                    Outcome::Held { slice, short } => Reservation::Held {
+                        slice,
+                        short: short.as_deref(),
+                    },
                     Outcome::Refused { reason, message } => Reservation::Refused { reason, message },
                 },
                 attachments: &attachments,

@@ -17,7 +17,7 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
     };
     let mut news = Vec::new();
     if let Some((reserved, _)) = changed("Reserved") {
-        news.push(if reserved.status == "True" {
+        news.push(if reserved.status == "True" && reserved.reason != "CannotGrow" {
             Event::normal("Reserve", "Reserved", reserved.message.clone())
         } else {
             let reason = static_reason(&reserved.reason);
@@ -48,7 +48,7 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
 
 /// Events are told apart by these; a reason that is not among them still has its text.
 fn static_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 11] = [
+    const REASONS: [&str; 15] = [
         "PoolExhausted",
         "VlanExhausted",
         "BandwidthUnavailable",
@@ -59,6 +59,10 @@ fn static_reason(reason: &str) -> &'static str {
         "TemplateConflict",
         "FabricInvalid",
         "LedgerMismatch",
+        "LedgerNewer",
+        "LedgerUnreadable",
+        "SliceConflict",
+        "CannotGrow",
         "SliceDeleted",
     ];
     REASONS

@@ -115,7 +115,7 @@ pub(super) fn standing(slice: Arc<NetworkSlice>, uid: &str, entry: &LedgerEntry)
             ),
         );
     }
-    Outcome::Held(slice)
+    Outcome::Held { slice, short: None }
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
     fn a_slice_that_was_there_is_taken_only_if_it_is_the_networks_own_stays_and_has_what_the_ledger_gives() {
         let reason =
             |slice: &NetworkSlice, entry: &LedgerEntry| match standing(Arc::new(slice.clone()), fixtures::UID, entry) {
-                Outcome::Held(_) => "",
+                Outcome::Held { .. } => "",
                 Outcome::Refused { reason, .. } => reason,
             };
         let slice = fixtures::slice(2);

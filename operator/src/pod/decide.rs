@@ -123,7 +123,7 @@ fn rail_names(rails: &[SliceRail]) -> String {
 
 fn address(rail: &SliceRail, index: u32) -> Option<IpAddr> {
     let prefix = rail.prefixes.first()?.prefix;
-    let address = match prefix {
+    let address: IpAddr = match prefix {
         IpNet::V4(net) => Ipv4Addr::from(u32::from(net.network()).checked_add(index)?).into(),
         IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()).checked_add(index.into())?).into(),
     };

@@ -17,7 +17,7 @@ use crate::write;
 
 /// A ledger of those that there are.
 pub(super) enum Listed {
-    Ledger(FabricLedger),
+    Ledger(Box<FabricLedger>),
     /// One that this program cannot read; a later release has written it, or somebody by hand.
     Unreadable {
         name: String,
@@ -78,7 +78,7 @@ impl Worker {
                 source: Arc::new(source),
             })?;
         let listed = |guard: DeserializeGuard<FabricLedger>| match guard.0 {
-            Ok(ledger) => Listed::Ledger(ledger),
+            Ok(ledger) => Listed::Ledger(Box::new(ledger)),
             Err(invalid) => Listed::Unreadable {
                 name: invalid.metadata.name.unwrap_or_default(),
                 why: invalid.error,
@@ -113,7 +113,7 @@ impl Worker {
             {
                 return Ok(None);
             }
-            let spec = self.from_slices(fabric).await?;
+            let spec = self.made_of_slices(fabric).await?;
             let created = FabricLedger::new(fabric, spec);
             match self.ledgers.create(&PostParams::default(), &created).await {
                 Ok(ledger) => return Ok(Some(ledger)),
@@ -131,7 +131,7 @@ impl Worker {
         })
     }
 
-    async fn from_slices(&self, fabric: &str) -> Result<FabricLedgerSpec, LedgerError> {
+    async fn made_of_slices(&self, fabric: &str) -> Result<FabricLedgerSpec, LedgerError> {
         let slices: Api<NetworkSlice> = Api::all(self.client.clone());
         let slices = slices
             .list(&ListParams::default())

@@ -50,7 +50,7 @@ pub enum Refusal {
     #[error("it is gone or being deleted: wait for it to be applied anew, or name another in spec.fabricName")]
     FabricGone,
     /// A later release has written the ledger.
-    #[error("{0}")]
+    #[error(transparent)]
     LedgerNewer(#[from] Newer),
     /// Nobody can tell what is free.
     #[error(
@@ -91,7 +91,7 @@ pub struct Newer {
 #[non_exhaustive]
 pub enum Kept {
     /// A later release has written the ledger.
-    #[error("{0}")]
+    #[error(transparent)]
     Newer(#[from] Newer),
     /// A later release has given the entry a state.
     #[error(

@@ -90,6 +90,16 @@ pub(crate) enum PrepareError {
     /// The pod can have no index.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The network asks for more pods than its slice has; either the operator is about to change that, or says why not.
+    #[error("network {network} has {pods} pods and not index {index} yet: see its condition Reserved")]
+    NotGrown {
+        /// The pod's index.
+        index: u32,
+        /// The network.
+        network: String,
+        /// Pods of the slice.
+        pods: u32,
+    },
     /// Another pod has the index.
     #[error(
         "IndexHeld: {index} by {holder}; with Jobs, podReplacementPolicy: Failed keeps the replacement from starting before"
@@ -249,6 +259,7 @@ impl PrepareError {
             Self::Read { source, .. } | Self::TakeIndex { source, .. } => railhead_service::is_transient(source),
             // Each has been waited for until the deadline where it arises, or comes right by itself.
             Self::NoSlice { .. }
+            | Self::NotGrown { .. }
             | Self::IndexHeld { .. }
             | Self::IndexLost { .. }
             | Self::NetworkFull { .. }
@@ -284,7 +295,7 @@ impl PrepareError {
         match self {
             Self::TearingDown { .. } => "NodeTearingDown",
             Self::Refused(_) | Self::OtherFabric { .. } | Self::SecondClaim { .. } => "ClaimRefused",
-            Self::Index(IndexError::OutOfRange { .. }) => "IndexOutOfRange",
+            Self::Index(IndexError::OutOfRange { .. }) | Self::NotGrown { .. } => "IndexOutOfRange",
             Self::Index(_) => "IndexInvalid",
             Self::IndexHeld { .. } => "IndexHeld",
             Self::NetworkFull { .. } => "NetworkFull",

@@ -12,7 +12,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
-use railhead_planner::index::{self, IndexChoice};
+use railhead_planner::index::{self, IndexChoice, IndexError};
 use railhead_service::within;
 use tokio::time::Instant;
 
@@ -73,12 +73,23 @@ impl<'a> Taker<'a> {
 
     /// Takes the pod's index, waiting for a holder that is on its way out.
     pub(super) async fn take(&self) -> Result<Taken, PrepareError> {
-        let taken = match index::of(&self.entitled.pod, self.entitled.slice.spec.pods)? {
+        let choice = index::of(&self.entitled.pod, self.entitled.slice.spec.pods);
+        let taken = match choice.map_err(|error| self.not_yet(error))? {
             IndexChoice::Fixed(index) => self.wait_for(index).await?,
             IndexChoice::Any => self.any().await?,
         };
         self.confirm(taken.index).await?;
         Ok(taken)
+    }
+
+    /// A network that has grown gets its slice changed a moment later.
+    fn not_yet(&self, error: IndexError) -> PrepareError {
+        match error {
+            IndexError::OutOfRange { index, network, pods } if index < self.entitled.network.spec.pods => {
+                PrepareError::NotGrown { index, network, pods }
+            }
+            error => error.into(),
+        }
     }
 
     /// Makes sure that the pod of an existing plan still has its index; `None` if another pod has it by now. A slice that is

@@ -1,0 +1,56 @@
+//! More pods for a network that has its slice.
+
+use std::sync::Arc;
+
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use railhead_crds::NetworkSlice;
+use railhead_planner::{growth, network::Resolved, slots::SlotSpace};
+use serde_json::json;
+use tracing::info;
+
+use super::{NetworkError, Outcome, Subject};
+
+impl Subject<'_> {
+    /// Gives the slice as many pods as the network asks for by now, if its block has room for them. If not, everything stays as
+    /// it is and is said.
+    pub(super) async fn grow(&self, resolved: &Resolved, slice: Arc<NetworkSlice>) -> Result<Outcome, NetworkError> {
+        let (now, wanted) = (slice.spec.pods, self.network.spec.pods);
+        if wanted <= now {
+            return Ok(Outcome::Held { slice, short: None });
+        }
+        let room = SlotSpace::new(&resolved.fabric.spec.rails).map_err(|error| error.to_string());
+        let room = room.and_then(|space| growth::check(&slice, &space, wanted).map_err(|error| error.to_string()));
+        if let Err(why) = room {
+            let short = Some(format!(
+                "the network stays at {now} pods and cannot have {wanted}: {why}"
+            ));
+            return Ok(Outcome::Held { slice, short });
+        }
+        let name = slice.name_any();
+        let api: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        // As it was read: whoever changes a slice meanwhile makes this look again.
+        let patch = json!({
+            "metadata": {"resourceVersion": slice.resource_version()},
+            "spec": {"pods": wanted},
+        });
+        let grown = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let grown = grown.map_err(|source| NetworkError::WriteSlice {
+            name: name.clone(),
+            source: Box::new(source),
+        })?;
+        info!(
+            slice = name,
+            namespace = self.namespace,
+            from = now,
+            to = wanted,
+            "the network has grown in its block"
+        );
+        Ok(Outcome::Held {
+            slice: Arc::new(grown),
+            short: None,
+        })
+    }
+}
