@@ -2,7 +2,8 @@
 //!
 //! Those who wait do so in the order in which they came. The kernel's own queue for a flock has no deadline and hands nothing
 //! over: who was woken races with whoever comes by. So each who waits leaves a ticket beside the lock, a file that it holds
-//! locked, and tries the lock only when no older ticket is held. A ticket whose owner died is not.
+//! locked, and tries the lock only when no older ticket is held. A ticket whose owner died is not. One whose owner is stopped
+//! is, as a lock would be; whoever waits in vain is told who it is.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -15,6 +16,8 @@ use std::{
 };
 
 use thiserror::Error;
+
+use crate::{LockHolder, sign_lock};
 
 /// How often the first in the queue tries the lock. Holders keep it for tens of milliseconds.
 const RETRY: Duration = Duration::from_millis(2);
@@ -40,13 +43,15 @@ pub enum LockError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else held it all the time.
-    #[error("lock {path}: still held by another process after {} s", waited.as_secs())]
+    /// Somebody else held it all the time, or has a place in the queue and does not take it.
+    #[error("lock {path}: not free after {} s: {holder}", waited.as_secs())]
     Held {
         /// Which lock file.
         path: PathBuf,
         /// How long was waited.
         waited: Duration,
+        /// Who.
+        holder: LockHolder,
     },
 }
 
@@ -64,7 +69,7 @@ impl FileLock {
         let start = Instant::now();
         let mut ticket = None;
         loop {
-            let ahead = held_tickets_before(path, ticket.as_ref());
+            let ahead = u32::try_from(held_tickets_before(path, ticket.as_ref()).len()).unwrap_or(u32::MAX);
             if ahead == 0
                 && let Some(lock) = Self::try_once(path).map_err(error)?
             {
@@ -74,11 +79,12 @@ impl FileLock {
                 return Err(LockError::Held {
                     path: path.to_owned(),
                     waited: patience,
+                    holder: holder(path, ticket.as_ref()),
                 });
             }
             // Without one (a full file system) the wait goes on, only without a place in the queue.
             ticket = ticket.or_else(|| Ticket::draw(path).ok());
-            thread::sleep((RETRY * (ahead + 1)).min(LONGEST_RETRY));
+            thread::sleep(RETRY.saturating_mul(ahead.saturating_add(1)).min(LONGEST_RETRY));
         }
     }
 
@@ -94,7 +100,21 @@ impl FileLock {
             file.metadata()
                 .is_ok_and(|here| (here.dev(), here.ino()) == (there.dev(), there.ino()))
         });
+        if same {
+            sign_lock(&file);
+        }
         Ok(same.then_some(Self { _file: file }))
+    }
+}
+
+/// Who keeps the lock behind `path` from whoever has `ticket`.
+fn holder(path: &Path, ticket: Option<&Ticket>) -> LockHolder {
+    let is_free = open_private(path).is_ok_and(|file| file.try_lock().is_ok());
+    let mut ahead = held_tickets_before(path, ticket);
+    ahead.sort();
+    match ahead.first() {
+        Some(oldest) if is_free => LockHolder::of_ticket(oldest),
+        _ => LockHolder::of(path),
     }
 }
 
@@ -115,6 +135,7 @@ impl Ticket {
         let path = lock.with_file_name(&name);
         let file = open_private(&path)?;
         file.lock()?;
+        sign_lock(&file);
         Ok(Self {
             path,
             name,
@@ -130,20 +151,20 @@ impl Drop for Ticket {
     }
 }
 
-/// How many wait since before this ticket was drawn, or at all. Removes the tickets of the dead.
-fn held_tickets_before(lock: &Path, ticket: Option<&Ticket>) -> u32 {
+/// The tickets of those who wait since before this one was drawn, or at all. Removes the tickets of the dead.
+fn held_tickets_before(lock: &Path, ticket: Option<&Ticket>) -> Vec<PathBuf> {
     let prefix = prefix(lock);
     let Some(entries) = lock.parent().and_then(|folder| fs::read_dir(folder).ok()) else {
-        return 0;
+        return Vec::new();
     };
-    let mut held = 0;
+    let mut held = Vec::new();
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with(&prefix) || ticket.is_some_and(|ticket| name >= ticket.name) {
             continue;
         }
         match File::open(entry.path()).map(|file| file.try_lock()) {
-            Ok(Err(TryLockError::WouldBlock)) => held += 1,
+            Ok(Err(TryLockError::WouldBlock)) => held.push(entry.path()),
             Ok(Ok(())) => drop(fs::remove_file(entry.path())),
             _ => {}
         }
@@ -175,8 +196,30 @@ mod tests {
         let path = folder.path().join("locks/0000:18:00.3.lock");
         let held = FileLock::take(&path, Duration::ZERO).unwrap();
         let refused = FileLock::take(&path, Duration::from_millis(30)).unwrap_err();
-        assert!(matches!(refused, LockError::Held { .. }), "{refused}");
+        let own = format!("(process {}) holds it", std::process::id());
+        assert!(refused.to_string().contains(&own), "{refused}");
         drop(held);
+        FileLock::take(&path, Duration::ZERO).unwrap();
+    }
+
+    /// Its ticket keeps everybody out, though nobody has the lock.
+    #[test]
+    fn one_who_was_stopped_in_the_queue_is_named_with_what_lets_others_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.lock");
+        let frozen = folder.path().join(format!("{}{:032x}-0", prefix(&path), 1));
+        fs::write(&frozen, "4711 railhead\n").unwrap();
+        let stopped = File::open(&frozen).unwrap();
+        stopped.lock().unwrap();
+        let refused = FileLock::take(&path, Duration::from_millis(30))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("railhead (process 4711) came earlier and does not take it"),
+            "{refused}"
+        );
+        assert!(refused.contains("kill -CONT"), "{refused}");
+        drop(stopped);
         FileLock::take(&path, Duration::ZERO).unwrap();
     }
 

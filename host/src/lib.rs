@@ -16,6 +16,7 @@ mod ethtool;
 mod file_lock;
 mod generic;
 mod link_settings;
+mod lock_holder;
 mod memlock;
 mod netlink;
 mod netns;
@@ -35,6 +36,7 @@ pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, rep
 pub use ethtool::{Channels, EthtoolSettings, EthtoolSocket, FilterError, Rings};
 pub use file_lock::{FileLock, LockError};
 pub use link_settings::{LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket};
+pub use lock_holder::{LockHolder, sign_lock};
 pub use memlock::{MemlockError, MemlockLimit, memlock_limit, raise_memlock};
 pub use netlink::NetlinkError;
 pub use netns::{Door, Netns, NetnsError, NetnsId};

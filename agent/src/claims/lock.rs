@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use railhead_host::LockError;
+use railhead_host::{LockError, LockHolder, sign_lock};
 use railhead_plan::Layout;
 use tokio::time::Instant;
 
@@ -54,7 +54,9 @@ impl ClaimLock {
                 return Ok(Self { _file: file, path });
             }
             if Instant::now() >= deadline {
+                let holder = LockHolder::of(&path);
                 return Err(LockError::Held {
+                    holder,
                     path,
                     waited: start.elapsed(),
                 });
@@ -105,6 +107,9 @@ fn attempt(path: &Path) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     };
     let same = (locked.dev(), locked.ino()) == (current.dev(), current.ino());
+    if same {
+        sign_lock(&file);
+    }
     Ok(same.then_some(file))
 }
 
