@@ -30,8 +30,6 @@ pub(crate) const INDEX_TAKEN: Duration = Duration::from_millis(50);
 
 /// How long another agent, or the garbage collector, may be at work on the same claim.
 pub(crate) const CLAIM_LOCK: Duration = Duration::from_secs(30);
-/// How long somebody else may choose functions or give them back.
-pub(crate) const NODE_LOCK: Duration = Duration::from_secs(10);
 /// How long a CNI operation of another sandbox may hold a function.
 pub(crate) const FUNCTION_LOCK: Duration = Duration::from_secs(15);
 /// How long DEL may take.

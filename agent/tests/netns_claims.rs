@@ -55,6 +55,11 @@ fn unprepare(ports: &Ports, claim: &ClaimRef) {
 fn collect(ports: &Ports, claim: &ClaimRef) {
     ports.api.delete("pods", &claim.name);
     ports.api.delete("resourceclaims", &claim.name);
+    run_collector(ports);
+}
+
+/// A collector that runs for longer than a pod has to be gone.
+fn run_collector(ports: &Ports) {
     ports.run(|agent| async {
         let stop = CancellationToken::new();
         let running = tokio::spawn(gc::run(agent, stop.clone()));
@@ -223,6 +228,26 @@ fn a_damaged_plan_is_given_back_before_a_new_one_is_made_and_by_whoever_comes() 
     });
 }
 
+/// Somebody deleted the attachment too, so that nothing tells whose the plan was: it would keep every VF that a pod left from being
+/// taken back until the next boot.
+#[test]
+fn a_damaged_plan_whose_attachment_is_gone_is_given_back_when_its_pod_is_gone() {
+    in_a_namespace(|| {
+        let ports = Ports::new(2, 2, 4);
+        let claim = ports.add_pod("llama-2", Some(2));
+        prepare(&ports, &claim);
+        let plan = ports.layout().plan(&uid("llama-2"));
+        fs::write(&plan, "{\"version\":1,\"bo").unwrap();
+        ports.api.delete("networkattachments", &format!("{}-2", bed::SLICE));
+        // The pod runs, though lists from memory do not show it yet.
+        ports.api.behind("llama-2");
+        run_collector(&ports);
+        assert!(plan.exists(), "the pod is there");
+        collect(&ports, &claim);
+        ports.assert_as_before("collected");
+    });
+}
+
 /// The API server is away when a pod ends, and comes back: kubelet's next call, or the collector, does the rest.
 #[test]
 fn a_pod_that_is_gone_is_collected_with_everything_it_had() {
@@ -375,7 +400,7 @@ impl PfSide for SlowPort {
 fn no_port_is_asked_while_the_nodes_lock_is_held() {
     in_a_namespace(|| {
         // One rail: two would ask at the same time, and each would find the other's try.
-        let ports = Ports::new(1, 2, 4);
+        let ports = Ports::new(1, 3, 4);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -388,7 +413,30 @@ fn no_port_is_asked_while_the_nodes_lock_is_held() {
             let claim = ports.add_pod("llama-2", Some(2));
             asks_prepare(agent.clone(), claim.clone()).await.unwrap();
             ports.assert_prepared(&claim, "prepared");
-            asks_unprepare(agent, claim).await.unwrap();
+            asks_unprepare(agent.clone(), claim.clone()).await.unwrap();
+            // Nor where somebody removed a plan, and the look at the ports takes its VF back.
+            asks_prepare(agent.clone(), claim.clone()).await.unwrap();
+            let plan = ports.layout().plan(&uid("llama-2"));
+            fs::remove_file(&plan).unwrap();
+            let worker = agent.clone();
+            tokio::task::spawn_blocking(move || railhead_agent::node::take_back(&worker))
+                .await
+                .unwrap();
+            asks_unprepare(agent.clone(), claim.clone()).await.unwrap();
+            ports.assert_as_before("taken back");
+            // Nor for a VF that a plan may have which cannot be read, nor when what it held is given back.
+            asks_prepare(agent.clone(), claim.clone()).await.unwrap();
+            fs::write(&plan, "{").unwrap();
+            let other = ports.add_pod("llama-0", Some(0));
+            asks_prepare(agent.clone(), other.clone()).await.unwrap();
+            assert_eq!(
+                ports.plans()[0].rails[0].vf.index,
+                1,
+                "the first may be the other pod's"
+            );
+            asks_unprepare(agent.clone(), claim).await.unwrap();
+            ports.assert_prepared(&other, "the damaged plan is given back");
+            asks_unprepare(agent, other).await.unwrap();
         });
         ports.assert_as_before("given back");
     });

@@ -37,7 +37,7 @@ impl Layout {
         self.root.join("run/railhead/locks")
     }
 
-    /// Held while functions are chosen, made or given back.
+    /// Held while functions are made or chosen, and while all are given back.
     pub fn node_lock(&self) -> PathBuf {
         self.locks().join("node.lock")
     }

@@ -94,8 +94,7 @@ impl Claim {
             let _lock = self.lock(rail.vf.pci_address.as_str())?;
             let original = self.originals.vf(&rail.vf.pci_address)?;
             let original = original.with_context(|| format!("no record of {}", rail.vf.pci_address))?;
-            let owed = restore(&mut self.host, &original)?;
-            self.originals.owe_rate(&original, owed)?;
+            restore(&mut self.host, &original)?;
         }
         Ok(remove_durably(&self.layout.plan(pod))?)
     }

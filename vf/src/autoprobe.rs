@@ -15,9 +15,15 @@ use crate::{Host, HostError};
 /// Longer than one bind takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether the kernel refuses to give VFs of `pf` to drivers, or only does so for the moment.
+/// Whether the kernel refuses to give VFs of `pf` to drivers. One that gives them for the moment only refuses: so nobody is at it
+/// while that is looked at, or the answer would be wrong by the time of the bind.
 pub(crate) fn leaves_alone(host: &Host, pf: &PciAddress) -> Result<bool, HostError> {
-    Ok(note(host, pf).exists() || is_off(host, pf)?)
+    if host.sysfs.autoprobe(pf)?.is_none() {
+        return Ok(false);
+    }
+    let _lock = lock(host, pf, PATIENCE)?;
+    put_back(host, pf)?;
+    is_off(host, pf)
 }
 
 fn is_off(host: &Host, pf: &PciAddress) -> Result<bool, HostError> {
@@ -48,21 +54,23 @@ pub(crate) fn while_on<T>(
     bound
 }
 
-/// Puts back what processes that were killed have left on. For ports that nobody binds VFs of.
+/// Puts back what processes that were killed have left on. For ports that nobody binds VFs of. One port's trouble keeps no other's
+/// value from being put back; the first is the error.
 pub fn put_autoprobe_back(host: &Host) -> Result<(), HostError> {
     let Ok(entries) = fs::read_dir(host.layout.autoprobe_notes()) else {
         return Ok(());
     };
+    let mut failed = Ok(());
     for entry in entries.filter_map(Result::ok) {
         let Ok(pf) = entry.file_name().to_string_lossy().parse() else {
             continue;
         };
         // Whoever holds the lock is at it and alive.
         if let Ok(_lock) = lock(host, &pf, Duration::ZERO) {
-            put_back(host, &pf)?;
+            failed = failed.and(put_back(host, &pf));
         }
     }
-    Ok(())
+    failed
 }
 
 /// Ends what a note tells. Under the port's lock.

@@ -332,7 +332,7 @@ fn a_vf_that_the_host_uses_is_not_given_back_for_an_owed_rate() {
         program(&mut node.host(), &node.rail()).unwrap();
         ip(&format!("address add 192.0.2.7/24 dev {}", node.vf.name));
         let enforced = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap();
-        let settled = |host: &mut Host| settle(host, &originals, &node.layout(), &BTreeSet::new()).unwrap();
+        let settled = |host: &mut Host| settle(host, &originals, || Some(BTreeSet::new())).unwrap();
         assert_eq!(settled(&mut node.host()).len(), 1, "it is owed still");
         assert_eq!(node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap(), enforced);
         ip(&format!("address del 192.0.2.7/24 dev {}", node.vf.name));

@@ -63,7 +63,9 @@ fn a_vf_that_lost_its_driver_while_it_was_taken_back_is_taken_back_after_all() {
         node.originals().lend(&mut node.host(), &node.rail().vf).unwrap();
         program(&mut node.host(), &node.rail()).unwrap();
         take_driver(&node, &driver);
-        node.originals().take_back(&mut node.host(), &BTreeSet::new()).unwrap();
+        node.originals()
+            .take_back(&mut node.host(), || Some(BTreeSet::new()))
+            .unwrap();
         assert!(driver.binds.load(Ordering::Relaxed) >= 1);
         assert!(!node.originals().is_lent(&node.vf.pci_address));
         node.vf.assert_at_home("after it was taken back");
@@ -115,6 +117,27 @@ fn a_port_whose_vfs_a_killed_process_let_be_probed_leaves_them_alone_again() {
         program(&mut node.host(), &node.rail()).unwrap();
         probe(&host, &node.vf.pci_address, &node.vf.pf).unwrap();
         assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+    });
+}
+
+#[test]
+fn a_port_that_cannot_be_written_keeps_no_other_from_leaving_its_vfs_alone() {
+    in_a_namespace(|| {
+        let node = Node::new();
+        let (layout, notes) = (node.layout(), node.layout().autoprobe_notes());
+        let autoprobe = node.vf.autoprobe(&layout);
+        fs::write(&autoprobe, "1").unwrap();
+        fs::create_dir_all(&notes).unwrap();
+        fs::write(notes.join(node.vf.pf.as_str()), "").unwrap();
+        // Nobody promises in which order they come.
+        for rail in 5..9 {
+            let stuck = StandIn::new(&layout, &node.pf_side, rail);
+            fs::create_dir_all(stuck.autoprobe(&layout)).unwrap();
+            fs::write(notes.join(stuck.pf.as_str()), "").unwrap();
+        }
+        put_autoprobe_back(&node.host()).unwrap_err();
+        assert_eq!(fs::read_to_string(&autoprobe).unwrap(), "0");
+        assert_eq!(fs::read_dir(&notes).unwrap().count(), 4);
     });
 }
 

@@ -97,7 +97,7 @@ fn a_vf_that_nobody_gave_back_is_taken_from_programs_before_the_next_pod_gets_it
         let (mut host, driver) = with_rdma(&node, 0);
         node.record();
         node.originals().lend(&mut host, &node.rail().vf).unwrap();
-        node.originals().take_back(&mut host, &BTreeSet::new()).unwrap();
+        node.originals().take_back(&mut host, || Some(BTreeSet::new())).unwrap();
         assert_eq!(driver.binds.load(Ordering::Relaxed), 1);
         assert!(!node.originals().is_lent(&node.vf.pci_address));
         node.vf.assert_at_home("after it was taken back");

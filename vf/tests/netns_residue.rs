@@ -291,7 +291,7 @@ fn vfs_that_nobody_gave_back_are_taken_back_unless_a_plan_or_the_host_has_them()
         let (mut host, vf) = (node.host(), &node.vf.pci_address);
         let mut take_back = |taken: &[_]| {
             node.originals()
-                .take_back(&mut host, &taken.iter().cloned().collect())
+                .take_back(&mut host, || Some(taken.iter().cloned().collect()))
                 .unwrap();
         };
         let programmed = node.pf_side.read(&node.vf.pf, VF_INDEX).unwrap();
@@ -334,14 +334,14 @@ fn a_vf_that_cannot_be_taken_back_keeps_no_other_from_it() {
             // There is no driver that could be bound again.
             let held = HeldXdp::on(stuck.name.as_str());
             let error = originals
-                .take_back(&mut host, &BTreeSet::new())
+                .take_back(&mut host, || Some(BTreeSet::new()))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(stuck.pci_address.as_str()), "{error}");
             assert!(!originals.is_lent(&node.vf.pci_address));
             assert!(originals.lent().unwrap().contains(&stuck.pci_address));
             // It is left alone for a while.
-            originals.take_back(&mut host, &BTreeSet::new()).unwrap();
+            originals.take_back(&mut host, || Some(BTreeSet::new())).unwrap();
             originals.lend(&mut host, &node.rail().vf).unwrap();
             drop(held);
         }
@@ -375,6 +375,6 @@ fn a_note_of_an_earlier_boot_says_nothing() {
         assert!(node.originals().is_lent(&node.vf.pci_address));
         let later = railhead_vf::Originals::new(&node.layout(), "the next boot");
         assert!(!later.is_lent(&node.vf.pci_address));
-        later.take_back(&mut node.host(), &BTreeSet::new()).unwrap();
+        later.take_back(&mut node.host(), || Some(BTreeSet::new())).unwrap();
     });
 }

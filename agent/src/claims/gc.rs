@@ -5,8 +5,8 @@
 //!
 //! A round costs the API server one list, the pods of this node, out of its memory. That list may be older than what
 //! happened, so it only raises a suspicion: the pod itself is asked for before anything is taken from it. The node's
-//! attachments are listed too when there may be one that no plan names: at the start, after a call that failed, and every
-//! few minutes.
+//! attachments are listed too when there may be one that no plan names: at the start, after a call that failed, while a plan
+//! cannot be read, and every few minutes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -125,7 +125,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 
 /// Plans and indices on this node whose pods are gone.
 async fn pods_and_indices(agent: &Arc<Agent>, memory: &mut Memory, round: &Pass) -> Result<(), CollectError> {
-    let alive = pods_of_node(agent).await?;
+    let alive = pods_of_node(agent, Seen::InMemory).await?;
     let plans = plans::all(&agent.layout)?;
     let mut failed = None;
     for plan in &plans {
@@ -145,9 +145,14 @@ async fn pods_and_indices(agent: &Arc<Agent>, memory: &mut Memory, round: &Pass)
         }
     }
     let mut seen: HashSet<String> = plans.iter().map(|plan| plan.pod.uid.clone()).collect();
-    if memory.is_list_due(agent.metrics.failed_claims()) {
+    let damaged = plans::damaged(&agent.layout)?;
+    if memory.is_list_due(agent.metrics.failed_claims()) || !damaged.is_empty() {
         let waits = indices(agent, memory, &alive, &plans, &mut seen, round).await?;
         memory.since_listed = (!waits).then_some(0);
+    }
+    seen.extend(damaged.iter().cloned());
+    if let Err(error) = unreadable(agent, memory, &alive, damaged, round).await {
+        failed = Some(error);
     }
     memory.gone.0.retain(|pod_uid, _| seen.contains(pod_uid));
     failed.map_or(Ok(()), Err)
@@ -184,23 +189,26 @@ async fn indices(
         if spec.node_name != agent.node {
             continue;
         }
-        let pod = PodRef {
-            namespace: attachment.namespace().unwrap_or_default(),
-            name: spec.pod_name.clone(),
-            uid: spec.pod_uid.clone(),
+        let Some((pod, claim_uid)) = release::index::holder(&attachment) else {
+            continue;
         };
         let name = attachment.name_any();
         let released = match planned.get(spec.pod_uid.as_str()) {
             Some(plan) if names::attachment(&plan.slice_name, plan.index) == name => continue,
             // A creation whose answer did not come in time, and that came through after the pod had taken another index.
-            Some(_) => give_back_second(agent, &pod, &name, &spec.claim_uid).await,
+            Some(_) => give_back_second(agent, &pod, &name, claim_uid).await,
             None => {
                 seen.insert(pod.uid.clone());
-                if !is_gone(agent, &mut memory.gone, alive, &pod).await? {
+                // One pod's trouble must not keep what another holds.
+                let gone = is_gone(agent, &mut memory.gone, alive, &pod).await;
+                if let Err(error) = &gone {
+                    tracing::warn!(namespace = pod.namespace, name, %error, "whether an index is still held is not known");
+                }
+                if !matches!(gone, Ok(true)) {
                     waits |= !alive.contains(&pod.uid);
                     continue;
                 }
-                match collect(agent, &spec.claim_uid).await {
+                match collect(agent, claim_uid).await {
                     Ok(()) => release::index::give_back(agent, &pod.namespace, &name, &pod.uid).await,
                     error => error,
                 }
@@ -220,6 +228,40 @@ async fn indices(
     Ok(waits)
 }
 
+/// Gives back what plans hold that cannot be read and whose pods are gone. Such a plan names nobody whom one could ask for, so
+/// the node's pods are listed once more, not out of a memory. Where there is an attachment it has told the rest, above.
+async fn unreadable(
+    agent: &Arc<Agent>,
+    memory: &mut Memory,
+    alive: &HashSet<String>,
+    damaged: Vec<String>,
+    round: &Pass,
+) -> Result<(), CollectError> {
+    let alive = if damaged.iter().all(|pod_uid| alive.contains(pod_uid)) {
+        alive
+    } else {
+        &pods_of_node(agent, Seen::Now).await?
+    };
+    for pod_uid in damaged {
+        round.done();
+        if !memory.gone.note(&pod_uid, alive.contains(&pod_uid), Instant::now()) {
+            continue;
+        }
+        // The file does not tell its claim's UID, and no other claim has a pod's.
+        let Some(_turn) = agent.turns.try_take(&agent.layout, &pod_uid) else {
+            continue;
+        };
+        match release::damaged_of_nobody(agent, &pod_uid).await {
+            Ok(()) => {
+                agent.metrics.collected();
+                tracing::info!(pod_uid, "collected a plan that cannot be read and whose pod is gone");
+            }
+            Err(error) => tracing::warn!(pod_uid, %error, "a plan that cannot be read could not be collected yet"),
+        }
+    }
+    Ok(())
+}
+
 /// Gives back an index that a pod has beside the one in its plan. The plan is looked at again in the claim's turn.
 async fn give_back_second(
     agent: &Arc<Agent>,
@@ -235,12 +277,22 @@ async fn give_back_second(
     release::index::give_back(agent, &pod.namespace, attachment, &pod.uid).await
 }
 
-/// UIDs of the pods of this node, as the API server has them in memory.
-async fn pods_of_node(agent: &Agent) -> Result<HashSet<String>, CollectError> {
+/// As of when pods are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// As the API server has them in memory, which costs it nothing.
+    InMemory,
+    /// As they are now.
+    Now,
+}
+
+/// UIDs of the pods of this node.
+async fn pods_of_node(agent: &Agent, seen: Seen) -> Result<HashSet<String>, CollectError> {
     let api: Api<Pod> = Api::all(agent.client.clone());
-    let here = ListParams::default()
-        .fields(&format!("spec.nodeName={}", agent.node))
-        .match_any();
+    let mut here = ListParams::default().fields(&format!("spec.nodeName={}", agent.node));
+    if seen == Seen::InMemory {
+        here = here.match_any();
+    }
     let listed = api.list_metadata(&here).await.map_err(|source| CollectError::List {
         kind: "pods",
         node: agent.node.clone(),

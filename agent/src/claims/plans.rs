@@ -44,6 +44,16 @@ pub enum PlansError {
 /// All plans of this node, of this boot and of earlier ones. A file that cannot be read as a plan is logged and left out:
 /// ADD refuses it too, and the pod has to be made again.
 pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
+    let mut plans = Vec::new();
+    for path in paths(layout)? {
+        plans.extend(read(&path)?);
+    }
+    plans.sort_by(|a, b| a.pod.uid.cmp(&b.pod.uid));
+    Ok(plans)
+}
+
+/// The files of plans.
+fn paths(layout: &Layout) -> Result<Vec<PathBuf>, PlansError> {
     let folder = layout.plans();
     let error = |source| PlansError::Read {
         path: folder.clone(),
@@ -54,21 +64,13 @@ pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(error(source)),
     };
-    let mut plans = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(error)?.path();
-        if let Some(plan) = read(&path)? {
-            plans.push(plan);
-        }
-    }
-    plans.sort_by(|a, b| a.pod.uid.cmp(&b.pod.uid));
-    Ok(plans)
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(error));
+    paths
+        .filter(|path| path.as_ref().map_or(true, |path| is_plan(path)))
+        .collect()
 }
 
 fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
-    if !is_plan(path) {
-        return Ok(None);
-    }
     let bytes = match read_state_file(path) {
         Ok(bytes) => bytes,
         Err(error) if error.is_absent() => return Ok(None),
@@ -89,17 +91,24 @@ fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
 
 /// Whether there is a plan that cannot be read: what it holds is not in [`vfs_taken`].
 pub fn any_damaged(layout: &Layout) -> Result<bool, PlansError> {
-    Ok(files(layout)? > all(layout)?.len())
+    Ok(!damaged(layout)?.is_empty())
+}
+
+/// UIDs of the pods whose plans cannot be read: a plan's file is named by it.
+pub fn damaged(layout: &Layout) -> Result<Vec<String>, PlansError> {
+    let mut damaged = Vec::new();
+    for path in paths(layout)? {
+        let pod_uid = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if of_pod(layout, &pod_uid)? == Found::Damaged {
+            damaged.push(pod_uid);
+        }
+    }
+    Ok(damaged)
 }
 
 /// How many plans there are, readable or not.
 pub fn files(layout: &Layout) -> Result<usize, PlansError> {
-    let folder = layout.plans();
-    match fs::read_dir(&folder) {
-        Ok(entries) => Ok(entries.flatten().filter(|entry| is_plan(&entry.path())).count()),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(source) => Err(PlansError::Read { path: folder, source }),
-    }
+    Ok(paths(layout)?.len())
 }
 
 fn is_plan(path: &Path) -> bool {
@@ -140,6 +149,15 @@ pub fn vfs_taken(plans: &[AttachmentPlan], boot_id: &str) -> BTreeSet<PciAddress
         .filter(|plan| plan.boot_id == boot_id)
         .flat_map(|plan| plan.rails.iter().map(|rail| rail.vf.pci_address.clone()))
         .collect()
+}
+
+/// The same as the node's plans are now; `None` while one cannot be read, which may name any.
+pub fn vfs_planned(layout: &Layout, boot_id: &str) -> Option<BTreeSet<PciAddress>> {
+    let is_whole = damaged(layout).is_ok_and(|damaged| damaged.is_empty());
+    is_whole
+        .then(|| all(layout).ok())
+        .flatten()
+        .map(|plans| vfs_taken(&plans, boot_id))
 }
 
 /// Writes a pod's plan.
@@ -254,6 +272,9 @@ pub(crate) mod tests {
             .set_len(1 << 40)
             .unwrap();
         assert_eq!(all(&layout).unwrap().len(), 1);
+        let mut found = damaged(&layout).unwrap();
+        found.sort();
+        assert_eq!(found, ["uid-2", "uid-3", "uid-4"]);
         assert!(any_damaged(&layout).unwrap());
     }
 

@@ -2,6 +2,7 @@
 //! pass after another, so that nothing of it runs twice at once.
 
 mod give_back;
+mod left_over;
 mod status;
 mod teardown;
 mod watch;
@@ -16,11 +17,12 @@ use kube::{
 use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
 use railhead_host::{FileLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
-use railhead_vf::{self as vf, HostError};
+use railhead_vf::HostError;
 use thiserror::Error;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
+pub use left_over::take_back;
 use teardown::Teardown;
 pub use watch::{Selection, watch_node_network, watch_slices};
 
@@ -191,6 +193,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
 async fn look(agent: &Arc<Agent>, network: &NodeNetwork, foreign: ForeignVfs) -> Result<Seen, String> {
     let (agent, spec) = (agent.clone(), network.spec.clone());
     let looked = tokio::task::spawn_blocking(move || {
+        take_back(&agent);
         look_under_lock(&agent, &spec, &foreign).map_err(|error| error.to_string())
     });
     looked
@@ -198,26 +201,13 @@ async fn look(agent: &Arc<Agent>, network: &NodeNetwork, foreign: ForeignVfs) ->
         .unwrap_or_else(|_| Err("looking at the node's ports panicked; see the log".to_owned()))
 }
 
-/// Two agents of a rolling update do not make functions twice: the second looks again under the lock. Nor does a Prepare
-/// choose a function while it gets its rate back.
+/// Two agents of a rolling update do not make functions twice: the second looks again under the lock.
 fn look_under_lock(agent: &Agent, spec: &NodeNetworkSpec, foreign: &ForeignVfs) -> Result<Seen, LookError> {
     let _lock = FileLock::take(&agent.layout.node_lock(), NODE_LOCK)?;
     let originals = agent.originals();
     let mut host = agent.host()?;
     let plans = plans::all(&agent.layout)?;
     let taken = plans::vfs_taken(&plans, &agent.boot_id);
-    if let Err(error) = vf::settle(&mut host, &originals, &agent.layout, &taken) {
-        tracing::warn!(%error, "a rate is owed still");
-    }
-    // A plan that cannot be read may be of a pod whose sandbox is just made again.
-    if plans::any_damaged(&agent.layout)? {
-        tracing::debug!("VFs that no plan names may be in a plan that cannot be read");
-    } else if let Err(error) = originals.take_back(&mut host, &taken) {
-        tracing::warn!(%error, "a VF is not as it was found yet");
-    }
-    if let Err(error) = vf::put_autoprobe_back(&host) {
-        tracing::warn!(%error, "a port whose VFs the kernel shall leave alone still gives them to drivers");
-    }
     let previous = agent.inventory.borrow().clone();
     let mut problems = Vec::new();
     if spec.vf_management == VfManagement::Managed {

@@ -218,7 +218,7 @@ fn give_back_ports(agent: &Agent) -> Result<Vec<String>, TeardownError> {
     vf::put_autoprobe_back(&host)?;
     take_all_back(&originals, &mut host);
     // Before ports go down: some set no rate then.
-    let owed = vf::settle(&mut host, &originals, &agent.layout, &BTreeSet::new())?;
+    let owed = vf::settle(&mut host, &originals, || Some(BTreeSet::new()))?;
     let mut stays = Vec::new();
     for port in originals.ports()? {
         if host.sysfs.exists(&port.pci_address) {

@@ -13,7 +13,7 @@ use std::{
 use railhead_host::{FileLock, LockError, PciAddress};
 use railhead_plan::{Layout, VfPlan};
 
-use super::{Originals, OriginalsError, observe_error};
+use super::{Originals, OriginalsError, give_back, observe_error};
 use crate::{Host, HostError, VfOriginal, driver};
 
 /// How long a free VF's interface is waited for.
@@ -65,23 +65,36 @@ impl Originals {
     /// Gives back VFs that pods had and that no plan names, unless the host uses them or they are still in a pod. One VF's
     /// trouble keeps no other from being given back; it is tried again after a minute.
     ///
-    /// The caller holds the node's lock, and every plan on the node could be read.
-    pub fn take_back(&self, host: &mut Host, taken: &BTreeSet<PciAddress>) -> Result<(), OriginalsError> {
-        self.take_back_if(host, |vf| !taken.contains(vf) && !in_trouble(vf))
+    /// `planned` says which VFs plans name at the moment; while it cannot tell, nothing is done. It is asked again under each VF's
+    /// lock, under which a pod's Prepare programs the VF. The node's lock is not needed, so that nobody waits for a port that
+    /// takes long to answer.
+    pub fn take_back(
+        &self,
+        host: &mut Host,
+        planned: impl Fn() -> Option<BTreeSet<PciAddress>>,
+    ) -> Result<(), OriginalsError> {
+        let Some(taken) = planned() else { return Ok(()) };
+        let is_free = |vf: &PciAddress| planned().is_some_and(|taken| !taken.contains(vf));
+        self.take_back_if(host, |vf| !taken.contains(vf) && !in_trouble(vf), is_free)
     }
 
     /// The same for all, also those that could not be given back a moment ago: no plan names any, and nobody comes later.
     pub fn take_all_back(&self, host: &mut Host) -> Result<(), OriginalsError> {
-        self.take_back_if(host, |_| true)
+        self.take_back_if(host, |_| true, |_| true)
     }
 
-    fn take_back_if(&self, host: &mut Host, wanted: impl Fn(&PciAddress) -> bool) -> Result<(), OriginalsError> {
+    fn take_back_if(
+        &self,
+        host: &mut Host,
+        wanted: impl Fn(&PciAddress) -> bool,
+        is_free: impl Fn(&PciAddress) -> bool,
+    ) -> Result<(), OriginalsError> {
         let mut failed = Ok(());
         for vf in self.lent()? {
             if !wanted(&vf) {
                 continue;
             }
-            if let Err(error) = self.take_one_back(host, &vf) {
+            if let Err(error) = self.take_one_back(host, &vf, &is_free) {
                 troubled().insert(vf, Instant::now());
                 failed = failed.and(Err(error));
             }
@@ -89,7 +102,22 @@ impl Originals {
         failed
     }
 
-    fn take_one_back(&self, host: &mut Host, vf: &PciAddress) -> Result<(), OriginalsError> {
+    fn take_one_back(
+        &self,
+        host: &mut Host,
+        vf: &PciAddress,
+        is_free: impl Fn(&PciAddress) -> bool,
+    ) -> Result<(), OriginalsError> {
+        let path = self.layout.function_lock(vf.as_str());
+        let _lock = match FileLock::take(&path, Duration::ZERO) {
+            Ok(lock) => lock,
+            // Whoever has it is about to give it back, or to a pod.
+            Err(LockError::Held { .. }) => return Ok(()),
+            Err(source) => return Err(OriginalsError::Lock { vf: vf.clone(), source }),
+        };
+        if !self.is_lent(vf) || !is_free(vf) {
+            return Ok(());
+        }
         let Some(original) = self.vf(vf)? else { return Ok(()) };
         if !host.sysfs.exists(vf) {
             is_back(&self.layout, vf);
@@ -107,22 +135,12 @@ impl Originals {
             tracing::warn!(%vf, ?uses, "the host uses a VF that a pod had and nobody gave back; it is left alone");
             return Ok(());
         }
-        let path = self.layout.function_lock(vf.as_str());
-        let _lock = match FileLock::take(&path, Duration::ZERO) {
-            Ok(lock) => lock,
-            // Whoever has it is about to give it back.
-            Err(LockError::Held { .. }) => return Ok(()),
-            Err(source) => return Err(OriginalsError::Lock { vf: vf.clone(), source }),
-        };
-        if !self.is_lent(vf) {
-            return Ok(());
-        }
         tracing::warn!(%vf, "a pod had a VF and nobody gave it back; it is given back now");
-        self.give_back(host, &original)
+        give_back(host, &original)
     }
 }
 
-/// VFs that could not be taken back, and when that was tried. The node's lock is held while it is, which takes seconds then.
+/// VFs that could not be taken back, and when that was tried: it takes seconds then, and whoever looks at the ports waits.
 static TROUBLE: Mutex<BTreeMap<PciAddress, Instant>> = Mutex::new(BTreeMap::new());
 const AGAIN: Duration = Duration::from_mins(1);
 

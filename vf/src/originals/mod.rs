@@ -56,7 +56,7 @@ impl Originals {
                 Some(known) => known,
                 None => self.neutral(host, vf, pf, index, patience)?,
             };
-            self.give_back(host, &original)?;
+            give_back(host, &original)?;
         }
         let mut original = self.observe(host, vf, pf, index, patience)?;
         if let Some(known) = self.vf(vf)? {
@@ -70,7 +70,7 @@ impl Originals {
                     %vf, ?known, now = ?original,
                     "a free VF still has a pod's MAC address; it is given back to the earlier record of it"
                 );
-                self.give_back(host, &known)?;
+                give_back(host, &known)?;
                 return Ok(known);
             }
             tracing::warn!(
@@ -80,17 +80,6 @@ impl Originals {
         }
         self.write_vf(&original)?;
         Ok(original)
-    }
-
-    /// Gives a VF back that no plan names and whose lock is held. Whether the programs of the pod that had it have ended is not known.
-    fn give_back(&self, host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
-        let vf = &original.pci_address;
-        cut_off(host, vf, &original.pf_pci_address, original.driver.as_deref())?;
-        let owed = restore(host, original).map_err(|source| OriginalsError::GiveBack {
-            vf: vf.clone(),
-            source: Box::new(source),
-        })?;
-        self.owe_rate(original, owed)
     }
 
     /// What a VF is given back to when no record tells how it was: the interface as it is, down, and nothing that the PF
@@ -206,6 +195,18 @@ impl Originals {
     fn folder(&self) -> PathBuf {
         self.layout.originals()
     }
+}
+
+/// Gives a VF back that no plan names and whose lock is held. Whether the programs of the pod that had it have ended is not known.
+fn give_back(host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsError> {
+    let vf = &original.pci_address;
+    cut_off(host, vf, &original.pf_pci_address, original.driver.as_deref())?;
+    restore(host, original)
+        .map(drop)
+        .map_err(|source| OriginalsError::GiveBack {
+            vf: vf.clone(),
+            source: Box::new(source),
+        })
 }
 
 fn vf_file(vf: &PciAddress) -> String {

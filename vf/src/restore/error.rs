@@ -5,7 +5,7 @@ use std::fmt;
 use railhead_host::{LinkSetting, PciAddress, VfKnob};
 use thiserror::Error;
 
-use crate::{Difference, HostError, program::knob_name};
+use crate::{Difference, HostError, OriginalsError, program::knob_name};
 
 /// Why a VF is not as it was found. Restoring may be tried again.
 #[derive(Debug, Error)]
@@ -19,6 +19,15 @@ pub enum RestoreError {
         /// What happened.
         #[source]
         source: Box<HostError>,
+    },
+    /// It could not be noted whether its PF still owes it its rate.
+    #[error("note whether the PF still owes VF {vf} its rate: {source}")]
+    Owed {
+        /// PCI address.
+        vf: PciAddress,
+        /// What happened.
+        #[source]
+        source: Box<OriginalsError>,
     },
     /// A pod set on the link what would harm the next one, and it cannot be taken off.
     #[error(

@@ -10,7 +10,7 @@ use railhead_host::{Link, MacAddress, NetlinkError, VfKnob, VfSettings};
 pub use error::RestoreError;
 
 use crate::{
-    Difference, Host, HostError, VfOriginal, driver,
+    Difference, Host, HostError, Originals, VfOriginal, driver,
     originals::is_back,
     pf_side::{set_at_once_patiently, set_patiently},
     program::knob_name,
@@ -21,7 +21,7 @@ const HOME: Duration = Duration::from_secs(10);
 
 /// Restores a VF and reads it back. A VF that no longer exists needs nothing. Idempotent.
 ///
-/// Returns whether the PF still owes it its rate: some drivers set none while their link is down.
+/// Returns whether the PF still owes it its rate, which is noted then: some drivers set none while their link is down.
 pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreError> {
     if !host.sysfs.exists(&original.pci_address) {
         tracing::info!(vf = %original.pci_address, "the VF no longer exists");
@@ -46,8 +46,16 @@ pub fn restore(host: &mut Host, original: &VfOriginal) -> Result<bool, RestoreEr
     let link = step.link()?;
     step.interface(&link)?;
     step.read_back(&left)?;
-    is_back(&host.layout, &original.pci_address);
-    Ok(left.contains(&VfKnob::Rate))
+    let owed = left.contains(&VfKnob::Rate);
+    // While the note of a lent VF is there, a process that is killed here has given nothing back, and the rate is not forgotten.
+    Originals::new(&host.layout, &original.boot_id)
+        .owe_rate(original, owed)
+        .map_err(|source| RestoreError::Owed {
+            vf: vf.clone(),
+            source: Box::new(source),
+        })?;
+    is_back(&host.layout, vf);
+    Ok(owed)
 }
 
 fn error(original: &VfOriginal, source: HostError) -> RestoreError {

@@ -25,8 +25,9 @@ use crate::{
 /// Chooses VFs and writes the plan that names them. Two agents of a rolling update, or two claims at once, never get the same
 /// one: plans are written under the node's lock, and only of VFs that no plan names then.
 ///
-/// In between the VFs' original states are recorded, under their own locks: a driver may ask its firmware for every VF of the
-/// port, and the pods of a job that starts come to a node together. Those who choose meanwhile pass over VFs whose lock is held.
+/// In between the VFs are looked at and their original states recorded, under their own locks: a driver may ask its firmware for
+/// every VF of the port, and the pods of a job that starts come to a node together. Those who choose meanwhile pass over VFs
+/// whose lock is held.
 pub(super) async fn choose(
     agent: &Arc<Agent>,
     entitled: &Entitled,
@@ -49,9 +50,11 @@ pub(super) async fn choose(
         index,
         deadline,
     };
+    // VFs that a plan which cannot be read may have.
+    let mut doubtful = BTreeSet::new();
     loop {
-        let worker = chooser.clone();
-        let chosen = tokio::task::spawn_blocking(move || worker.propose())
+        let (worker, passed_over) = (chooser.clone(), doubtful.clone());
+        let chosen = tokio::task::spawn_blocking(move || worker.propose(&passed_over))
             .await
             .map_err(|_| PrepareError::Panicked)??;
         let recording: Vec<_> = chosen
@@ -63,14 +66,21 @@ pub(super) async fn choose(
             .collect();
         let mut choices = Vec::new();
         let mut failed = None;
+        let known = doubtful.len();
         for task in recording {
             match task.await.map_err(|_| PrepareError::Panicked) {
-                Ok(Ok(choice)) => choices.push(choice),
+                Ok(Ok(Recorded::Free(choice))) => choices.push(choice),
+                Ok(Ok(Recorded::Doubtful(vf))) => {
+                    doubtful.insert(vf);
+                }
                 Ok(Err(error)) | Err(error) => failed = failed.or(Some(error)),
             }
         }
         if let Some(error) = failed {
             return Err(error);
+        }
+        if doubtful.len() > known {
+            continue;
         }
         let worker = chooser.clone();
         let planned = tokio::task::spawn_blocking(move || worker.plan(&choices))
@@ -82,9 +92,20 @@ pub(super) async fn choose(
     }
 }
 
+/// What a look at a VF gave.
+enum Recorded {
+    /// It is nobody's, and how it is has been recorded.
+    Free(VfChoice),
+    /// A plan that cannot be read may have it.
+    Doubtful(PciAddress),
+}
+
 /// Records how a VF is, which nobody else has while `_lock` is held.
-fn record(agent: &Agent, choice: VfChoice, _lock: FileLock) -> Result<VfChoice, PrepareError> {
+fn record(agent: &Agent, choice: VfChoice, _lock: FileLock) -> Result<Recorded, PrepareError> {
     let mut host = agent.host()?;
+    if plans::any_damaged(&agent.layout)? && is_changed(agent, &mut host, &choice)? {
+        return Ok(Recorded::Doubtful(choice.vf_pci));
+    }
     agent.originals().record_vf(
         &mut host,
         &choice.vf_pci,
@@ -92,7 +113,7 @@ fn record(agent: &Agent, choice: VfChoice, _lock: FileLock) -> Result<VfChoice, 
         choice.vf_index,
         Duration::from_secs(2),
     )?;
-    Ok(choice)
+    Ok(Recorded::Free(choice))
 }
 
 /// What VFs are chosen for.
@@ -126,8 +147,8 @@ impl Chooser {
         Ok((lock, plans::vfs_taken(&plans, &agent.boot_id)))
     }
 
-    /// A free VF for every rail, each with its lock.
-    fn propose(&self) -> Result<Vec<(VfChoice, FileLock)>, PrepareError> {
+    /// A free VF for every rail, none of them `doubtful`, each with its lock.
+    fn propose(&self, doubtful: &BTreeSet<PciAddress>) -> Result<Vec<(VfChoice, FileLock)>, PrepareError> {
         let agent = &self.agent;
         plans::make_folders(&agent.layout)?;
         let (_lock, mut taken) = self.lock_node()?;
@@ -135,7 +156,7 @@ impl Chooser {
         let mut chosen = Vec::new();
         for rail in &self.slice.spec.rails {
             let port = port(agent, &self.inventory, rail.id, &rail.name)?;
-            let (function, lock) = free(agent, &mut host, port, &taken)?;
+            let (function, lock) = free(agent, &mut host, port, &taken, doubtful)?;
             taken.insert(function.pci_address.clone());
             let choice = VfChoice {
                 rail: rail.id,
@@ -219,19 +240,19 @@ fn free(
     host: &mut Host,
     port: &FoundPort,
     taken: &BTreeSet<PciAddress>,
+    doubtful: &BTreeSet<PciAddress>,
 ) -> Result<(FoundFunction, FileLock), PrepareError> {
     let functions = host
         .sysfs
         .virtual_functions(&port.pci_address)
         .map_err(PrepareError::Sysfs)?;
     let functions = port.as_known(functions);
-    let damaged = plans::any_damaged(&agent.layout)?;
     let originals = agent.originals();
     let mut candidates: Vec<_> = candidates(&functions, taken).collect();
     // One that nobody gave back has to be given back first, and that may fail.
     candidates.sort_by_key(|function| originals.is_lent(&function.pci_address));
     for function in candidates {
-        if has_addresses(host, function)? || (damaged && is_changed(agent, host, port, function)?) {
+        if doubtful.contains(&function.pci_address) || has_addresses(host, function)? {
             continue;
         }
         let path = agent.layout.function_lock(function.pci_address.as_str());
@@ -245,12 +266,22 @@ fn free(
     let count = |of: &dyn Fn(&&FoundFunction) -> bool| functions.iter().filter(of).count();
     let planned = count(&|function| taken.contains(&function.pci_address));
     let away = count(&|function| !function.home && !taken.contains(&function.pci_address));
-    let used = functions.len() - planned - away;
+    let doubted = count(&|function| doubtful.contains(&function.pci_address));
+    let used = (functions.len() - planned - away).saturating_sub(doubted);
+    let unreadable = match doubted {
+        0 => String::new(),
+        some => format!(
+            ", {some} perhaps by pods whose plans in {} cannot be read",
+            agent.layout.plans().display()
+        ),
+    };
     Err(PrepareError::NoFreeFunction {
         rail: port.rail.name.clone(),
         port: port.pci_address.to_string(),
         total: functions.len(),
-        busy: format!("{planned} held by pods, {away} without interface on the host, {used} used by the host"),
+        busy: format!(
+            "{planned} held by pods, {away} without interface on the host, {used} used by the host{unreadable}"
+        ),
         node: agent.node.clone(),
     })
 }
@@ -279,22 +310,13 @@ fn has_addresses(host: &mut Host, function: &FoundFunction) -> Result<bool, Prep
 
 /// Whether the function is not as it was recorded. While a plan cannot be read, that may be because the plan's pod has it:
 /// its sandbox may just be made again.
-fn is_changed(
-    agent: &Agent,
-    host: &mut Host,
-    port: &FoundPort,
-    function: &FoundFunction,
-) -> Result<bool, PrepareError> {
-    let Some(known) = agent.originals().vf(&function.pci_address)? else {
+fn is_changed(agent: &Agent, host: &mut Host, choice: &VfChoice) -> Result<bool, PrepareError> {
+    let Some(known) = agent.originals().vf(&choice.vf_pci)? else {
         return Ok(false);
     };
-    let now = agent.originals().observe(
-        host,
-        &function.pci_address,
-        &port.pci_address,
-        function.index,
-        Duration::ZERO,
-    )?;
+    let now = agent
+        .originals()
+        .observe(host, &choice.vf_pci, &choice.pf_pci, choice.vf_index, Duration::ZERO)?;
     Ok(now.differs_from(&known))
 }
 

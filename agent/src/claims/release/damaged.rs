@@ -17,7 +17,7 @@ use crate::{
     agent::Agent,
     claims::plans,
     inventory::{FoundFunction, FoundPort, is_given},
-    limits::{FUNCTION_LOCK, NODE_LOCK},
+    limits::FUNCTION_LOCK,
 };
 
 /// How the addresses of rails begin (docs/architecture.md, "Slots").
@@ -37,10 +37,8 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
         if spec.node_name != agent.node || spec.claim_uid != claim_uid {
             continue;
         }
-        let pod = PodRef {
-            namespace: attachment.namespace().unwrap_or_default(),
-            name: spec.pod_name.clone(),
-            uid: spec.pod_uid.clone(),
+        let Some((pod, _)) = index::holder(&attachment) else {
+            continue;
         };
         let held = lock(agent, claim_uid).await?;
         let path = agent.layout.plan(&pod.uid);
@@ -55,6 +53,23 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
         agent.attachments_changed.notify_one();
         agent.node_changed.notify_one();
     }
+    Ok(())
+}
+
+/// Gives back what the damaged plan of a pod holds that is gone, and whose attachment is gone too, so that its claim is not known.
+/// While the plan is there, VFs that pods left are taken back by nobody else.
+pub(in crate::claims) async fn of_nobody(agent: &Arc<Agent>, pod_uid: &str) -> Result<(), ReleaseError> {
+    let held = lock(agent, pod_uid).await?;
+    if unreadable(&agent.layout.plan(pod_uid)) {
+        let pod = PodRef {
+            namespace: String::new(),
+            name: String::new(),
+            uid: pod_uid.to_owned(),
+        };
+        take_home(agent, &pod).await?;
+        agent.node_changed.notify_one();
+    }
+    held.remove();
     Ok(())
 }
 
@@ -78,20 +93,24 @@ fn unreadable(path: &Path) -> bool {
     }
 }
 
-/// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Under the node's lock, so
-/// that none is chosen meanwhile.
+/// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Without the node's lock, as
+/// ports are asked: each under its own lock, under which a Prepare records and programs it.
 fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
-    let path = agent.layout.node_lock();
-    let _lock = FileLock::take(&path, NODE_LOCK).map_err(|source| ReleaseError::Lock {
-        claim: path.display().to_string(),
-        source,
-    })?;
-    let taken = plans::vfs_taken(&plans::all(&agent.layout)?, &agent.boot_id);
     let mut host = agent.host()?;
     let inventory = agent.inventory.borrow().clone();
     for port in inventory.iter().flat_map(|inventory| &inventory.ports) {
         for function in functions_of(port, &host) {
-            if taken.contains(&function.pci_address) || !function.usable() {
+            if is_planned(agent, &function)? {
+                continue;
+            }
+            if !function.usable() {
+                if function.home && agent.originals().is_lent(&function.pci_address) {
+                    let used = function.use_by_host();
+                    tracing::warn!(
+                        used,
+                        "the host uses a VF that a pod had and nobody gave back; it is left alone"
+                    );
+                }
                 continue;
             }
             // It may be another pod's than the one whose plan this is, and keeps nobody from going. Its note stays, and the ports'
@@ -102,6 +121,11 @@ fn restore_unplanned(agent: &Agent) -> Result<(), ReleaseError> {
         }
     }
     Ok(())
+}
+
+/// Whether a plan names the function at this moment.
+fn is_planned(agent: &Agent, function: &FoundFunction) -> Result<bool, ReleaseError> {
+    Ok(plans::vfs_taken(&plans::all(&agent.layout)?, &agent.boot_id).contains(&function.pci_address))
 }
 
 /// Programs of whichever pod had the function may still have it open: which pod that was is not known.
@@ -117,13 +141,16 @@ fn restore_left_over(
         claim: vf.to_string(),
         source,
     })?;
+    // A pod may have got it since.
+    if is_planned(agent, function)? {
+        return Ok(());
+    }
     let Some(original) = agent.originals().vf(vf)? else {
         return Ok(());
     };
     if is_left_over(agent, host, port, function, &original)? {
         cut_off(host, vf, &port.pci_address, original.driver.as_deref())?;
-        let owed = restore(host, &original)?;
-        agent.originals().owe_rate(&original, owed)?;
+        restore(host, &original)?;
     }
     Ok(())
 }
@@ -150,7 +177,11 @@ fn is_left_over(
     let link = host.vf(&function.pci_address, std::time::Duration::ZERO)?;
     let addresses = host.route.addresses(link.index).map_err(HostError::from)?;
     let left = agent.originals().is_lent(&function.pci_address) || carries_ours(original, &now);
-    Ok(left && !addresses.iter().any(is_given))
+    let used = addresses.iter().any(is_given);
+    if left && used {
+        tracing::warn!(vf = %function.pci_address, "a VF that a pod had has an address of the host by now; it is left alone");
+    }
+    Ok(left && !used)
 }
 
 /// Whether one of the MAC addresses that the function did not have before is one that Railhead gives.

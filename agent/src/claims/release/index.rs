@@ -8,10 +8,11 @@
 //! namespace is deleted stays held while the pod is wired.
 
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use railhead_crds::{NetworkAttachment, names};
+use railhead_plan::PodRef;
 
 use super::ReleaseError;
 use crate::{
@@ -46,6 +47,33 @@ pub(crate) async fn give_back(agent: &Agent, namespace: &str, name: &str, pod_ui
         }
     }
     conflict.map_or(Ok(()), |source| Err(error(source)))
+}
+
+/// The pod that an attachment names, and the UID of its claim. `None` where one of the UIDs is none: they become parts of paths on
+/// this node, and the attachment may be older than the pattern in its schema, or that schema changed.
+pub(in crate::claims) fn holder(attachment: &NetworkAttachment) -> Option<(PodRef, &str)> {
+    let spec = &attachment.spec;
+    let namespace = attachment.namespace().unwrap_or_default();
+    if ![&spec.pod_uid, &spec.claim_uid]
+        .into_iter()
+        .all(|uid| names::is_uid(uid))
+    {
+        let name = attachment.name_any();
+        tracing::error!(
+            namespace,
+            name,
+            pod_uid = spec.pod_uid,
+            claim_uid = spec.claim_uid,
+            "a NetworkAttachment of this node names what is no UID; it is left alone; find out who wrote it"
+        );
+        return None;
+    }
+    let pod = PodRef {
+        namespace,
+        name: spec.pod_name.clone(),
+        uid: spec.pod_uid.clone(),
+    };
+    Some((pod, &spec.claim_uid))
 }
 
 /// Takes this node's finalizer from an attachment that is marked as deleted, unless a plan relies on it. Tells whether it did, or

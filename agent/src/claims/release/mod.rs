@@ -22,8 +22,9 @@ use railhead_host::FileLock;
 use railhead_plan::AttachmentPlan;
 use tokio::time::Instant;
 
-pub(super) use damaged::take_home as take_damaged_home;
+pub(super) use damaged::{of_nobody as damaged_of_nobody, take_home as take_damaged_home};
 pub(crate) use error::ReleaseError;
+pub(super) use vfs::lock as lock_vfs;
 
 use super::{cdi, lock::ClaimLock, plans};
 use crate::{agent::Agent, limits::CLAIM_LOCK};

@@ -15,7 +15,7 @@ const HOME: Duration = Duration::from_secs(10);
 /// Takes the locks of all functions of a plan, under which ADD and DEL work. Whoever has them takes the plan away before they
 /// go: an ADD that waits for them looks at its plan again when it has them, and must not find one whose functions are free.
 /// In the order of their names, so that two callers never wait for each other.
-pub(super) async fn lock(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<Vec<FileLock>, ReleaseError> {
+pub(in crate::claims) async fn lock(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<Vec<FileLock>, ReleaseError> {
     let mut vfs: Vec<_> = plan.rails.iter().map(|rail| rail.vf.pci_address.clone()).collect();
     vfs.sort_unstable();
     let layout = agent.layout.clone();
@@ -68,6 +68,6 @@ fn restore_vf(agent: &Agent, plan: &VfPlan, programs: Programs) -> Result<(), Re
     if programs == Programs::Unknown {
         vf::cut_off(&mut host, function, &plan.pf_pci_address, original.driver.as_deref())?;
     }
-    let owed = vf::restore(&mut host, &original)?;
-    Ok(agent.originals().owe_rate(&original, owed)?)
+    vf::restore(&mut host, &original)?;
+    Ok(())
 }
