@@ -3,9 +3,9 @@
 
 mod bed;
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 
-use bed::{Bed, NAMESPACE, SLICE, api::Mood, uid};
+use bed::{Bed, SLICE, api::Mood, uid};
 use railhead_agent::{claims::gc, kubelet::Claims};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -238,17 +238,12 @@ async fn a_cdi_spec_that_vanished_comes_back_with_the_devices_of_the_wired_pod()
     let bed = Bed::new(4);
     let claim = bed.add_pod("llama-2", Some(2));
     bed.claims().prepare(claim.clone()).await.unwrap();
-    let record = json!({
-        "version": 1, "containerId": "c1", "pod": {"namespace": NAMESPACE, "name": "llama-2", "uid": uid("llama-2")},
-        "network": {"name": "llama", "uid": "n-1"}, "sliceName": SLICE, "index": 2, "pods": 4, "wiredInMs": 1,
-        "rails": [{
-            "rail": 0, "name": "rail0", "vf": "0000:18:00.3", "mac": "02:00:00:00:00:01", "mtu": 9000,
-            "addresses": ["10.0.64.5/16"], "maxRateMbps": 0, "minRateMbps": 0, "spoofCheck": true,
-            "rdma": {"device": "rxe0", "uverbs": "/dev/infiniband/uverbs7", "gidIndex": 1, "gid": "::ffff:10.0.64.5"},
-        }],
+    let rail = json!({
+        "rail": 0, "name": "rail0", "vf": "0000:18:00.3", "mac": "02:00:00:00:00:01", "mtu": 9000,
+        "addresses": ["10.0.64.5/16"], "maxRateMbps": 0, "minRateMbps": 0, "spoofCheck": true,
+        "rdma": {"device": "rxe0", "uverbs": "/dev/infiniband/uverbs7", "gidIndex": 1, "gid": "::ffff:10.0.64.5"},
     });
-    fs::create_dir_all(bed.agent.layout.attachment(&uid("llama-2"))).unwrap();
-    fs::write(bed.agent.layout.record(&uid("llama-2")), record.to_string()).unwrap();
+    bed.wire("llama-2", &json!([rail]));
     let spec = bed.agent.layout.cdi_spec(&claim.uid);
     fs::remove_file(&spec).unwrap();
     let stop = CancellationToken::new();
@@ -259,6 +254,42 @@ async fn a_cdi_spec_that_vanished_comes_back_with_the_devices_of_the_wired_pod()
     let edits = &written["devices"][0]["containerEdits"];
     assert_eq!(edits["deviceNodes"][0]["path"], "/dev/infiniband/uverbs7");
     assert_eq!(edits["env"][1], "RAILHEAD_INDEX=2");
+}
+
+/// Another tool wrote the spec again as it had been, or part of it; ADD alone knows better until it has ended.
+#[tokio::test(start_paused = true)]
+async fn a_cdi_spec_with_other_devices_than_the_wired_pods_is_written_again() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let path = bed.agent.layout.cdi_spec(&claim.uid);
+    let with = |node: &str| {
+        let mut spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        spec["devices"][0]["containerEdits"]["deviceNodes"] = json!([{ "path": node }]);
+        fs::write(&path, spec.to_string()).unwrap();
+    };
+    let named = || {
+        let spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        spec["devices"][0]["containerEdits"]["deviceNodes"][0]["path"].clone()
+    };
+    with("/dev/infiniband/uverbs7");
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(named(), "/dev/infiniband/uverbs7", "ADD has just named it");
+    let rail = json!({
+        "rail": 0, "name": "rail0", "vf": "0000:18:00.3", "mac": "02:00:00:00:00:01", "mtu": 9000,
+        "addresses": ["10.0.64.5/16"], "maxRateMbps": 0, "minRateMbps": 0, "spoofCheck": true,
+        "rdma": {"device": "rxe0", "uverbs": "/dev/infiniband/uverbs7", "gidIndex": 1, "gid": "::ffff:10.0.64.5"},
+    });
+    bed.wire("llama-2", &json!([rail]));
+    with("/dev/infiniband/uverbs3");
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(named(), "/dev/infiniband/uverbs7");
+    fs::write(&path, "{").unwrap();
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(named(), "/dev/infiniband/uverbs7");
+    stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,4 +367,27 @@ async fn a_request_that_hangs_for_one_claim_holds_up_no_other() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(giving_back.await.unwrap().is_err());
     node.unprepare(slow).await.unwrap();
+}
+
+/// kubelet has lost its own state and asks again for a pod that runs.
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_claim_from_being_prepared_again_takes_nothing_from_the_pod_that_runs() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let layout = &bed.agent.layout;
+    let held = bed.holders();
+    let written = fs::metadata(layout.cdi_spec(&claim.uid)).unwrap().ino();
+    bed.wire("llama-2", &json!([]));
+    // A quota is full, or a role was taken away: nothing has to be created.
+    bed.api.refuse("POST /apis/railhead.dev");
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let again = fs::metadata(layout.cdi_spec(&claim.uid)).unwrap().ino();
+    assert_eq!(again, written, "what is there needs no room on a full disk");
+    bed.api.refuse("PATCH /apis/railhead.dev");
+    let refused = bed.claims().prepare(claim.clone()).await.unwrap_err();
+    assert!(refused.contains("Forbidden"), "{refused}");
+    assert!(layout.plan(&uid("llama-2")).exists() && layout.cdi_spec(&claim.uid).exists());
+    assert!(layout.record(&uid("llama-2")).exists());
+    assert_eq!(bed.holders(), held);
 }

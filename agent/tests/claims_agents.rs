@@ -316,3 +316,73 @@ fn end(bed: &Bed, pod: &str) {
     found["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z");
     bed.api.put("pods", &found);
 }
+
+/// An agent was killed between the deletion and the finalizer of a pod's attachment, and the pod's replacement came to the same node.
+#[tokio::test(start_paused = true)]
+async fn what_a_give_back_of_this_node_left_half_free_keeps_no_other_pod_waiting() {
+    let half_free = |index: u32, node: &str| {
+        let pod = format!("llama-{index}-old");
+        json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkAttachment",
+            "metadata": {"name": format!("{SLICE}-{index}"), "namespace": "team-a", "uid": format!("a-{index}"),
+                "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["railhead.dev/unwired"]},
+            "spec": {"sliceName": SLICE, "index": index, "podName": pod, "podUID": uid(&pod),
+                "claimUID": format!("claim-{pod}"), "nodeName": node},
+        })
+    };
+    let bed = Bed::new(2);
+    for index in 0..2 {
+        bed.api.put("networkattachments", &half_free(index, "gpu-1"));
+    }
+    let start = tokio::time::Instant::now();
+    let (numbered, any) = (bed.add_pod("llama-1", Some(1)), bed.add_pod("llama-x", None));
+    bed.claims().prepare(numbered.clone()).await.unwrap();
+    bed.claims().prepare(any.clone()).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    bed.claims().unprepare(numbered.clone()).await.unwrap();
+    bed.claims().unprepare(any).await.unwrap();
+    // Another node's is that node's, and so is one of a pod that is still wired here.
+    let journal = bed.agent.layout.journal("c1");
+    let wired = json!({"version": 1, "bootId": "boot", "podUid": uid("llama-1-old")});
+    for (node, is_wired) in [("gpu-2", false), ("gpu-1", true)] {
+        bed.api.put("networkattachments", &half_free(1, node));
+        if is_wired {
+            fs::write(&journal, wired.to_string()).unwrap();
+        }
+        let refused = bed.claims().prepare(numbered.clone()).await.unwrap_err();
+        assert!(refused.starts_with("IndexHeld: 1 by llama-1-old"), "{refused}");
+    }
+}
+
+/// Whoever may write attachments could have the agents remove folders of their nodes.
+#[tokio::test(start_paused = true)]
+async fn an_attachment_that_names_no_uid_leads_to_no_other_folder() {
+    let bed = Bed::new(4);
+    let outside = bed.agent.layout.attachments().join("../../../outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("attachment.json"), "{}").unwrap();
+    let plan = bed.agent.layout.plan("../../../outside/plan");
+    fs::write(&plan, "{").unwrap();
+    for (name, pod_uid) in [("a", "../../../outside"), ("b", "../../../outside/plan")] {
+        bed.api.put(
+            "networkattachments",
+            &json!({
+                "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkAttachment",
+                "metadata": {"name": name, "namespace": "team-a", "uid": name},
+                "spec": {"sliceName": SLICE, "index": 1, "podName": "llama-1", "podUID": pod_uid, "claimUID": "claim-x",
+                    "nodeName": "gpu-1"},
+            }),
+        );
+    }
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    sleep(Duration::from_mins(4)).await;
+    stop.cancel();
+    let claim = ClaimRef {
+        namespace: "team-a".to_owned(),
+        name: "x".to_owned(),
+        uid: "claim-x".to_owned(),
+    };
+    bed.claims().unprepare(claim).await.unwrap();
+    assert!(outside.join("attachment.json").exists() && plan.exists());
+}

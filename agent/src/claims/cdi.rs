@@ -6,6 +6,7 @@ use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_stat
 use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, RdmaPlan};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -141,6 +142,22 @@ fn mount(source: &Path, target: &str) -> Value {
         "containerPath": target,
         "options": ["ro", "nosuid", "nodev", "bind"],
     })
+}
+
+/// A claim's spec as it is; `None` if there is none that can be read.
+pub(crate) fn read(layout: &Layout, claim_uid: &str) -> Option<Value> {
+    let bytes = read_state_file(&layout.cdi_spec(claim_uid)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The devices that a spec hands out.
+pub(crate) fn nodes(spec: &Value) -> BTreeSet<&str> {
+    let nodes = spec["devices"][0]["containerEdits"]["deviceNodes"].as_array();
+    nodes
+        .into_iter()
+        .flatten()
+        .filter_map(|node| node["path"].as_str())
+        .collect()
 }
 
 /// Writes a claim's spec by rename, so that the runtime never reads half of it.

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use railhead_host::{ABANDONED, remove_abandoned};
-use railhead_plan::Layout;
+use railhead_plan::{AttachmentPlan, Layout};
 
 use super::{
     cdi, plans,
@@ -64,58 +64,98 @@ fn remove_older(folder: &Path, age: Duration, is: impl Fn(&str) -> bool) {
 /// Plans and journals that describe kernel state of an earlier boot. Indices stay with their pods: kubelet prepares the claims
 /// of living pods again.
 pub(super) async fn earlier_boots(agent: &Arc<Agent>) -> Result<(), ReleaseError> {
+    let mut failed = Ok(());
     for plan in plans::all(&agent.layout)? {
-        if plan.boot_id != agent.boot_id {
-            let _lock = release::lock(agent, &plan.claim_uid).await?;
-            // Its CDI spec has no plan then, and goes with the others.
-            if plans::remove_earlier(&agent.layout, &plan.pod.uid, &agent.boot_id)? {
-                tracing::info!(pod = plan.pod.name, "removed a plan of an earlier boot");
-            }
+        // One claim's trouble must not keep what another left.
+        if plan.boot_id != agent.boot_id
+            && let Err(error) = earlier_plan(agent, &plan).await
+        {
+            failed = failed.and(Err(error));
         }
     }
-    release::sandboxes::earlier_journals(agent).await
+    failed.and(release::sandboxes::earlier_journals(agent).await)
 }
 
-/// Removes specs without a plan, and writes those again that a tool or a cleaner of temporary files took away: kubelet does
-/// not ask for them a second time, and without one no container of the pod can be created any more.
+async fn earlier_plan(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
+    let _lock = release::lock(agent, &plan.claim_uid).await?;
+    // Its CDI spec has no plan then, and goes with the others.
+    if plans::remove_earlier(&agent.layout, &plan.pod.uid, &agent.boot_id)? {
+        tracing::info!(pod = plan.pod.name, "removed a plan of an earlier boot");
+    }
+    Ok(())
+}
+
+/// Removes specs without a plan, and writes those again that a tool or a cleaner of temporary files took away, or whose RDMA
+/// devices are not those of the wired pod: kubelet does not ask for them a second time, and without one no container of the
+/// pod can be created any more.
 pub(super) async fn specs(agent: &Arc<Agent>) -> Result<(), ReleaseError> {
+    let mut failed = Ok(());
+    // One claim's trouble must not keep another's spec.
     for claim in claims_with_spec(&agent.layout) {
-        // While the claim is prepared or given back its spec comes and goes.
-        let Some(_turn) = agent.turns.try_take(&agent.layout, &claim) else {
-            continue;
-        };
-        let held = release::lock(agent, &claim).await?;
-        // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both. A plan that cannot be
-        // read may be this claim's, of a pod that runs.
-        if plans::of_claim(&agent.layout, &claim)?.is_none() && !plans::any_damaged(&agent.layout)? {
-            cdi::remove(&agent.layout, &claim)?;
-            held.remove();
+        if let Err(error) = without_plan(agent, &claim).await {
+            failed = failed.and(Err(error));
         }
     }
     for plan in plans::all(&agent.layout)? {
-        if plan.boot_id != agent.boot_id || agent.layout.cdi_spec(&plan.claim_uid).exists() {
-            continue;
+        if plan.boot_id == agent.boot_id
+            && is_to_be_written(agent, &plan)
+            && let Err(error) = write_again(agent, &plan).await
+        {
+            failed = failed.and(Err(error));
         }
-        // While the claim is prepared or given back its spec comes and goes.
-        let Some(_turn) = agent.turns.try_take(&agent.layout, &plan.claim_uid) else {
-            continue;
-        };
-        let _lock = release::lock(agent, &plan.claim_uid).await?;
-        let same = plans::of_claim(&agent.layout, &plan.claim_uid)?.is_some_and(|now| now == plan);
-        if !same || agent.layout.cdi_spec(&plan.claim_uid).exists() {
-            continue;
+    }
+    failed
+}
+
+/// Removes a claim's spec if it has no plan.
+async fn without_plan(agent: &Arc<Agent>, claim: &str) -> Result<(), ReleaseError> {
+    // While the claim is prepared or given back its spec comes and goes.
+    let Some(_turn) = agent.turns.try_take(&agent.layout, claim) else {
+        return Ok(());
+    };
+    let held = release::lock(agent, claim).await?;
+    // Looked for under the lock: Prepare writes the plan before the spec, and holds the lock over both. A plan that cannot be
+    // read may be this claim's, of a pod that runs.
+    if plans::of_claim(&agent.layout, claim)?.is_none() && !plans::any_damaged(&agent.layout)? {
+        cdi::remove(&agent.layout, claim)?;
+        held.remove();
+    }
+    Ok(())
+}
+
+/// Whether a claim's spec is not there, cannot be read, or names other RDMA devices than the wired pod has. What ADD has named before
+/// it ended is told by nothing else.
+fn is_to_be_written(agent: &Agent, plan: &AttachmentPlan) -> bool {
+    let Some(found) = cdi::read(&agent.layout, &plan.claim_uid) else {
+        return true;
+    };
+    let is_wired = agent.layout.record(&plan.pod.uid).exists();
+    is_wired && cdi::of_plan(agent, plan).is_ok_and(|wanted| cdi::nodes(&wanted) != cdi::nodes(&found))
+}
+
+async fn write_again(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
+    let claim = &plan.claim_uid;
+    // While the claim is prepared or given back its spec comes and goes.
+    let Some(_turn) = agent.turns.try_take(&agent.layout, claim) else {
+        return Ok(());
+    };
+    let _lock = release::lock(agent, claim).await?;
+    // Under these locks an ADD names the devices of the sandbox that it wires, and records them.
+    let _vfs = release::lock_vfs(agent, plan).await?;
+    let same = plans::of_claim(&agent.layout, claim)?.is_some_and(|now| now == *plan);
+    if !same || !is_to_be_written(agent, plan) {
+        return Ok(());
+    }
+    match cdi::of_plan(agent, plan) {
+        Ok(spec) => {
+            cdi::write(&agent.layout, claim, &spec)?;
+            tracing::warn!(
+                pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
+                claim,
+                "the claim's CDI spec was gone, spoilt or named other RDMA devices than the pod's; wrote it again"
+            );
         }
-        match cdi::of_plan(agent, &plan) {
-            Ok(spec) => {
-                cdi::write(&agent.layout, &plan.claim_uid, &spec)?;
-                tracing::warn!(
-                    pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
-                    claim = plan.claim_uid,
-                    "the claim's CDI spec was gone; wrote it again"
-                );
-            }
-            Err(error) => tracing::warn!(claim = plan.claim_uid, %error, "a lost CDI spec cannot be written again yet"),
-        }
+        Err(error) => tracing::warn!(claim, %error, "a lost CDI spec cannot be written again yet"),
     }
     Ok(())
 }

@@ -77,6 +77,18 @@ impl Bed {
         );
     }
 
+    /// Leaves what ADD leaves of a pod with index 2.
+    pub(crate) fn wire(&self, pod: &str, rails: &Value) {
+        let record = json!({
+            "version": 1, "containerId": "c1", "pod": {"namespace": NAMESPACE, "name": pod, "uid": uid(pod)},
+            "network": {"name": "llama", "uid": "n-1"}, "sliceName": SLICE, "index": 2, "pods": 4, "wiredInMs": 1,
+            "rails": rails,
+        });
+        let layout = &self.agent.layout;
+        std::fs::create_dir_all(layout.attachment(&uid(pod))).unwrap();
+        std::fs::write(layout.record(&uid(pod)), record.to_string()).unwrap();
+    }
+
     /// Names of the pods that hold indices, by attachment.
     pub(crate) fn holders(&self) -> Vec<(String, String)> {
         let of = |attachment: &Value| {

@@ -94,7 +94,17 @@ impl<'a> Taker<'a> {
 
     /// Makes sure that the pod of an existing plan still has its index; `None` if another pod has it by now. A slice that is
     /// on its way out stays for an attachment that is there, but not for one that has to be made again.
+    ///
+    /// It is there, nearly always, and then nothing is created: what keeps the node from that, a quota or a role, is nothing to a
+    /// pod that runs.
     pub(super) async fn hold(&self, index: u32) -> Result<Option<Taken>, PrepareError> {
+        let name = names::attachment(self.entitled.slice_name(), index);
+        let uid = self.entitled.pod.metadata.uid.as_deref();
+        let found = within(self.deadline, self.api.get_opt(&name)).await;
+        let found = found.map_err(|source| self.read_error(&name, source))?;
+        if let Some(found) = found.filter(|found| Some(found.spec.pod_uid.as_str()) == uid && !is_ending(found)) {
+            return Ok(Some(Taken::of(&found)));
+        }
         Ok(match self.create(index).await? {
             Created::Ours(taken) => Some(taken),
             Created::Made(taken) => {
@@ -196,6 +206,9 @@ impl<'a> Taker<'a> {
 
     /// Any index that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
     /// of a job that starts do not all try the same one.
+    ///
+    /// The list is as new as etcd, since the pod finds its own index in it, and comes out of the API server's memory all the same
+    /// (`ConsistentListFromCache`, always on since Kubernetes 1.34).
     async fn any(&self) -> Result<Taken, PrepareError> {
         let spec = &self.entitled.slice.spec;
         let slice = self.entitled.slice_name();
@@ -221,7 +234,7 @@ impl<'a> Taker<'a> {
                 }
                 self.pause(INDEX_TAKEN).await;
             }
-            if full {
+            if full && !self.end_one_of(&list.items).await? {
                 self.pause(INDEX_POLL).await;
             }
             if Instant::now() >= self.deadline {
@@ -248,11 +261,8 @@ impl<'a> Taker<'a> {
                 Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && !is_ending(&found) => {
                     return Ok(Created::Ours(Taken::of(&found)));
                 }
-                // A give-back that was cut off after the deletion and before the finalizer: the pod waits for nobody but itself.
                 // Somebody else's finalizer may keep it.
-                Some(found) if found.spec.pod_uid == wanted.spec.pod_uid && self.end(&name, &found).await? => {
-                    self.pause(INDEX_TAKEN).await;
-                }
+                Some(found) if self.end(&name, &found).await? => self.pause(INDEX_TAKEN).await,
                 Some(found) => return Ok(Created::Held(Box::new(found))),
                 // It went between the two requests.
                 None => self.pause(INDEX_TAKEN).await,
@@ -260,10 +270,35 @@ impl<'a> Taker<'a> {
         }
     }
 
-    /// Ends the pod's own attachment, which is marked as deleted; false if a plan relies on it.
-    async fn end(&self, name: &str, own: &NetworkAttachment) -> Result<bool, PrepareError> {
-        let ended = within(self.deadline, release::index::end(self.agent, &self.api, name, own)).await;
+    /// Ends what a give-back of this node left that was cut off after the deletion and before the finalizer: the pod would wait for
+    /// nobody but itself, or for one that has gone, until the collector comes. False if it is no such attachment, or if its pod
+    /// is still wired or planned.
+    async fn end(&self, name: &str, found: &NetworkAttachment) -> Result<bool, PrepareError> {
+        let mut finalizers = found.metadata.finalizers.iter().flatten();
+        let is_unfinished = is_ending(found) && finalizers.any(|finalizer| finalizer == names::ATTACHMENT_FINALIZER);
+        if !is_unfinished || found.spec.node_name != self.agent.node {
+            return Ok(false);
+        }
+        let Some((pod, _)) = release::index::holder(found) else {
+            return Ok(false);
+        };
+        let is_own = self.entitled.pod.metadata.uid.as_ref() == Some(&pod.uid);
+        if !is_own && release::sandboxes::is_wired(&self.agent.layout, &pod.uid) {
+            return Ok(false);
+        }
+        let ended = within(self.deadline, release::index::end(self.agent, &self.api, name, found)).await;
         ended.map_err(|source| self.take_error(name, source))
+    }
+
+    /// Ends the first that can be.
+    async fn end_one_of(&self, held: &[NetworkAttachment]) -> Result<bool, PrepareError> {
+        for attachment in held {
+            let name = attachment.metadata.name.as_deref().unwrap_or_default();
+            if self.end(name, attachment).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Waits about so long, and not beyond the deadline.
@@ -303,6 +338,15 @@ impl<'a> Taker<'a> {
             .flatten();
         let pod = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&held.spec.pod_uid));
         holder(held, pod.as_ref(), Timestamp::now())
+    }
+
+    fn read_error(&self, name: &str, source: kube::Error) -> PrepareError {
+        PrepareError::Read {
+            kind: "NetworkAttachment",
+            namespace: self.entitled.pod_ref().namespace,
+            name: name.to_owned(),
+            source: Box::new(source),
+        }
     }
 
     fn take_error(&self, name: &str, source: kube::Error) -> PrepareError {

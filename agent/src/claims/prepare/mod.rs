@@ -20,7 +20,7 @@ use railhead_planner::claim::RailAllocation;
 use tokio::time::Instant;
 
 use self::{entitled::Entitled, index::Taken};
-pub(super) use error::{PrepareError, passes};
+pub(super) use error::{PrepareError, cut_off_passes, originals_pass, passes, restore_passes};
 
 use super::{cdi, plans, release};
 use crate::{
@@ -139,17 +139,22 @@ async fn keep(
 }
 
 /// Functions first. While a plan of the pod is left, by this claim or another, something may still use the index.
+///
+/// A pod that is wired keeps what it has: kubelet prepares its claim again when it has lost its own state, and what keeps the node
+/// from that (a full disk, a role that was taken away) is no reason to take the rails from programs that run. It ends as a whole.
 async fn undo(agent: &Arc<Agent>, claim_uid: &str, reached: &Reached) -> Result<(), release::ReleaseError> {
     let (Some(pod), Some(attachment)) = (&reached.pod, &reached.attachment) else {
         return Ok(());
     };
-    // kubelet prepares a running pod's claim again when it has lost its own state.
-    let programs = if agent.layout.record(&pod.uid).exists() {
-        release::Programs::Unknown
-    } else {
-        release::Programs::Ended
-    };
-    release::claim(agent, claim_uid, programs).await?;
+    if release::sandboxes::is_wired(&agent.layout, &pod.uid) {
+        tracing::warn!(
+            pod = format!("{}/{}", pod.namespace, pod.name),
+            claim = claim_uid,
+            "the pod is wired and keeps its rails, though its claim could not be prepared again"
+        );
+        return Ok(());
+    }
+    release::claim(agent, claim_uid, release::Programs::Ended).await?;
     if agent.layout.plan(&pod.uid).exists() {
         return Ok(());
     }
@@ -196,6 +201,10 @@ async fn write_cdi(agent: &Arc<Agent>, plan: &AttachmentPlan) -> Result<(), Prep
     let (agent, plan) = (agent.clone(), plan.clone());
     let written = tokio::task::spawn_blocking(move || {
         let spec = cdi::of_plan(&agent, &plan)?;
+        // Writing needs room, and has the runtime read all its specs again.
+        if cdi::read(&agent.layout, &plan.claim_uid).as_ref() == Some(&spec) {
+            return Ok(());
+        }
         Ok(cdi::write(&agent.layout, &plan.claim_uid, &spec)?)
     });
     written.await.map_err(|_| PrepareError::Panicked)?

@@ -7,7 +7,11 @@ use railhead_vf::{CutOffError, HostError, OriginalsError, RestoreError};
 use thiserror::Error;
 
 use crate::{
-    claims::{cdi::CdiError, plans::PlansError, prepare::passes},
+    claims::{
+        cdi::CdiError,
+        plans::PlansError,
+        prepare::{cut_off_passes, originals_pass, passes, restore_passes},
+    },
     limits::DEL,
 };
 
@@ -126,14 +130,10 @@ impl ReleaseError {
             Self::Turn { .. } | Self::Slow { .. } | Self::StillWired { .. } | Self::WiredAgain { .. } => true,
             Self::List { source, .. } | Self::Attachment { source, .. } => railhead_service::is_transient(source),
             Self::Host(error) => passes(error),
-            Self::Restore(error) => passes(error),
-            Self::Plans(_)
-            | Self::Run { .. }
-            | Self::Del { .. }
-            | Self::Originals(_)
-            | Self::CutOff(_)
-            | Self::Cdi(_)
-            | Self::Panicked => false,
+            Self::Restore(error) => restore_passes(error),
+            Self::Originals(error) => originals_pass(error),
+            Self::CutOff(error) => cut_off_passes(error),
+            Self::Plans(_) | Self::Run { .. } | Self::Del { .. } | Self::Cdi(_) | Self::Panicked => false,
         }
     }
 }

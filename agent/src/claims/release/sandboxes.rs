@@ -39,7 +39,7 @@ pub(crate) async fn unwire(agent: &Agent, pod: &PodRef) -> Result<(), ReleaseErr
 }
 
 /// Whether a sandbox of the pod holds functions.
-pub(super) fn is_wired(layout: &Layout, pod_uid: &str) -> bool {
+pub(crate) fn is_wired(layout: &Layout, pod_uid: &str) -> bool {
     !sandboxes(layout, pod_uid).is_empty()
 }
 
