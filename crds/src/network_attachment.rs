@@ -69,9 +69,11 @@ pub struct NetworkAttachmentSpec {
     pub pod_name: String,
     /// UID of that pod.
     #[serde(rename = "podUID")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9-]{1,128}$"))]
     pub pod_uid: String,
     /// UID of the pod's ResourceClaim.
     #[serde(rename = "claimUID")]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9-]{1,128}$"))]
     pub claim_uid: String,
     /// The node it runs on.
     pub node_name: String,

@@ -295,3 +295,47 @@ pub(crate) fn the_policy_confines_an_agent_where_the_api_server_does_not(world: 
     cluster.ok(&["delete", "clusterrolebinding/lenient", "clusterrole/lenient"])?;
     Ok(())
 }
+
+/// All pods of a job list the indices of their slice when they start. The list has to be as new as etcd, since a pod finds its own
+/// index in it, and yet etcd is not to be asked for every one.
+pub(crate) fn lists_of_indices_are_answered_out_of_the_api_servers_memory(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("lists")?;
+    let node = SimulatedNode::add(cluster, "lists-node", "any")?;
+    let lists = 20;
+    let before = lists_from_etcd(cluster)?;
+    for index in 0..lists {
+        let attachment = samples::attachment(&namespace, "lists-00000000", index, &node.name);
+        cluster.create(&node.agent, &[attachment])?;
+        // As `Taker::any` asks.
+        let path = format!(
+            "/apis/railhead.dev/v1alpha1/namespaces/{namespace}/networkattachments?labelSelector=railhead.dev%2Fslice%3Dlists-00000000"
+        );
+        let listed = cluster.kubectl(&node.agent, &["get", "--raw", &path])?;
+        let listed: Value = serde_json::from_str(&listed.ok()?.stdout)?;
+        let count = listed["items"].as_array().context("no list")?.len();
+        ensure!(
+            count == index as usize + 1,
+            "{count} attachments are shown after {} were made",
+            index + 1
+        );
+    }
+    let asked = lists_from_etcd(cluster)? - before;
+    // Other tests may make the API server fill its memory anew.
+    ensure!(asked < lists / 2, "{asked} of {lists} lists were read from etcd");
+    Ok(())
+}
+
+/// How many lists of attachments the API server has read from etcd.
+fn lists_from_etcd(cluster: &Cluster) -> Result<u32> {
+    let metrics = cluster
+        .kubectl(&cluster.admin(), &["get", "--raw", "/metrics"])?
+        .ok()?
+        .stdout;
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("apiserver_storage_list_total{") && line.contains("resource=\"networkattachments\"")
+    });
+    lines
+        .map(|line| Ok(line.rsplit(' ').next().context("no value")?.parse::<u32>()?))
+        .sum()
+}

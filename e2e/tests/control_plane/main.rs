@@ -135,6 +135,7 @@ fn shared() -> Vec<Test> {
             a_pci_address_is_accepted_as_lspci_prints_it_or_refused_with_a_sentence,
             nccl_settings_are_names_and_values_of_one_line,
             the_largest_fabric_is_accepted,
+            an_attachment_names_uids,
             vlan_0_is_refused,
             vlan_5000_is_refused,
             a_reversed_vlan_range_is_refused,
@@ -188,6 +189,7 @@ fn shared() -> Vec<Test> {
             a_tenant_cannot_claim_rails_by_hand,
             the_template_of_a_network_goes_with_it_whatever_a_tenant_does,
             an_agent_says_what_claims_of_its_own_node_got,
+            lists_of_indices_are_answered_out_of_the_api_servers_memory,
             the_policy_confines_an_agent_where_the_api_server_does_not,
         ],
         operator_rights: [

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::World;
 use crate::cluster::{contains, expect_refusal};
 use crate::samples;
+use crate::simulated_node::SimulatedNode;
 
 pub(crate) fn overlapping_pools_of_a_rail_are_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("overlapping");
@@ -126,6 +127,25 @@ pub(crate) fn the_largest_fabric_is_accepted(world: &World) -> Result<()> {
     fabric["spec"]["rails"] = Value::Array(rails);
     let try_out = ["create", "--dry-run=server", "--filename", "-"];
     world.cluster.feed(&world.cluster.admin(), &try_out, &[fabric])?.ok()?;
+    Ok(())
+}
+
+/// Agents make paths of them.
+pub(crate) fn an_attachment_names_uids(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let node = SimulatedNode::add(cluster, "uids-node", "any")?;
+    let attachment = samples::attachment("default", "uids-00000000", 0, &node.name);
+    let try_out = ["create", "--dry-run=server", "--filename", "-"];
+    cluster
+        .feed(&node.agent, &try_out, std::slice::from_ref(&attachment))?
+        .ok()?;
+    for field in ["podUID", "claimUID"] {
+        for text in ["../../etc", "", "a.b"] {
+            let mut wrong = attachment.clone();
+            wrong["spec"][field] = json!(text);
+            cluster.refused(&node.agent, &wrong, &[&format!("spec.{field}"), "should match"])?;
+        }
+    }
     Ok(())
 }
 
