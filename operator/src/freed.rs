@@ -6,9 +6,13 @@
 //! `podsDifferSemantically`, `pod_workers.go` `UpdatePod`). So an annotation says that the index is free. An agent that is in
 //! Prepare just then takes the index without it, and the pod is left alone.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver, stream};
+use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -18,6 +22,7 @@ use railhead_crds::{NetworkAttachment, names::INDEX_FREE_ANNOTATION};
 use railhead_planner::index::{self, IndexChoice};
 use railhead_service::chain;
 use serde_json::json;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
@@ -31,6 +36,10 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(2);
 /// How many pods are written at a time.
 const AT_ONCE: usize = 8;
+/// How long one may take: kubelet looks by itself a minute later, and other pods wait behind it.
+const WAKE: Duration = Duration::from_secs(5);
+/// How long a pod that was woken has to take an index. It is not woken for another one meanwhile, which is the next pod's.
+const TAKES: Duration = Duration::from_secs(10);
 
 /// An index that was given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,20 +51,77 @@ pub(crate) struct Freed {
 }
 
 /// Runs until the queue ends.
-pub(crate) async fn run(client: Client, world: World, mut queue: UnboundedReceiver<Freed>) {
-    while let Some(first) = queue.next().await {
-        tokio::time::sleep(GRACE).await;
-        // The pods of a job end together.
-        let mut freed = vec![first];
-        while let Ok(more) = queue.try_recv() {
-            freed.push(more);
+pub(crate) async fn run(client: Client, world: World, queue: UnboundedReceiver<Freed>) {
+    let mut woken = Woken::default();
+    let find = |freed| {
+        let mut found = Vec::new();
+        for (slice, freed) in freed_by_slice(freed) {
+            found.extend(waiting_in(&world, &slice, &freed, &mut woken));
         }
-        let woken = freed_by_slice(freed)
-            .into_iter()
-            .flat_map(|(slice, freed)| waiting_in(&world, &slice, &freed));
-        stream::iter(woken)
-            .for_each_concurrent(AT_ONCE, |(pod, uid)| wake(&client, pod, uid))
-            .await;
+        found
+    };
+    serve(queue, find, |pod, mark| wake(&client, pod, mark)).await;
+}
+
+/// Wakes the pods that `find` names for indices that were free for the whole grace, each index for its own. A pod that is not
+/// written in time keeps no other from it.
+async fn serve<F: Future<Output = ()>>(
+    mut queue: UnboundedReceiver<Freed>,
+    mut find: impl FnMut(Vec<Freed>) -> Vec<(Arc<Pod>, String)>,
+    wake: impl Fn(Arc<Pod>, String) -> F,
+) {
+    let mut due: VecDeque<(Instant, Freed)> = VecDeque::new();
+    let mut found: VecDeque<(Arc<Pod>, String)> = VecDeque::new();
+    let mut waking = FuturesUnordered::new();
+    let mut ended = false;
+    while !(ended && due.is_empty() && found.is_empty() && waking.is_empty()) {
+        while waking.len() < AT_ONCE
+            && let Some((pod, mark)) = found.pop_front()
+        {
+            let name = pod.name_any();
+            let waking_up = tokio::time::timeout(WAKE, wake(pod, mark));
+            waking.push(async move {
+                if waking_up.await.is_err() {
+                    warn!(
+                        pod = name,
+                        "the index that the pod waits for is free, but the API server took longer than {} s to tell the pod; kubelet tries again within 90 s",
+                        WAKE.as_secs()
+                    );
+                }
+            });
+        }
+        let next = due.front().map(|(at, _)| *at);
+        tokio::select! {
+            freed = queue.next(), if !ended => match freed {
+                Some(freed) => due.push_back((Instant::now() + GRACE, freed)),
+                None => ended = true,
+            },
+            () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                // The pods of a job end together.
+                let now = Instant::now();
+                let count = due.partition_point(|(at, _)| *at <= now);
+                found.extend(find(due.drain(..count).map(|(_, freed)| freed).collect()));
+            }
+            Some(()) = waking.next(), if !waking.is_empty() => {}
+        }
+    }
+}
+
+/// By UID: pods that were woken a moment ago, and when.
+#[derive(Debug, Default)]
+struct Woken(HashMap<String, Instant>);
+
+impl Woken {
+    /// Those that may still be about to take an index.
+    fn lately(&mut self) -> &HashMap<String, Instant> {
+        self.0.retain(|_, since| since.elapsed() < TAKES);
+        &self.0
+    }
+
+    fn note(&mut self, woken: &[(Arc<Pod>, String)]) {
+        let now = Instant::now();
+        let uids = woken.iter().filter_map(|(pod, _)| pod.metadata.uid.clone());
+        self.0.extend(uids.map(|uid| (uid, now)));
     }
 }
 
@@ -71,18 +137,26 @@ fn freed_by_slice(freed: Vec<Freed>) -> Vec<(Named, Vec<Freed>)> {
 }
 
 /// The pods to wake, each with the mark that says for which deletion.
-fn waiting_in(world: &World, slice: &Named, freed: &[Freed]) -> Vec<(Arc<Pod>, String)> {
+fn waiting_in(world: &World, slice: &Named, freed: &[Freed], woken: &mut Woken) -> Vec<(Arc<Pod>, String)> {
     let Some(found) = world.slice(&slice.namespace, &slice.name) else {
         return Vec::new();
     };
     let held = world.attachments_of(&slice.namespace, &slice.name);
     let pods = world.pods_of(&slice.namespace, &found.spec.network.name);
-    waiting(&pods, &held, freed, found.spec.pods)
+    let found = waiting(&pods, &held, freed, found.spec.pods, woken.lately());
+    woken.note(&found);
+    found
 }
 
 /// Those that have a node, no index and no sandbox yet, and could take one of the indices that are free now. A pod without a
-/// number takes any, the oldest first.
-fn waiting(pods: &[Arc<Pod>], held: &[Arc<NetworkAttachment>], freed: &[Freed], size: u32) -> Vec<(Arc<Pod>, String)> {
+/// number takes any, the oldest first of those that were not woken `lately`: such a one is about to take another.
+fn waiting(
+    pods: &[Arc<Pod>],
+    held: &[Arc<NetworkAttachment>],
+    freed: &[Freed],
+    size: u32,
+    lately: &HashMap<String, Instant>,
+) -> Vec<(Arc<Pod>, String)> {
     let taken: HashSet<u32> = held.iter().map(|attachment| attachment.spec.index).collect();
     let have: HashSet<&str> = held.iter().map(|attachment| attachment.spec.pod_uid.as_str()).collect();
     let mut candidates: Vec<&Arc<Pod>> = pods
@@ -94,6 +168,7 @@ fn waiting(pods: &[Arc<Pod>], held: &[Arc<NetworkAttachment>], freed: &[Freed], 
     let mut any = candidates
         .iter()
         .filter(|pod| choice(pod) == Some(IndexChoice::Any))
+        .filter(|pod| !lately.contains_key(pod.metadata.uid.as_deref().unwrap_or_default()))
         .copied();
     let mut woken = Vec::new();
     for free in freed.iter().filter(|free| !taken.contains(&free.index)) {
@@ -161,6 +236,10 @@ mod tests {
         }
     }
 
+    fn woken_of(pods: &[Arc<Pod>], held: &[Arc<NetworkAttachment>], freed: &[Freed]) -> Vec<(Arc<Pod>, String)> {
+        waiting(pods, held, freed, 4, &HashMap::new())
+    }
+
     fn names(woken: Vec<(Arc<Pod>, String)>) -> Vec<(String, String)> {
         woken.into_iter().map(|(pod, mark)| (pod.name_any(), mark)).collect()
     }
@@ -168,22 +247,22 @@ mod tests {
     #[test]
     fn only_the_pod_that_waits_for_this_index_is_woken() {
         let pods = [on_node(0, true), on_node(1, true), Arc::new(fixtures::pod(2))];
-        let woken = names(waiting(&pods, &[], &[freed(1)], 4));
+        let woken = names(woken_of(&pods, &[], &[freed(1)]));
         assert_eq!(woken, [("llama-1".to_owned(), "a-1".to_owned())]);
-        assert!(waiting(&pods, &[], &[freed(2)], 4).is_empty(), "it has no node yet");
+        assert!(woken_of(&pods, &[], &[freed(2)]).is_empty(), "it has no node yet");
         let mut running = (*pods[1]).clone();
         running.status.as_mut().unwrap().phase = Some("Running".to_owned());
-        assert!(waiting(&[Arc::new(running)], &[], &[freed(1)], 4).is_empty());
+        assert!(woken_of(&[Arc::new(running)], &[], &[freed(1)]).is_empty());
     }
 
     #[test]
     fn a_pod_whose_agent_was_faster_is_left_alone() {
         let pods = [on_node(1, true)];
-        assert!(waiting(&pods, &[fixtures::attachment(1, false)], &[freed(1)], 4).is_empty());
+        assert!(woken_of(&pods, &[fixtures::attachment(1, false)], &[freed(1)]).is_empty());
         // Held by another pod again.
         let mut other = (*fixtures::attachment(1, false)).clone();
         other.spec.pod_uid = "somebody".to_owned();
-        assert!(waiting(&pods, &[Arc::new(other)], &[freed(1)], 4).is_empty());
+        assert!(woken_of(&pods, &[Arc::new(other)], &[freed(1)]).is_empty());
     }
 
     #[test]
@@ -194,9 +273,88 @@ mod tests {
             on_node(2, false),
             on_node(3, true),
         ];
-        let woken = names(waiting(&pods, &[], &[freed(3), freed(0), freed(1)], 4));
+        let woken = names(woken_of(&pods, &[], &[freed(3), freed(0), freed(1)]));
         assert_eq!(woken.len(), 3);
         assert_eq!(woken[0].0, "llama-3", "its own index is its own");
         assert_ne!(woken[1].0, woken[2].0);
+    }
+
+    /// The first one has not told yet which index it takes.
+    #[tokio::test(start_paused = true)]
+    async fn the_next_index_wakes_the_next_pod_and_the_first_one_again_if_it_took_none() {
+        let pods = [on_node(0, false), on_node(1, false)];
+        let mut woken = Woken::default();
+        let mut wakes = |index| {
+            let found = waiting(&pods, &[], &[freed(index)], 4, woken.lately());
+            woken.note(&found);
+            names(found).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let first = wakes(2);
+        let second = wakes(3);
+        assert!(
+            first.len() == 1 && second.len() == 1 && first != second,
+            "{first:?} {second:?}"
+        );
+        assert!(wakes(1).is_empty(), "nobody else waits");
+        tokio::time::sleep(TAKES).await;
+        assert_eq!(wakes(1), first);
+    }
+
+    /// What `serve` wakes, and how many seconds after the beginning, where writing some pods hangs.
+    async fn served(queue: UnboundedReceiver<Freed>, hangs: fn(&str) -> bool) -> Vec<(String, f64)> {
+        let (start, log) = (Instant::now(), std::cell::RefCell::new(Vec::new()));
+        let find = |freed: Vec<Freed>| {
+            freed
+                .iter()
+                .map(|one| (on_node(one.index, true), one.uid.clone()))
+                .collect()
+        };
+        let wake = |pod: Arc<Pod>, _| {
+            let name = pod.name_any();
+            log.borrow_mut().push((name.clone(), start.elapsed().as_secs_f64()));
+            async move {
+                if hangs(&name) {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        serve(queue, find, wake).await;
+        log.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_index_has_its_own_grace() {
+        let (queue, freed_later) = futures::channel::mpsc::unbounded();
+        let freeing = async {
+            queue.unbounded_send(freed(0)).unwrap();
+            tokio::time::sleep(GRACE * 3 / 4).await;
+            queue.unbounded_send(freed(1)).unwrap();
+            drop(queue);
+        };
+        let (woken, ()) = tokio::join!(served(freed_later, |_| false), freeing);
+        let at = |pod: &str| woken.iter().find(|(name, _)| name == pod).unwrap().1;
+        let grace = GRACE.as_secs_f64();
+        assert!((at("llama-0") - grace).abs() < 0.1, "{woken:?}");
+        assert!((at("llama-1") - grace * 1.75).abs() < 0.1, "{woken:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_that_cannot_be_written_keep_no_other_waiting_for_long() {
+        let (queue, all) = futures::channel::mpsc::unbounded();
+        for index in 0..=u32::try_from(AT_ONCE).unwrap() {
+            queue.unbounded_send(freed(index)).unwrap();
+        }
+        let later = async {
+            tokio::time::sleep(GRACE + WAKE * 2).await;
+            queue.unbounded_send(freed(100)).unwrap();
+            drop(queue);
+        };
+        let (woken, ()) = tokio::join!(served(all, |name| name != "llama-100"), later);
+        let times: Vec<f64> = woken.iter().map(|(_, at)| *at).collect();
+        let (grace, wake) = (GRACE.as_secs_f64(), WAKE.as_secs_f64());
+        assert!(times[..AT_ONCE].iter().all(|at| (at - grace).abs() < 0.1), "{woken:?}");
+        assert!((times[AT_ONCE] - grace - wake).abs() < 0.1, "{woken:?}");
+        assert_eq!(woken.last().unwrap().0, "llama-100");
+        assert!((times[AT_ONCE + 1] - grace * 2.0 - wake * 2.0).abs() < 0.1, "{woken:?}");
     }
 }
