@@ -10,6 +10,7 @@ mod facts;
 mod freed;
 mod grouped;
 mod http;
+mod kept;
 mod leader;
 mod lost_nodes;
 mod metrics;

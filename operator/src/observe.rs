@@ -21,6 +21,7 @@ use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
     names::{DRIVER, NETWORK_LABEL},
 };
+use railhead_planner::bandwidth::{Held, NodePorts};
 use railhead_service::chain;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -29,9 +30,13 @@ use tracing::{debug, warn};
 use crate::{
     changes::Changes,
     grouped::Grouped,
+    kept::Kept,
     trim,
     world::{self, World, label},
 };
+
+/// How many objects are listed at a time: a page is in memory as a whole, and all kinds are listed at once.
+const PAGE: u32 = 100;
 
 /// A name within a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -90,9 +95,9 @@ pub(crate) enum Change {
 
 /// Starts all watches. The stores fill in the background; `changes` gets one entry per object that came, changed or went.
 pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes) -> World {
-    let labelled = watcher::Config::default().labels(NETWORK_LABEL);
-    let ours = watcher::Config::default().fields(&format!("spec.driver={DRIVER}"));
-    let all = watcher::Config::default;
+    let all = || watcher::Config::default().page_size(PAGE);
+    let labelled = all().labels(NETWORK_LABEL);
+    let ours = all().fields(&format!("spec.driver={DRIVER}"));
     let mut watches = Watches { client, tasks, changes };
     World {
         fabrics: watches.start(all(), trim::metadata, |o: &Fabric| Change::Fabric(o.name_any())),
@@ -109,7 +114,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         ),
         attachments: watches.start_grouped(
             all(),
-            trim::metadata,
+            trim::attachment,
             |o: &NetworkAttachment| Change::Attachment {
                 slice: world::slice_of_attachment(o),
                 network: label(o, NETWORK_LABEL).unwrap_or_default().to_owned(),
@@ -118,20 +123,15 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
             },
             world::slice_of_attachment,
         ),
-        node_networks: watches.start(all(), trim::metadata, |o: &NodeNetwork| {
+        node_networks: watches.start(all(), trim::node_network, |o: &NodeNetwork| {
             Change::NodeNetwork(o.name_any())
         }),
         ledgers: watches.start(all(), trim::metadata, |o: &FabricLedger| Change::Ledger {
             fabric: o.name_any(),
         }),
-        nodes: watches.start(
-            all(),
-            |node: &mut PartialObjectMeta<Node>| {
-                trim::metadata(node);
-                node.metadata.annotations = None;
-            },
-            |o| Change::Node(o.name_any()),
-        ),
+        nodes: watches.start(all(), trim::node, |o: &PartialObjectMeta<Node>| {
+            Change::Node(o.name_any())
+        }),
         pods: watches.start_grouped(
             labelled,
             trim::pod,
@@ -141,8 +141,8 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
             },
             world::network_of_pod,
         ),
-        ports: watches.start(ours, trim::metadata, |_: &ResourceSlice| Change::Bandwidth),
-        claims: watches.start(all(), trim::claim, |_: &ResourceClaim| Change::Bandwidth),
+        ports: watches.keep(ours, |slice: &ResourceSlice| NodePorts::of(slice)),
+        claims: watches.keep(all(), |claim: &ResourceClaim| Held::by(claim)),
         templates: watches.start(all(), trim::template, |o: &ResourceClaimTemplate| {
             Change::Template(named(o))
         }),
@@ -212,6 +212,39 @@ impl Watches<'_> {
         grouped
     }
 
+    /// Keeps what `of` says of the objects, which counts for what is free.
+    fn keep<K, V>(&mut self, config: watcher::Config, of: fn(&K) -> Option<V>) -> Kept<V>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+        V: PartialEq + Send + Sync + 'static,
+    {
+        let kept = Kept::default();
+        let (follows, changes) = (kept.clone(), self.changes.clone());
+        let api: Api<DeserializeGuard<K>> = Api::all(self.client.clone());
+        let mut events = watcher(api, config).default_backoff().boxed();
+        // Of one that cannot be read nothing is kept.
+        let of_readable = move |object: &DeserializeGuard<K>| match &object.0 {
+            Ok(object) => of(object),
+            Err(invalid) => {
+                warn!(kind = %K::kind(&()), name = invalid.metadata.name, error = invalid.error, "object cannot be read and is left alone");
+                None
+            }
+        };
+        self.tasks.spawn(async move {
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        if follows.follow(event, of_readable) {
+                            changes.tell(Change::Bandwidth);
+                        }
+                    }
+                    Err(error) => broke::<K>(&error),
+                }
+            }
+        });
+        kept
+    }
+
     /// Fills a store for ever. `first` is told of each event before the store is.
     fn fill<K>(
         &mut self,
@@ -260,11 +293,13 @@ async fn tell<K>(
                 }
             }
             Ok(Event::InitApply(_)) => {}
-            Err(error) => {
-                warn!(kind = %K::kind(&()), error = chain(&error), "watch broke, trying again");
-            }
+            Err(error) => broke::<K>(&error),
         }
     }
+}
+
+fn broke<K: Resource<DynamicType = ()>>(error: &watcher::Error) {
+    warn!(kind = %K::kind(&()), error = chain(error), "watch broke, trying again");
 }
 
 /// One object that cannot be read (of another version of the API, for example) must not stop the watch for all others. One that

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
-    core::v1::{Pod, PodSpec},
-    resource::v1::{ResourceClaim, ResourceClaimSpec, ResourceClaimTemplate},
+    core::v1::{Node, Pod, PodSpec, PodStatus},
+    resource::v1::ResourceClaimTemplate,
 };
-use kube::{Resource, ResourceExt as _};
-use railhead_crds::names::{ATTACH_ANNOTATION, DRIVER, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION};
+use kube::{Resource, ResourceExt as _, core::PartialObjectMeta};
+use railhead_crds::{
+    NetworkAttachment, NetworkAttachmentStatus, NodeNetwork,
+    names::{ATTACH_ANNOTATION, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION},
+};
+use railhead_planner::claim;
 
 /// Every object: who wrote which field is of no interest here.
 pub(crate) fn metadata<K: Resource>(object: &mut K) {
@@ -17,7 +21,7 @@ pub(crate) fn metadata<K: Resource>(object: &mut K) {
     }
 }
 
-/// A pod: node, phase, conditions, claims and whose it is; no containers, volumes or environment.
+/// A pod: node, phase, whether it was scheduled, claims and whose it is; no containers, volumes or environment.
 pub(crate) fn pod(pod: &mut Pod) {
     metadata(pod);
     keep(pod.labels_mut(), &[NETWORK_LABEL, JOB_COMPLETION_INDEX]);
@@ -25,48 +29,129 @@ pub(crate) fn pod(pod: &mut Pod) {
         pod.annotations_mut(),
         &[ATTACH_ANNOTATION, REQUEUE_ANNOTATION, JOB_COMPLETION_INDEX],
     );
+    pod.metadata.generate_name = None;
     if let Some(spec) = &mut pod.spec {
         *spec = PodSpec {
             node_name: spec.node_name.take(),
-            resource_claims: spec.resource_claims.take(),
-            scheduling_gates: spec.scheduling_gates.take(),
             ..PodSpec::default()
         };
     }
     if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
-        status.ephemeral_container_statuses = None;
-        status.pod_ips = None;
-        status.host_ips = None;
+        let mut conditions = status.conditions.take();
+        if let Some(conditions) = &mut conditions {
+            conditions.retain(|condition| condition.type_ == "PodScheduled");
+            for condition in conditions.iter_mut() {
+                condition.message = None;
+            }
+            conditions.shrink_to_fit();
+        }
+        *status = PodStatus {
+            phase: status.phase.take(),
+            conditions,
+            resource_claim_statuses: status.resource_claim_statuses.take(),
+            ..PodStatus::default()
+        };
     }
 }
 
-/// A claim: what it was allocated.
-pub(crate) fn claim(claim: &mut ResourceClaim) {
-    metadata(claim);
-    claim.metadata.annotations = None;
-    claim.spec = ResourceClaimSpec::default();
-    if let Some(status) = &mut claim.status {
-        status.reserved_for = None;
-        status.devices = None;
+/// An attachment: of which pod it is, and whether that is wired as declared; nothing of its rails.
+pub(crate) fn attachment(attachment: &mut NetworkAttachment) {
+    metadata(attachment);
+    attachment.metadata.owner_references = None;
+    attachment.metadata.annotations = None;
+    keep(attachment.labels_mut(), &[NETWORK_LABEL]);
+    if let Some(status) = &mut attachment.status {
+        let mut conditions = std::mem::take(&mut status.conditions);
+        conditions.retain(|condition| ["Wired", "Degraded"].contains(&condition.type_.as_str()));
+        conditions.shrink_to_fit();
+        *status = NetworkAttachmentStatus {
+            conditions,
+            ..NetworkAttachmentStatus::default()
+        };
     }
 }
 
-/// A claim template: whose it is.
+/// What a node should have, and of what it has: whether that is right, and how fast.
+pub(crate) fn node_network(node: &mut NodeNetwork) {
+    metadata(node);
+    node.spec.rails.shrink_to_fit();
+    if let Some(status) = &mut node.status {
+        status.summary = None;
+        status.chain = None;
+        for port in &mut status.ports {
+            port.pci_address = String::new();
+            port.driver = String::new();
+            port.rdma_device = None;
+        }
+        status.ports.shrink_to_fit();
+        status
+            .conditions
+            .retain(|condition| ["Ready", "TornDown"].contains(&condition.type_.as_str()));
+        status.conditions.shrink_to_fit();
+    }
+}
+
+/// A Node: its labels.
+pub(crate) fn node(node: &mut PartialObjectMeta<Node>) {
+    metadata(node);
+    node.metadata.annotations = None;
+    node.metadata.owner_references = None;
+}
+
+/// A claim template: whose it is, and of a network's what it asks for.
 pub(crate) fn template(template: &mut ResourceClaimTemplate) {
     metadata(template);
     template.metadata.annotations = None;
     template.spec.metadata = None;
-    if let Some(devices) = &mut template.spec.spec.devices {
-        devices.requests = None;
-        devices.constraints = None;
-        if let Some(config) = &mut devices.config {
-            config.retain(|config| config.opaque.as_ref().is_some_and(|opaque| opaque.driver == DRIVER));
-        }
+    if claim::network_of_template(template).is_none() {
+        template.spec.spec.devices = None;
     }
 }
 
 fn keep(map: &mut BTreeMap<String, String>, keys: &[&str]) {
     map.retain(|key, _| keys.contains(&key.as_str()));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::fixtures;
+
+    #[test]
+    fn of_a_pod_is_kept_what_is_read_and_nothing_of_its_containers() {
+        let mut found = fixtures::pod(1);
+        found.metadata.annotations = Some([("other".to_owned(), "x".to_owned())].into());
+        found.spec = serde_json::from_value(json!({"nodeName": "node1", "containers": [{"name": "train"}]})).unwrap();
+        found.status = serde_json::from_value(json!({"phase": "Pending", "podIP": "10.0.0.1", "conditions": [
+            {"type": "Ready", "status": "False"},
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/5000 nodes"}]}))
+        .unwrap();
+        pod(&mut found);
+        let spec = found.spec.as_ref().unwrap();
+        assert_eq!((spec.node_name.as_deref(), spec.containers.len()), (Some("node1"), 0));
+        let status = found.status.unwrap();
+        assert_eq!((status.phase.as_deref(), status.pod_ip), (Some("Pending"), None));
+        assert_eq!(status.conditions.unwrap().len(), 1);
+        assert!(found.metadata.annotations.unwrap().is_empty());
+        assert!(
+            found.metadata.owner_references.is_some(),
+            "its Job is named in an event"
+        );
+    }
+
+    #[test]
+    fn an_attachment_still_says_whether_it_is_wired_and_as_declared() {
+        let mut found = (*fixtures::attachment(0, true)).clone();
+        let status = found.status.as_mut().unwrap();
+        let mut other = status.conditions[0].clone();
+        other.type_ = "Prepared".to_owned();
+        status.conditions.push(other);
+        status.summary = Some("8/8".to_owned());
+        attachment(&mut found);
+        assert!(crate::network::is_wired(&found));
+        let status = found.status.unwrap();
+        assert_eq!((status.conditions.len(), status.summary), (1, None));
+    }
 }

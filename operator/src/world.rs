@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
-    resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+    resource::v1::ResourceClaimTemplate,
 };
 use kube::{
     Resource,
@@ -14,9 +14,11 @@ use kube::{
 use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork, names::NETWORK_LABEL,
 };
+use railhead_planner::bandwidth::{Held, NodePorts};
 
 use crate::{
     grouped::Grouped,
+    kept::Kept,
     observe::{Named, named},
 };
 
@@ -35,8 +37,10 @@ pub(crate) struct World {
     pub(crate) nodes: Store<PartialObjectMeta<Node>>,
     /// By network.
     pub(crate) pods: Grouped<Pod>,
-    pub(crate) ports: Store<ResourceSlice>,
-    pub(crate) claims: Store<ResourceClaim>,
+    /// The ports of each node.
+    pub(crate) ports: Kept<NodePorts>,
+    /// What claims hold of them.
+    pub(crate) claims: Kept<Held>,
     pub(crate) templates: Store<ResourceClaimTemplate>,
 }
 
@@ -105,8 +109,8 @@ pub(crate) mod tests {
             ledgers: store().0,
             nodes: store().0,
             pods: Grouped::new(store().0, network_of_pod),
-            ports: store().0,
-            claims: store().0,
+            ports: Kept::default(),
+            claims: Kept::default(),
             templates: store().0,
         }
     }

@@ -1,6 +1,6 @@
 //! What is left on every port, as the scheduler counts it.
 
-use std::{borrow::Borrow, collections::HashMap};
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::resource::v1::{Device, DeviceRequestAllocationResult, ResourceClaim, ResourceSlice};
 use railhead_crds::{Bandwidth, names};
@@ -9,11 +9,11 @@ use railhead_crds::{Bandwidth, names};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortBandwidth {
     /// Node.
-    pub node: String,
+    pub node: Arc<str>,
     /// Rail id.
     pub rail: u32,
     /// Fabric.
-    pub fabric: String,
+    pub fabric: Arc<str>,
     /// Speed of the port.
     pub capacity: Bandwidth,
     /// Guaranteed to pods.
@@ -53,7 +53,7 @@ pub fn shortage<'a>(
     let mut fitting: HashMap<u32, usize> = rails.iter().map(|rail| (*rail, 0)).collect();
     for node in ports.chunk_by(|a, b| a.node == b.node) {
         let mut of_node = 0;
-        for port in node.iter().filter(|port| port.fabric == fabric && fits(port)) {
+        for port in node.iter().filter(|port| &*port.fabric == fabric && fits(port)) {
             if let Some(count) = fitting.get_mut(&port.rail) {
                 *count += 1;
                 of_node += 1;
@@ -66,7 +66,7 @@ pub fn shortage<'a>(
     let rail = *rails.iter().min_by_key(|rail| fitting.get(*rail))?;
     let mut ports: Vec<&PortBandwidth> = ports
         .iter()
-        .filter(|port| port.rail == rail && port.fabric == fabric)
+        .filter(|port| port.rail == rail && &*port.fabric == fabric)
         .collect();
     let count = ports.len();
     let order = |a: &&PortBandwidth, b: &&PortBandwidth| (b.free(), &a.node).cmp(&(a.free(), &b.node));
@@ -78,42 +78,109 @@ pub fn shortage<'a>(
     Some(Shortage { rail, ports, count })
 }
 
-/// What the allocations take from one device.
-#[derive(Clone, Copy, Default)]
-struct Held {
-    mbps: u64,
+/// What of a ResourceSlice counts here: the ports of a node. With attributes and policies a slice is twenty times as large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePorts {
+    node: Arc<str>,
+    ports: Box<[Port]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Port {
+    device: Box<str>,
+    rail: u32,
+    fabric: Arc<str>,
+    capacity: Bandwidth,
     vfs: u32,
 }
 
-/// Held by pool and device.
-type HeldByDevice<'a> = HashMap<(&'a str, &'a str), Held>;
-
-/// Every port of `slices` with what the allocations of `claims` leave, by node and rail.
-pub fn free(slices: &[impl Borrow<ResourceSlice>], claims: &[impl Borrow<ResourceClaim>]) -> Vec<PortBandwidth> {
-    let mut held = HeldByDevice::new();
-    for result in claims.iter().flat_map(|claim| allocations(claim.borrow())) {
-        let held = held.entry((&result.pool, &result.device)).or_default();
-        held.mbps += bandwidth(result).map_or(0, Bandwidth::mbps);
-        held.vfs += 1;
+impl NodePorts {
+    /// The ports of a slice; `None` for one of another driver.
+    pub fn of(slice: &ResourceSlice) -> Option<Self> {
+        let spec = &slice.spec;
+        (spec.driver == names::DRIVER).then(|| {
+            let mut fabric: Arc<str> = "".into();
+            let devices = spec.devices.iter().flatten();
+            Self {
+                node: spec.pool.name.as_str().into(),
+                ports: devices.filter_map(|device| port(device, &mut fabric)).collect(),
+            }
+        })
     }
-    let mut ports: Vec<PortBandwidth> = slices
-        .iter()
-        .map(Borrow::borrow)
-        .filter(|slice: &&ResourceSlice| slice.spec.driver == names::DRIVER)
-        .flat_map(|slice| {
-            let pool = &slice.spec.pool.name;
-            let devices = slice.spec.devices.iter().flatten();
-            devices.filter_map(|device| {
-                let held = held.get(&(pool.as_str(), device.name.as_str()));
-                port(pool, device, held.copied().unwrap_or_default())
+}
+
+/// What of a ResourceClaim counts here: what it was allocated of ports. A claim as the scheduler writes it is twenty times as large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held(Box<[Share]>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Share {
+    pool: Arc<str>,
+    device: Box<str>,
+    mbps: u64,
+}
+
+impl Held {
+    /// What a claim holds of ports; `None` where that is nothing: it is not allocated, or other drivers' devices only.
+    pub fn by(claim: &ResourceClaim) -> Option<Self> {
+        let results = claim.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?;
+        let mut pool: Arc<str> = "".into();
+        let ours = |result: &&DeviceRequestAllocationResult| result.driver == names::DRIVER;
+        let shares: Box<[Share]> = results
+            .results
+            .iter()
+            .flatten()
+            .filter(ours)
+            .map(|result| Share {
+                pool: shared(&mut pool, &result.pool),
+                device: result.device.as_str().into(),
+                mbps: bandwidth(result).map_or(0, Bandwidth::mbps),
             })
+            .collect();
+        (!shares.is_empty()).then_some(Self(shares))
+    }
+}
+
+/// A text that is mostly the one before, kept once.
+fn shared(last: &mut Arc<str>, text: &str) -> Arc<str> {
+    if &**last != text {
+        *last = text.into();
+    }
+    Arc::clone(last)
+}
+
+/// Every port of `nodes` with what is `held` taken off, by node and rail.
+pub fn free<'a>(
+    nodes: impl IntoIterator<Item = &'a NodePorts>,
+    held: impl IntoIterator<Item = &'a Held>,
+) -> Vec<PortBandwidth> {
+    // Mbit/s and VFs by pool and device.
+    let mut taken: HashMap<(&str, &str), (u64, u32)> = HashMap::new();
+    for share in held.into_iter().flat_map(|held| &*held.0) {
+        let (mbps, vfs) = taken.entry((&share.pool, &share.device)).or_default();
+        *mbps += share.mbps;
+        *vfs += 1;
+    }
+    let mut ports: Vec<PortBandwidth> = nodes
+        .into_iter()
+        .flat_map(|node| node.ports.iter().map(move |port| (&node.node, port)))
+        .map(|(node, port)| {
+            let (mbps, vfs) = taken.get(&(&**node, &*port.device)).copied().unwrap_or_default();
+            PortBandwidth {
+                node: Arc::clone(node),
+                rail: port.rail,
+                fabric: Arc::clone(&port.fabric),
+                capacity: port.capacity,
+                used: Bandwidth::from_mbps(mbps),
+                vfs_free: port.vfs.saturating_sub(vfs),
+            }
         })
         .collect();
     ports.sort_by(|a, b| (&a.node, a.rail).cmp(&(&b.node, b.rail)));
     ports
 }
 
-fn port(pool: &str, device: &Device, held: Held) -> Option<PortBandwidth> {
+fn port(device: &Device, fabric: &mut Arc<str>) -> Option<Port> {
     let attribute = |name: &str| {
         let attributes = device.attributes.as_ref()?;
         attributes
@@ -121,26 +188,13 @@ fn port(pool: &str, device: &Device, held: Held) -> Option<PortBandwidth> {
             .or_else(|| attributes.get(&format!("{}/{name}", names::DRIVER)))
     };
     let capacity = |name: &str| Some(device.capacity.as_ref()?.get(name)?.value.0.as_str());
-    let vfs: u32 = capacity(names::VFS_CAPACITY)?.parse().ok()?;
-    Some(PortBandwidth {
-        node: pool.to_owned(),
+    Some(Port {
+        device: device.name.as_str().into(),
         rail: u32::try_from(attribute(names::RAIL_ATTRIBUTE)?.int?).ok()?,
-        fabric: attribute(names::FABRIC_ATTRIBUTE)?.string.clone()?,
+        fabric: shared(fabric, attribute(names::FABRIC_ATTRIBUTE)?.string.as_ref()?),
         capacity: Bandwidth::from_quantity(capacity(names::BANDWIDTH_CAPACITY)?)?,
-        used: Bandwidth::from_mbps(held.mbps),
-        vfs_free: vfs.saturating_sub(held.vfs),
+        vfs: capacity(names::VFS_CAPACITY)?.parse().ok()?,
     })
-}
-
-/// What a claim holds of our driver's devices.
-fn allocations(claim: &ResourceClaim) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
-    let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
-    let devices = allocation.and_then(|allocation| allocation.devices.as_ref());
-    let results = devices.and_then(|devices| devices.results.as_ref());
-    results
-        .into_iter()
-        .flatten()
-        .filter(|result| result.driver == names::DRIVER)
 }
 
 fn bandwidth(result: &DeviceRequestAllocationResult) -> Option<Bandwidth> {
@@ -156,9 +210,9 @@ mod tests {
 
     fn port(node: &str, rail: u32, free: u64) -> PortBandwidth {
         PortBandwidth {
-            node: node.to_owned(),
+            node: node.into(),
             rail,
-            fabric: "backend".to_owned(),
+            fabric: "backend".into(),
             capacity: Bandwidth::from_mbps(1000),
             used: Bandwidth::from_mbps(1000 - free),
             vfs_free: 1,
@@ -172,7 +226,7 @@ mod tests {
         ports.extend((0..20).map(|node| port(&format!("n{node:02}"), 1, node * 20)));
         ports.sort_by(|a, b| (&a.node, a.rail).cmp(&(&b.node, b.rail)));
         let found = shortage(&ports, "backend", &[0, 1], asked, 3).unwrap();
-        let told: Vec<&str> = found.ports.iter().map(|port| port.node.as_str()).collect();
+        let told: Vec<&str> = found.ports.iter().map(|port| &*port.node).collect();
         assert_eq!((found.rail, found.count, told), (1, 20, vec!["n19", "n18", "n17"]));
         assert_eq!(shortage(&ports, "backend", &[0], asked, 3), None, "rail 0 has room");
         assert_eq!(shortage(&ports, "backend", &[], asked, 3), None);
@@ -202,7 +256,14 @@ mod tests {
         let mut foreign = claim.clone();
         let allocation = foreign.status.as_mut().unwrap().allocation.as_mut().unwrap();
         allocation.devices.as_mut().unwrap().results.as_mut().unwrap()[0].driver = "gpu.example.com".into();
-        let ports = free(&[slice], &[claim.clone(), foreign, claim]);
+        assert_eq!(Held::by(&foreign), None, "nothing is kept of other drivers' claims");
+        let mut mixed = claim.clone();
+        let mut of_others = foreign.status.unwrap().allocation.unwrap().devices.unwrap().results;
+        let allocation = mixed.status.as_mut().unwrap().allocation.as_mut().unwrap();
+        let results = allocation.devices.as_mut().unwrap().results.as_mut().unwrap();
+        results.append(of_others.as_mut().unwrap());
+        let held = [Held::by(&mixed).unwrap(), Held::by(&claim).unwrap()];
+        let ports = free(&[NodePorts::of(&slice).unwrap()], &held);
         assert_eq!(ports[0].free(), Bandwidth::from_mbps(600));
         assert_eq!(ports[0].vfs_free, 2);
     }

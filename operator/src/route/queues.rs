@@ -137,7 +137,7 @@ impl Queues {
 
     /// Finds what is left on the ports, once for all pods; those that found no node look again if it is not as before.
     pub(super) fn bandwidth(&self, world: &World) {
-        let now = bandwidth::free(&world.ports.state(), &world.claims.state());
+        let now = bandwidth::free(world.ports.values().iter(), world.claims.values().iter());
         let is_new = self.free.send_if_modified(|before| {
             let is_new = before.as_ref().is_none_or(|before| before.ports() != now);
             if is_new {

@@ -9,6 +9,7 @@ use kube::{
         watcher::Event,
     },
 };
+use railhead_planner::bandwidth::{Held, NodePorts};
 use serde_json::json;
 
 use super::*;
@@ -20,26 +21,23 @@ use crate::{
 
 #[test]
 fn pods_look_again_only_if_something_else_is_free_than_before() {
-    let (claims, mut claims_in) = store();
-    let (ports, mut ports_in) = store();
     let (pods, mut pods_in) = store();
     let world = World {
         pods: Grouped::new(pods, network_of_pod),
-        ports,
-        claims,
         ..empty()
     };
+    let (ports, claims) = (world.ports.clone(), world.claims.clone());
     let (queues, mut inboxes) = queues();
     apply(&mut pods_in, turned_away());
-    apply(&mut ports_in, port());
+    ports.follow(Event::Apply(port()), NodePorts::of);
     let mut looks = |world| {
         queues.bandwidth(world);
         inboxes.pods.try_recv().is_ok()
     };
     assert!(looks(&world), "a port came");
-    apply(&mut claims_in, claim("gpus", "gpu.example.com"));
+    claims.follow(Event::Apply(claim("gpus", "gpu.example.com")), Held::by);
     assert!(!looks(&world), "a claim on other devices");
-    apply(&mut claims_in, claim("rails", "railhead.dev"));
+    claims.follow(Event::Apply(claim("rails", "railhead.dev")), Held::by);
     assert!(looks(&world), "a claim on the port");
     assert_eq!(
         inboxes.free.borrow().as_ref().unwrap().ports()[0].free().to_string(),
@@ -79,16 +77,13 @@ async fn an_object_that_changes_all_the_time_is_handed_on_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_free_is_counted_once_a_second_while_somebody_waits_for_room() {
-    let (claims, mut claims_in) = store();
-    let (ports, mut ports_in) = store();
     let (pods, mut pods_in) = store();
     let world = World {
         pods: Grouped::new(pods, network_of_pod),
-        ports,
-        claims,
         ..empty()
     };
-    apply(&mut ports_in, port());
+    let (ports, claims) = (world.ports.clone(), world.claims.clone());
+    ports.follow(Event::Apply(port()), NodePorts::of);
     let (queues, mut inboxes) = queues();
     let changes = Changes::default();
     let router = tokio::spawn(route(world, queues, changes.clone()));
@@ -101,10 +96,8 @@ async fn what_is_free_is_counted_once_a_second_while_somebody_waits_for_room() {
         let mut counted = 0;
         for step in 0..250 {
             // Something else is free each time.
-            apply(
-                &mut claims_in,
-                claim(&format!("rails-{step}-{somebody_waits}"), "railhead.dev"),
-            );
+            let another = claim(&format!("rails-{step}-{somebody_waits}"), "railhead.dev");
+            claims.follow(Event::Apply(another), Held::by);
             changes.tell(Change::Bandwidth);
             tokio::time::sleep(Duration::from_millis(20)).await;
             counted += u32::from(inboxes.free.has_changed().unwrap());
