@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, runtime::controller::Action};
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSliceStatus,
-    names::{NETWORK_LABEL, SLICE_FINALIZER},
+    names::{self, NETWORK_LABEL, SLICE_FINALIZER, SLICE_LABEL},
 };
 use thiserror::Error;
 use tracing::info;
@@ -62,9 +62,13 @@ pub(crate) async fn reconcile(slice: Arc<NetworkSlice>, context: Arc<Context>) -
     let namespace = slice.namespace().unwrap_or_default();
     let name = slice.name_any();
     let api: Api<NetworkSlice> = Api::namespaced(context.client.clone(), &namespace);
+    let attachments = context.world.attachments_of(&namespace, &name);
+    let pods = context.world.pods_of(&namespace, &slice.spec.network.name);
+    // The watches are asked first: while they know of a holder, its end wakes this slice up again.
     if slice.metadata.deletion_timestamp.is_some()
         && write::has_finalizer(&*slice, SLICE_FINALIZER)
-        && holders_now(&context.client, &slice).await?.is_empty()
+        && holders(&attachments, &pods).is_empty()
+        && !is_held_now(&context.client, &slice).await?
     {
         info!(slice = name, namespace, "no pod is attached any more, the slice goes");
         write::remove_finalizer(&api, &*slice, SLICE_FINALIZER)
@@ -75,8 +79,6 @@ pub(crate) async fn reconcile(slice: Arc<NetworkSlice>, context: Arc<Context>) -
             })?;
         return Ok(Action::await_change());
     }
-    let attachments = context.world.attachments_of(&namespace, &name);
-    let pods = context.world.pods_of(&namespace, &slice.spec.network.name);
     let status = status(&slice, &attachments, &pods, Timestamp::now());
     if slice.status.as_ref() != Some(&status) {
         write::status(&api, &name, MANAGER, &status)
@@ -98,8 +100,9 @@ pub(crate) fn holders(attachments: &[Arc<NetworkAttachment>], pods: &[Arc<Pod>])
     names.into_iter().collect()
 }
 
-/// The same, asked from the API server: what is given back must not be in use, however late the watches are.
-async fn holders_now(client: &Client, slice: &NetworkSlice) -> Result<Vec<String>, SliceError> {
+/// Whether anybody holds the slice, asked from the API server: what is given back must not be in use, however late the watches
+/// are. One of thousands is enough, and its name.
+async fn is_held_now(client: &Client, slice: &NetworkSlice) -> Result<bool, SliceError> {
     let namespace = slice.namespace().unwrap_or_default();
     let name = slice.name_any();
     let failed = |source| SliceError::ListHolders {
@@ -107,22 +110,17 @@ async fn holders_now(client: &Client, slice: &NetworkSlice) -> Result<Vec<String
         source: Box::new(source),
     };
     let attachments: Api<NetworkAttachment> = Api::namespaced(client.clone(), &namespace);
-    let all = attachments.list(&ListParams::default()).await.map_err(failed)?;
-    let attachments: Vec<_> = all
-        .into_iter()
-        .filter(|attachment| attachment.spec.slice_name == name)
-        .map(Arc::new)
-        .collect();
+    let of_slice = ListParams::default().labels(&format!("{SLICE_LABEL}={}", names::slice_label(&name)));
+    let attached = attachments.list_metadata(&of_slice.limit(1)).await.map_err(failed)?;
+    if !attached.items.is_empty() {
+        return Ok(true);
+    }
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    let labelled = ListParams::default().labels(&format!("{NETWORK_LABEL}={}", slice.spec.network.name));
-    let pods: Vec<_> = pods
-        .list(&labelled)
-        .await
-        .map_err(failed)?
-        .into_iter()
-        .map(Arc::new)
-        .collect();
-    Ok(holders(&attachments, &pods))
+    let running = ListParams::default()
+        .labels(&format!("{NETWORK_LABEL}={}", slice.spec.network.name))
+        .fields("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed");
+    let running = pods.list_metadata(&running.limit(1)).await.map_err(failed)?;
+    Ok(!running.items.is_empty())
 }
 
 /// Whether a pod may hold rails: it has a node, whatever that node has said of it, and it has not ended.
@@ -159,8 +157,11 @@ fn status(
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+    use kube::runtime::{reflector::store, watcher::Event};
+
     use super::*;
-    use crate::network::fixtures;
+    use crate::{grouped::Grouped, network::fixtures, test_api, world};
 
     #[test]
     fn a_pod_that_still_runs_holds_the_slice_even_when_its_attachment_is_gone() {
@@ -201,5 +202,61 @@ mod tests {
         assert!(runs(&pod(Some("node1"), None)));
         assert!(!runs(&pod(None, Some("Pending"))));
         assert!(!runs(&pod(Some("node1"), Some("Succeeded"))));
+    }
+
+    /// The API server of a slice that is going: with or without an attachment that the watches do not know.
+    fn answer(path: &str, is_held: bool) -> serde_json::Value {
+        let items = if is_held && path.ends_with("/networkattachments") {
+            serde_json::json!([{"metadata": {"name": "llama-0"}}])
+        } else {
+            serde_json::json!([])
+        };
+        match path.rsplit('/').next() {
+            Some("networkattachments" | "pods") => serde_json::json!({"metadata": {}, "items": items}),
+            _ => serde_json::to_value(fixtures::slice(2)).unwrap_or_default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_goes_asks_the_api_server_only_when_the_watches_know_of_no_holder() {
+        let mut slice = fixtures::slice(2);
+        slice.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            Timestamp::UNIX_EPOCH,
+        ));
+        let slice = Arc::new(slice);
+        let unheld = |path: &str, _| Some(answer(path, false));
+        let held = |path: &str, _| Some(answer(path, true));
+        let clients: [fn(&str, serde_json::Value) -> Option<serde_json::Value>; 2] = [unheld, held];
+        for (answers, known, reads, let_go) in [
+            (clients[0], true, 0, false),
+            (clients[0], false, 2, true),
+            (clients[1], false, 1, false),
+        ] {
+            let (attachments, mut attachments_in) = store();
+            let attachments = Grouped::new(attachments, world::slice_of_attachment);
+            if known {
+                let event = Event::Apply((*fixtures::attachment(0, true)).clone());
+                attachments.follow(&event);
+                attachments_in.apply_watcher_event(&event);
+            }
+            let world = World {
+                attachments,
+                ..world::tests::empty()
+            };
+            let (client, asked) = test_api::client(answers);
+            let context = Context {
+                client,
+                world,
+                resync: Duration::from_mins(5),
+            };
+            reconcile(Arc::clone(&slice), Arc::new(context)).await.unwrap();
+            assert_eq!(test_api::names(&asked, &Method::GET).len(), reads, "known: {known}");
+            let name = slice.name_any();
+            assert_eq!(
+                test_api::names(&asked, &Method::PATCH).contains(&name),
+                let_go,
+                "known: {known}"
+            );
+        }
     }
 }
