@@ -32,13 +32,14 @@ pub(crate) trait Category: std::error::Error + Send + Sync + 'static {
     fn is_conflict(&self) -> bool;
 }
 
-/// Reconciles the objects named in `queue` until it ends.
+/// Reconciles the objects named in `queue` until it ends, `at_once` at a time.
 pub(crate) async fn run<K, C, R, F, E>(
     kind: &'static str,
     store: Store<K>,
     queue: UnboundedReceiver<ObjectRef<K>>,
     context: Arc<C>,
     metrics: Arc<Metrics>,
+    at_once: u16,
     mut reconcile: R,
 ) where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
@@ -81,7 +82,7 @@ pub(crate) async fn run<K, C, R, F, E>(
         Action::requeue(delay)
     };
     // No debounce: it begins anew with each change, and the router gathers them already.
-    let config = Config::default().concurrency(8);
+    let config = Config::default().concurrency(at_once);
     let results = applier(
         counted,
         retry,

@@ -23,7 +23,7 @@ use tracing::info;
 use self::ledgers::Listed;
 use crate::metrics::Metrics;
 
-/// Each controller has at most 8 requests waiting, and a batch larger than this would make the first of it wait for long.
+/// A batch larger than this would make the first of it wait for long. As many networks as are worked on at a time wait at most.
 const BATCH: usize = 256;
 /// With n writers at once somebody always wins, so the losers need about n turns.
 const ATTEMPTS: u32 = 32;

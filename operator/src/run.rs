@@ -37,6 +37,11 @@ const REPORTER: &str = "railhead.dev/operator";
 /// How long an answer of the API server may take: a page of many pods may be large.
 pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 
+/// How many objects of a kind are worked on at a time; they mostly wait for the API server.
+const AT_ONCE: u16 = 8;
+/// Those that wait for a reservation together get theirs by one write of the ledger, which is large.
+const NETWORKS_AT_ONCE: u16 = 64;
+
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -159,6 +164,7 @@ fn start_controllers(
             resync,
         }),
         Arc::clone(metrics),
+        AT_ONCE,
         fabric::reconcile,
     ));
     tasks.spawn(controller::run(
@@ -173,6 +179,7 @@ fn start_controllers(
             resync,
         }),
         Arc::clone(metrics),
+        NETWORKS_AT_ONCE,
         network::reconcile,
     ));
     tasks.spawn(controller::run(
@@ -185,6 +192,7 @@ fn start_controllers(
             resync,
         }),
         Arc::clone(metrics),
+        AT_ONCE,
         slice::reconcile,
     ));
     tasks.spawn(controller::run(
@@ -196,6 +204,7 @@ fn start_controllers(
             recorder: Arc::clone(&recorder),
         }),
         Arc::clone(metrics),
+        AT_ONCE,
         class::reconcile,
     ));
     tasks.spawn(controller::run(
@@ -208,6 +217,7 @@ fn start_controllers(
             free: inboxes.free,
         }),
         Arc::clone(metrics),
+        AT_ONCE,
         pod::reconcile,
     ));
     tasks.spawn(controller::run(
@@ -219,6 +229,7 @@ fn start_controllers(
             world: world.clone(),
         }),
         Arc::clone(metrics),
+        AT_ONCE,
         stray::reconcile,
     ));
     tasks.spawn(lost_nodes::run(client.clone(), world.clone()));

@@ -33,8 +33,8 @@ where
         .await
 }
 
-/// Adds a finalizer; a conflict if the object is not as we know it.
-pub(crate) async fn add_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<(), kube::Error>
+/// Adds a finalizer; a conflict if the object is not as we know it. Returns the object as it is then.
+pub(crate) async fn add_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<K, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -52,7 +52,7 @@ where
     finalizers.retain(|present| present != finalizer);
     match set_finalizers(api, object, &finalizers).await {
         Err(error) if is_not_found(&error) => Ok(()),
-        result => result,
+        result => result.map(drop),
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn has_finalizer<K: Resource>(object: &K, finalizer: &str) -> bool {
         .any(|present| present == finalizer)
 }
 
-async fn set_finalizers<K>(api: &Api<K>, object: &K, finalizers: &[String]) -> Result<(), kube::Error>
+async fn set_finalizers<K>(api: &Api<K>, object: &K, finalizers: &[String]) -> Result<K, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -76,5 +76,4 @@ where
     }});
     api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
         .await
-        .map(drop)
 }

@@ -1,6 +1,6 @@
 //! What a network asks for and what its slice holds.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, collections::HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use railhead_crds::{
@@ -211,22 +211,33 @@ fn check_speed(
     nodes: &[impl Borrow<NodeNetwork>],
 ) -> Result<(), Unresolved> {
     let fabric_name = fabric.metadata.name.as_deref().unwrap_or_default();
-    for rail in rails {
-        let fastest = nodes
-            .iter()
-            .map(Borrow::borrow)
-            .filter(|node: &&NodeNetwork| node.spec.fabric_name == fabric_name)
-            .filter_map(|node| node.status.as_ref())
-            .flat_map(|status| &status.ports)
-            .filter(|port| port.rail == rail.id)
-            .filter_map(|port| port.speed)
-            .max();
-        if let Some(fastest) = fastest.filter(|fastest| *fastest < guaranteed) {
-            return Err(Unresolved::BandwidthUnavailable(format!(
-                "{guaranteed} per pod is more than any port of {} has (fastest {fastest}): lower spec.bandwidthPerRail or choose another class",
-                rail.name
-            )));
+    let ports = nodes
+        .iter()
+        .map(Borrow::borrow)
+        .filter(|node: &&NodeNetwork| node.spec.fabric_name == fabric_name)
+        .filter_map(|node| node.status.as_ref())
+        .flat_map(|status| &status.ports);
+    // The ports of one node are mostly enough to know.
+    let mut slow: HashMap<u32, Option<Bandwidth>> = rails.iter().map(|rail| (rail.id, None)).collect();
+    for port in ports {
+        let Some(speed) = port.speed else { continue };
+        if speed >= guaranteed {
+            slow.remove(&port.rail);
+            if slow.is_empty() {
+                return Ok(());
+            }
+        } else if let Some(fastest) = slow.get_mut(&port.rail) {
+            *fastest = (*fastest).max(Some(speed));
         }
+    }
+    let too_slow = rails
+        .iter()
+        .find_map(|rail| Some((rail, slow.get(&rail.id).copied().flatten()?)));
+    if let Some((rail, fastest)) = too_slow {
+        return Err(Unresolved::BandwidthUnavailable(format!(
+            "{guaranteed} per pod is more than any port of {} has (fastest {fastest}): lower spec.bandwidthPerRail or choose another class",
+            rail.name
+        )));
     }
     Ok(())
 }

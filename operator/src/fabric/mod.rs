@@ -101,7 +101,7 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     }
     if !write::has_finalizer(&*fabric, FABRIC_FINALIZER) {
         return match write::add_finalizer(&api, &*fabric, FABRIC_FINALIZER).await {
-            Ok(()) => Ok(Action::await_change()),
+            Ok(_) => Ok(Action::await_change()),
             Err(source) => Err(FabricError::Finalizer {
                 name,
                 source: Box::new(source),

@@ -122,27 +122,33 @@ enum Outcome {
 }
 
 pub(crate) async fn reconcile(network: Arc<TrainingNetwork>, context: Arc<Context>) -> Result<Action, NetworkError> {
-    let subject = Subject {
-        context: &context,
-        network: &network,
-        namespace: network.namespace().unwrap_or_default(),
-        name: network.name_any(),
-        uid: network.uid().unwrap_or_default(),
-    };
     if network.metadata.deletion_timestamp.is_some() {
-        return subject.delete().await;
+        return Subject::of(&context, &network).delete().await;
     }
-    if !write::has_finalizer(&*network, NETWORK_FINALIZER) {
-        let api: Api<TrainingNetwork> = Api::namespaced(context.client.clone(), &subject.namespace);
-        return match write::add_finalizer(&api, &*network, NETWORK_FINALIZER).await {
-            Ok(()) => Ok(Action::await_change()),
-            Err(source) => Err(NetworkError::Finalizer {
-                name: subject.name,
-                source: Box::new(source),
-            }),
-        };
+    if write::has_finalizer(&*network, NETWORK_FINALIZER) {
+        return Subject::of(&context, &network).apply().await;
     }
-    subject.apply().await
+    let namespace = network.namespace().unwrap_or_default();
+    let api: Api<TrainingNetwork> = Api::namespaced(context.client.clone(), &namespace);
+    let held = write::add_finalizer(&api, &*network, NETWORK_FINALIZER)
+        .await
+        .map_err(|source| NetworkError::Finalizer {
+            name: network.name_any(),
+            source: Box::new(source),
+        })?;
+    Subject::of(&context, &held).apply().await
+}
+
+impl<'a> Subject<'a> {
+    fn of(context: &'a Context, network: &'a TrainingNetwork) -> Self {
+        Self {
+            context,
+            network,
+            namespace: network.namespace().unwrap_or_default(),
+            name: network.name_any(),
+            uid: network.uid().unwrap_or_default(),
+        }
+    }
 }
 
 impl Subject<'_> {
@@ -220,7 +226,7 @@ impl Subject<'_> {
     /// For a network without a slice. Its template comes when the reservation is certain, so that the pods of a network that
     /// gets nothing hold no ports; and before the slice, which says that all is there.
     async fn make(&self, resolved: &Resolved) -> Result<Outcome, NetworkError> {
-        if let Some(conflict) = self.foreign_template().await? {
+        if let Some(conflict) = self.foreign_template() {
             return Ok(conflict);
         }
         let invalid = |why: &dyn Display| Outcome::Refused {

@@ -1,12 +1,13 @@
 //! The ResourceClaimTemplate of a network, and the pods that were there before it.
 
-use std::future::ready;
+use std::{future::ready, sync::Arc};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaimTemplate};
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::reflector::ObjectRef,
 };
 use railhead_crds::{
     NetworkSlice,
@@ -24,7 +25,7 @@ const AT_ONCE: usize = 16;
 
 /// Whose template there is now.
 pub(super) enum Ensured {
-    Ours(Box<ResourceClaimTemplate>),
+    Ours(Arc<ResourceClaimTemplate>),
     Foreign(Outcome),
 }
 
@@ -40,34 +41,56 @@ impl Subject<'_> {
         Api::namespaced(self.context.client.clone(), &self.namespace)
     }
 
+    /// The template of the network's name, as the watch last told. Whoever changes it wakes the network up again.
+    fn known_template(&self) -> Option<Arc<ResourceClaimTemplate>> {
+        let name = names::claim_template(&self.name);
+        let templates = &self.context.world.templates;
+        templates.get(&ObjectRef::new(&name).within(&self.namespace))
+    }
+
     /// Makes the template that the network wants. The spec of a template cannot be changed, so a different one is replaced.
     pub(super) async fn ensure_template(&self, resolved: &Resolved) -> Result<Ensured, NetworkError> {
         let wanted = claim::template(self.network, resolved);
         let name = wanted.name_any();
-        if let Some(found) = self.read_template(&name).await? {
-            match self.owner_of(&found) {
-                Owner::SomebodyElse => return Ok(Ensured::Foreign(conflict(&name))),
-                Owner::This
-                    if claim::same_template(&found, &wanted)
-                        && found.owner_references() == wanted.owner_references()
-                        && found.metadata.deletion_timestamp.is_none() =>
-                {
-                    return Ok(Ensured::Ours(Box::new(found)));
-                }
-                Owner::This | Owner::Earlier => delete(&self.templates(), &found).await?,
-            }
+        if let Some(known) = self.known_template()
+            && self.is_wanted(&known, &wanted)
+        {
+            return Ok(Ensured::Ours(known));
         }
         let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let created = self.templates().create(&parameters, &wanted).await;
+        let create = async || self.templates().create(&parameters, &wanted).await;
+        let created = match create().await {
+            Err(error) if write::already_exists(&error) => {
+                if let Some(found) = self.read_template(&name).await? {
+                    if self.is_wanted(&found, &wanted) {
+                        return Ok(Ensured::Ours(Arc::new(found)));
+                    }
+                    if matches!(self.owner_of(&found), Owner::SomebodyElse) {
+                        return Ok(Ensured::Foreign(conflict(&name)));
+                    }
+                    delete(&self.templates(), &found).await?;
+                }
+                create().await
+            }
+            created => created,
+        };
         created
-            .map(|template| Ensured::Ours(Box::new(template)))
+            .map(|template| Ensured::Ours(Arc::new(template)))
             .map_err(|source| NetworkError::WriteTemplate {
                 name,
                 source: Box::new(source),
             })
+    }
+
+    /// Whether it is this network's, is as wanted, and stays.
+    fn is_wanted(&self, found: &ResourceClaimTemplate, wanted: &ResourceClaimTemplate) -> bool {
+        matches!(self.owner_of(found), Owner::This)
+            && claim::same_template(found, wanted)
+            && found.owner_references() == wanted.owner_references()
+            && found.metadata.deletion_timestamp.is_none()
     }
 
     /// Takes the template away, if it is this network's. Returns what is still there: somebody's finalizers keep it, and while it is
@@ -83,17 +106,15 @@ impl Subject<'_> {
     }
 
     /// What to say if somebody else has a template of the network's name.
-    pub(super) async fn foreign_template(&self) -> Result<Option<Outcome>, NetworkError> {
-        let name = names::claim_template(&self.name);
-        let found = self.read_template(&name).await?;
-        let is_foreign = found.is_some_and(|found| matches!(self.owner_of(&found), Owner::SomebodyElse));
-        Ok(is_foreign.then(|| conflict(&name)))
+    pub(super) fn foreign_template(&self) -> Option<Outcome> {
+        let found = self.known_template()?;
+        matches!(self.owner_of(&found), Owner::SomebodyElse).then(|| conflict(&found.name_any()))
     }
 
     /// Takes the template of a refused network away: pods that come now shall not hold ports that they cannot use. Where
     /// there is a slice (the watch may not have told of it yet) pods may be attached, and the template stays.
     pub(super) async fn withdraw_template(&self) -> Result<(), NetworkError> {
-        let Some(found) = self.read_template(&names::claim_template(&self.name)).await? else {
+        let Some(found) = self.known_template() else {
             return Ok(());
         };
         if !matches!(self.owner_of(&found), Owner::This) {
