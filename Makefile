@@ -1,7 +1,7 @@
 # Railhead: `make demo` shows it, `make test` tests it. Everything they need they install, saying so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab-slow lint generate bench faults soak fuzz lab lab-down images check-machine
+.PHONY: help demo test lab-slow lint generate bench scale faults soak fuzz lab lab-down images check-machine
 
 RUN := cargo run --locked --package railhead-e2e --bin
 # Built first: cargo becomes the program that it runs, and the compiler's memory would count as that of the program's calls.
@@ -29,6 +29,9 @@ generate: ## Write the chart's CRDs and the API reference from the types
 
 bench: check-machine ## Print sizes and times, on this machine and in the lab, beside the same work alone; fails above a limit
 	$(RUN) bench
+
+scale: check-machine ## The operator beside a real API server with 5,000 simulated nodes and 16,384 pods, each figure beside its limit; half an hour (SCALE="--nodes 200 --pods 400 --networks 50" for a smaller one)
+	cargo run --locked --release --package railhead-e2e --bin scale -- $(SCALE)
 
 faults: check-machine ## kill -9 behind every change of Prepare, ADD, DEL and Unprepare, then each way on from there, on this machine; takes no lab
 	$(STANDIN) faults

@@ -1,0 +1,86 @@
+//! How fast networks are reserved that come at once, beside as many bare writes to the same server.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::{
+    api::{Server, Verb, Who, for_each},
+    fill::{self, Place},
+    operator::Operator,
+    reserved::Reserved,
+    verdict::Verdict,
+};
+
+/// Writes that a network needs beside the one that makes it: finalizer, claim template, slice, status.
+const WRITES: usize = 4;
+/// Of the rate of as many bare writes.
+const SHARE: f64 = 0.5;
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Seconds for `networks` times the writes of a network, of objects of 1.2 kB that nobody watches.
+pub(crate) async fn bare(verdict: &mut Verdict, server: &Server, networks: usize, round: &str) -> Result<f64> {
+    fill::namespace(server, "bare").await?;
+    let start = Instant::now();
+    for_each("bare writes", networks * WRITES, async |number| {
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("{round}-{number}")},
+            "data": {"text": "x".repeat(1000)}});
+        let path = "/api/v1/namespaces/bare/configmaps";
+        server.write(Who::Admin, Verb::Create, path, &body).await.map(drop)
+    })
+    .await?;
+    let took = start.elapsed().as_secs_f64();
+    verdict.note(format!("{} bare writes: {took:.1} s", networks * WRITES));
+    Ok(took)
+}
+
+/// Seconds until as many networks as there are `places` are all Reserved, from the first creation on.
+pub(crate) async fn networks(server: &Server, reserved: &Reserved, places: &[(Place, usize)]) -> Result<f64> {
+    let before = reserved.count();
+    let start = Instant::now();
+    for_each("networks", places.len(), async |number| {
+        let (place, pods) = &places[number];
+        fill::network(server, place, *pods).await
+    })
+    .await?;
+    reserved.wait_for(before + places.len(), LIMIT).await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Networks at once, and what the operator needed for them.
+pub(crate) async fn measure(
+    verdict: &mut Verdict,
+    server: &Server,
+    operator: &Operator,
+    reserved: &Reserved,
+    places: &[(Place, usize)],
+    round: &str,
+) -> Result<f64> {
+    let bare = bare(verdict, server, places.len(), round).await?;
+    let processor = operator.processor()?;
+    let took = networks(server, reserved, places).await?;
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let rate = places.len() as f64 / took;
+    verdict.note(format!(
+        "{} networks Reserved in {took:.1} s ({rate:.0} a second), {:.1} s of the operator's processor",
+        places.len(),
+        operator.processor()? - processor
+    ));
+    verdict.at_least(
+        format!("rate of {} networks at once, {round}, to bare writes", places.len()),
+        bare / took,
+        SHARE,
+        "times",
+    );
+    Ok(took)
+}
+
+/// More networks, in namespaces of their own.
+pub(crate) fn more(prefix: &str, count: usize) -> Vec<(Place, usize)> {
+    let place = |number: usize| Place {
+        namespace: format!("team-{:03}", number / 20),
+        name: format!("{prefix}-{number:04}"),
+    };
+    (0..count).map(|number| (place(number), 2)).collect()
+}
