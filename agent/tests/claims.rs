@@ -94,6 +94,26 @@ async fn an_api_server_that_restarts_costs_its_own_time_and_no_back_off_of_kubel
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_of_a_network_that_has_grown_waits_for_its_slice() {
+    let bed = Bed::new(3);
+    let [mut network, mut slice] = ["trainingnetworks", "networkslices"].map(|kind| bed.api.all(kind).remove(0));
+    for object in [&mut network, &mut slice] {
+        object["spec"]["pods"] = json!(4);
+    }
+    bed.api.put("trainingnetworks", &network);
+    let claim = bed.add_pod("llama-3", Some(3));
+    let api = bed.api.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        api.put("networkslices", &slice);
+    });
+    let start = Instant::now();
+    bed.claims().prepare(claim).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(12), "{:?}", start.elapsed());
+    assert_eq!(bed.holders(), [(format!("{SLICE}-3"), "llama-3".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claims_lock_that_another_agent_holds_is_waited_for() {
     let bed = Bed::new(4);
     let claim = bed.add_pod("llama-2", Some(2));
