@@ -311,7 +311,8 @@ pub struct FabricStatus {
     /// Use per rail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolStatus>,
-    /// Ready, NodesReady, PoolsHealthy.
+    /// Ready, NodesReady, PoolsHealthy. Default: networks that name no fabric get this one (else NotDefault, or DefaultConflict: several
+    /// say so, and none counts).
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

@@ -39,7 +39,7 @@ pub use network_slice::{
 pub use node_network::{
     ChainStatus, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary, PortHealth, PortVfs,
 };
-pub use qos_class::{ClassBandwidth, ClassVf, QosClass, QosClassSpec};
+pub use qos_class::{ClassBandwidth, ClassVf, QosClass, QosClassSpec, QosClassStatus};
 pub use training_network::{
     Nccl, NcclInject, NetworkRails, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkSpec,
     TrainingNetworkStatus,

@@ -83,6 +83,9 @@ pub struct NetworkAttachmentSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkAttachmentStatus {
+    /// Generation of the attachment that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// When the node last prepared the pod's claim. Each time it is written anew, so that no deletion that was asked for
     /// before it can still take the index from the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]

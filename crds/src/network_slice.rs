@@ -229,10 +229,13 @@ impl From<SliceRail> for RailAsWritten {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSliceStatus {
+    /// Generation of the slice that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// Pods that are wired.
     #[serde(default)]
     pub attached: i32,
-    /// InUse, Releasable.
+    /// InUse: pods are attached. Releasable is there while a deletion waits, False with those it waits for (AttachmentsLeft).
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

@@ -1,6 +1,8 @@
 //! `QosClass`: what a class of traffic gets, like a PriorityClass for the network.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Bandwidth;
@@ -17,11 +19,17 @@ use crate::Bandwidth;
     category = "railhead",
     derive = "PartialEq",
     doc = "What a class of training traffic gets on every rail: marking, priority, guaranteed and maximum bandwidth.",
+    status = "QosClassStatus",
     printcolumn(name = "DSCP", type_ = "integer", json_path = ".spec.dscp"),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
     printcolumn(name = "Guaranteed", type_ = "string", json_path = ".spec.bandwidth.guaranteed"),
     printcolumn(name = "Maximum", type_ = "string", json_path = ".spec.bandwidth.maximum"),
     printcolumn(name = "Default", type_ = "boolean", json_path = ".spec.default"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Default')].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -42,6 +50,19 @@ pub struct QosClassSpec {
     /// check off, a pod of any tenant that names the class may send with addresses of others on its own VLAN.
     #[serde(default)]
     pub vf: ClassVf,
+}
+
+/// State of a class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QosClassStatus {
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Default: networks that name no class get this one (else NotDefault, or DefaultConflict: several say so, and none counts).
+    #[serde(default)]
+    #[schemars(schema_with = "crate::meta::conditions")]
+    pub conditions: Vec<Condition>,
 }
 
 /// Bandwidth per pod and port.

@@ -152,7 +152,8 @@ pub struct TrainingNetworkStatus {
     /// In short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<NetworkSummary>,
-    /// Ready, Reserved, Attached, Degraded.
+    /// Ready: pods can use the network, whether or not there are any. Reserved: it has its addresses and VLAN. Attached: all of its
+    /// pods are wired (else WaitingForPods, PodsEnded, IndexOutOfRange). Degraded: a pod has less than was declared.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

@@ -17,6 +17,7 @@ use crate::{conditions, observe::Named, world::World};
 pub(crate) struct Facts {
     nodes: HashMap<String, u64>,
     fabrics: HashMap<String, u64>,
+    classes: HashMap<String, u64>,
     /// By NodeNetwork.
     for_fabrics: HashMap<String, u64>,
     for_networks: HashMap<String, u64>,
@@ -42,6 +43,12 @@ impl Facts {
             name,
             fabric.map(|fabric| digest(&(of_spec(&*fabric), &fabric.metadata.finalizers))),
         )
+    }
+
+    /// Whether a QosClass is another one: it came, went, or its spec is another.
+    pub(crate) fn class_is_news(&mut self, world: &World, name: &str) -> bool {
+        let class = world.classes.get(&ObjectRef::new(name));
+        note(&mut self.classes, name, class.map(|class| digest(&of_spec(&*class))))
     }
 
     /// Whether a NodeNetwork is another one for its fabric: anything but how many VFs pods have.

@@ -121,7 +121,7 @@ fn state_of(network: &TrainingNetwork) -> &'static str {
     let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
     if network.metadata.deletion_timestamp.is_some() {
         "deleting"
-    } else if conditions::is_true(conditions, "Ready") {
+    } else if conditions::is_true(conditions, "Attached") {
         "attached"
     } else if conditions::is_true(conditions, "Reserved") {
         "reserved"

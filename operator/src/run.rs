@@ -200,6 +200,7 @@ fn start_controllers(
         world.classes.clone(),
         inboxes.classes,
         Arc::new(class::Context {
+            client: client.clone(),
             world: world.clone(),
             recorder: Arc::clone(&recorder),
         }),

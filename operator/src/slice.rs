@@ -136,28 +136,44 @@ fn status(
 ) -> NetworkSliceStatus {
     let holders = holders(attachments, pods);
     let wired = attachments.iter().filter(|a| is_wired(a)).count();
-    let said = if holders.is_empty() {
-        vec![
-            Said::no("InUse", "NoAttachment", "no pod is attached"),
-            Said::yes("Releasable", "NoAttachment", "the slice goes with its network at once"),
-        ]
+    let mut said = vec![if holders.is_empty() {
+        Said::no("InUse", "NoAttachment", "no pod is attached")
     } else {
         let message = format!("{}: {}", still_attached(holders.len()), listed(&holders));
-        vec![
-            Said::yes("InUse", "PodsAttached", message.clone()),
-            Said::no("Releasable", "PodsAttached", message),
-        ]
-    };
+        Said::yes("InUse", "PodsAttached", message)
+    }];
+    // With nobody left the slice goes at once, so that this is said only while somebody is waited for.
+    if slice.metadata.deletion_timestamp.is_some() && !holders.is_empty() {
+        said.push(Said::no("Releasable", "AttachmentsLeft", waits_for(attachments, holders.len())));
+    }
     let before = slice.status.as_ref().map_or(&[][..], |status| &status.conditions);
     NetworkSliceStatus {
+        observed_generation: slice.metadata.generation,
         attached: i32::try_from(wired).unwrap_or(i32::MAX),
         conditions: conditions::merge(before, said, slice.metadata.generation, now),
     }
 }
 
+/// Nodes have to let go of it, and what to do about one that cannot.
+fn waits_for(attachments: &[Arc<NetworkAttachment>], holders: usize) -> String {
+    let nodes: BTreeSet<String> = attachments.iter().map(|a| a.spec.node_name.clone()).collect();
+    let nodes: Vec<String> = nodes.into_iter().collect();
+    let on = if nodes.is_empty() {
+        String::new()
+    } else {
+        format!(" on {}", listed(&nodes))
+    };
+    format!(
+        "waits for {}{on}; of a node that does not come back it is free when its Node is deleted or has the \
+         taint node.kubernetes.io/out-of-service",
+        still_attached(holders),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use http::Method;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::runtime::{reflector::store, watcher::Event};
 
     use super::*;
@@ -183,7 +199,19 @@ mod tests {
         assert_eq!(status.attached, 1);
         let in_use = conditions::find(&status.conditions, "InUse").unwrap();
         assert_eq!(in_use.message, "2 pods still attached: llama-0, llama-1");
-        assert!(!conditions::is_true(&status.conditions, "Releasable"));
+        assert_eq!(conditions::find(&status.conditions, "Releasable"), None, "nobody asked");
+    }
+
+    #[test]
+    fn a_slice_that_is_deleted_says_which_nodes_have_to_let_go_of_it() {
+        let mut slice = fixtures::slice(2);
+        slice.metadata.generation = Some(1);
+        slice.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        let status = status(&slice, &[fixtures::attachment(0, true)], &[], Timestamp::UNIX_EPOCH);
+        let releasable = conditions::find(&status.conditions, "Releasable").unwrap();
+        assert_eq!((releasable.status.as_str(), releasable.reason.as_str()), ("False", "AttachmentsLeft"));
+        assert!(releasable.message.contains("1 pod still attached on node1"), "{}", releasable.message);
+        assert_eq!(status.observed_generation, Some(1));
     }
 
     #[test]

@@ -233,7 +233,8 @@ async fn report(
         source: Box::new(source),
     })?;
     let previous = found.status.unwrap_or_default();
-    let status = status::status(plan, record, trouble, &previous, Timestamp::now());
+    let generation = found.metadata.generation;
+    let status = status::status(plan, record, trouble, &previous, generation, Timestamp::now());
     let was_wired = status::is_wired(&previous);
     if status != previous {
         let patch = serde_json::json!({

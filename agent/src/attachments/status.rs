@@ -56,12 +56,13 @@ pub(super) fn degraded_news(
     }
 }
 
-/// The status of a pod with this plan and, when it is wired, this record.
+/// The status of a pod with this plan and, when it is wired, this record. `generation` is that of the attachment.
 pub(super) fn status(
     plan: &AttachmentPlan,
     record: Option<&AttachmentRecord>,
     trouble: &Trouble,
     previous: &NetworkAttachmentStatus,
+    generation: Option<i64>,
     now: Timestamp,
 ) -> NetworkAttachmentStatus {
     let rails: Vec<AttachedRail> = plan
@@ -78,10 +79,11 @@ pub(super) fn status(
         degraded_finding(plan, trouble),
     ];
     NetworkAttachmentStatus {
+        observed_generation: generation,
         prepared_at: previous.prepared_at.clone(),
         summary: Some(format!("{wired}/{}", plan.rails.len())),
         rails,
-        conditions: conditions::merge(&previous.conditions, findings, None, now),
+        conditions: conditions::merge(&previous.conditions, findings, generation, now),
     }
 }
 
@@ -238,6 +240,19 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    fn status(
+        plan: &AttachmentPlan,
+        record: Option<&AttachmentRecord>,
+        trouble: &Trouble,
+        previous: &NetworkAttachmentStatus,
+        now: Timestamp,
+    ) -> NetworkAttachmentStatus {
+        let status = super::status(plan, record, trouble, previous, Some(1), now);
+        let observed = status.conditions.iter().map(|condition| condition.observed_generation);
+        assert!(observed.chain([status.observed_generation]).all(|generation| generation == Some(1)));
+        status
     }
 
     fn reason<'a>(status: &'a NetworkAttachmentStatus, kind: &str) -> &'a str {

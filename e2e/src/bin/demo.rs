@@ -71,7 +71,7 @@ fn demo() -> Result<()> {
     lab.apply("team-a", NETWORK)?;
     lab.apply("team-a", JOB)?;
     let pods = step("two pods run on two nodes, wired", || {
-        lab.wait_condition(&["tnet", "-n", "team-a", "llama"], "Ready", "True")?;
+        lab.wait_condition(&["tnet", "-n", "team-a", "llama"], "Attached", "True")?;
         lab.running_pods("team-a", "railhead.dev/network=llama", 2)
     })?;
     show(&lab, &["tnet,natt", "-n", "team-a", "-o", "wide"])?;

@@ -1,11 +1,13 @@
 //! What Helm makes of the chart's values.
 
 use std::path::{Path, PathBuf};
+use std::{fs, thread};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::World;
 use crate::cluster::contains;
+use crate::simulated_node::SimulatedNode;
 
 /// The repository's own folder.
 pub(crate) fn repository() -> PathBuf {
@@ -122,4 +124,49 @@ pub(crate) fn a_class_can_be_changed_added_and_left_out(world: &World) -> Result
             "storage=",
         ],
     )
+}
+
+/// The quickstart as a chart of somebody's own: Helm's `--wait` asks every object whether it is ready, as kstatus and GitOps tools do.
+pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "helm-wait";
+    let namespace = cluster.namespace("helm-wait")?;
+    let chart = tempfile::tempdir()?;
+    fs::write(chart.path().join("Chart.yaml"), "apiVersion: v2\nname: quickstart\nversion: 0.1.0\n")?;
+    let templates = chart.path().join("templates");
+    fs::create_dir(&templates)?;
+    // A Fabric and a label of the test's own, so that other tests' networks get none of it; the rest is as it is in the example.
+    let ours = [
+        ("  name: backend", format!("  name: {fabric}")),
+        ("railhead.dev/fabric: backend", format!("test.railhead.dev/fabric: {fabric}")),
+        ("default: true", "default: false".to_owned()),
+        ("pods: 2", format!("pods: 2\n  fabricName: {fabric}")),
+    ];
+    for file in ["fabric.yaml", "network.yaml", "job.yaml"] {
+        let mut text = fs::read_to_string(repository().join("examples/quickstart").join(file))?;
+        for (theirs, ours) in &ours {
+            text = text.replace(theirs, ours);
+        }
+        fs::write(templates.join(file), text)?;
+    }
+    let chart = chart.path().display().to_string();
+    let install = ["install", "quickstart", &chart, "--namespace", &namespace, "--wait", "--timeout", "2m"];
+    thread::scope(|scope| {
+        let helm = scope.spawn(|| -> Result<()> {
+            cluster.lab.helm(&install)?.ok()?;
+            Ok(())
+        });
+        // Its ports come while Helm waits for the Fabric.
+        SimulatedNode::join(cluster, "helm-wait-node", fabric, &["100G", "100G"])?;
+        helm.join().map_err(|_| anyhow!("Helm's thread panicked"))?
+    })?;
+    for (kind, name) in [("fabric", fabric), ("tnet", "llama")] {
+        let jsonpath = "jsonpath={.status.conditions[?(@.type=='Ready')].status}";
+        let ready = cluster.ok(&["get", kind, name, "--namespace", &namespace, "--output", jsonpath])?;
+        if ready != "True" {
+            bail!("Helm returned while {kind} {name} had Ready={ready:?}");
+        }
+    }
+    cluster.lab.helm(&["uninstall", "quickstart", "--namespace", &namespace])?.ok()?;
+    Ok(())
 }

@@ -153,6 +153,7 @@ fn shared() -> Vec<Test> {
             an_unknown_value_is_refused,
             the_runtimes_folders_are_values,
             a_class_can_be_changed_added_and_left_out,
+            helm_waits_for_the_quickstart_and_returns,
         ],
         admission: [
             one_label_gives_the_claim_to_containers_and_plain_init_containers,
@@ -218,6 +219,7 @@ fn shared() -> Vec<Test> {
             deleting_a_network_gives_everything_back,
             deleting_a_network_under_pods_waits_and_says_so,
             a_pod_that_waits_for_an_index_is_woken_when_it_is_free,
+            a_network_is_ready_before_its_job_is_applied_and_after_that_ended,
         ],
         refusals: [
             a_network_larger_than_the_pool_is_told_the_numbers,
@@ -260,6 +262,7 @@ fn shared() -> Vec<Test> {
 /// Tests that stop or change what the others use; they run one by one, in this order.
 fn alone() -> Vec<Test> {
     tests![
+        networks: [two_classes_that_want_to_be_the_default_say_so_as_long_as_there_are_two],
         operators: [a_follower_takes_over_and_keeps_what_is_reserved],
         guards: [a_group_named_for_emergencies_may_write_records_after_an_upgrade],
         teardown: [

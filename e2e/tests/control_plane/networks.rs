@@ -78,7 +78,7 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
     ])?;
     contains(
         &line,
-        &["llama", "0/3", "production", "False", "WaitingForPods", "10.100."],
+        &["llama", "0/3", "production", "True", "Usable", "10.100."],
     )?;
     let template = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
     let request = &template["spec"]["spec"]["devices"]["requests"][0];
@@ -307,5 +307,74 @@ pub(crate) fn a_pod_that_waits_for_an_index_is_woken_when_it_is_free(world: &Wor
     let held = format!("{slice}-0");
     let delete = ["delete", "networkattachment", &held, "--namespace", &namespace];
     cluster.kubectl(&node.agent, &delete)?.ok()?;
+    Ok(())
+}
+
+/// `kubectl wait`, Helm and GitOps tools wait for a network before its Job is there, and look at it after that has ended.
+pub(crate) fn a_network_is_ready_before_its_job_is_applied_and_after_that_ended(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "usable";
+    let namespace = cluster.namespace("usable")?;
+    let network = samples::network(&namespace, "llama", fabric, 2);
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric), network])?;
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "tnet/llama",
+        "--timeout=60s",
+        "--namespace",
+        &namespace,
+    ];
+    cluster.ok(&ready)?;
+    let llama = (&*namespace, "tnet", "llama");
+    cluster.condition(llama, "Attached", "False", "WaitingForPods")?;
+    let job = crate::chart::repository().join("examples/quickstart/job.yaml");
+    let job = job.display().to_string();
+    cluster.ok(&["apply", "--namespace", &namespace, "--filename", &job])?;
+    let pods = eventually("the Job has its two pods", || {
+        let pods = cluster.list(&namespace, "pods")?;
+        if pods.len() == 2 { Ok(pods) } else { bail!("{} pods", pods.len()) }
+    })?;
+    for pod in &pods {
+        let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
+        let ended = json!({"status": {"phase": "Succeeded"}}).to_string();
+        let patch = ["patch", "pod", name, "--namespace", &namespace, "--subresource=status", "--patch", &ended];
+        cluster.ok(&patch)?;
+    }
+    let complete = [
+        "wait",
+        "--for=condition=Complete",
+        "job/llama",
+        "--timeout=60s",
+        "--namespace",
+        &namespace,
+    ];
+    cluster.ok(&complete)?;
+    cluster.condition(llama, "Attached", "False", "PodsEnded")?;
+    cluster.message(llama, "Ready", "True", "Usable")?;
+    cluster.ok(&ready)?;
+    Ok(())
+}
+
+/// Networks that name no class get none then, so this one runs alone.
+pub(crate) fn two_classes_that_want_to_be_the_default_say_so_as_long_as_there_are_two(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let production = ("default", "qosclass", "production");
+    cluster.condition(production, "Default", "True", "Default")?;
+    cluster.create(
+        &cluster.admin(),
+        &[json!({
+            "apiVersion": "railhead.dev/v1alpha1",
+            "kind": "QosClass",
+            "metadata": {"name": "rival"},
+            "spec": {"default": true, "dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "1G"}},
+        })],
+    )?;
+    for name in ["production", "rival"] {
+        let message = cluster.condition(("default", "qosclass", name), "Default", "False", "DefaultConflict")?;
+        contains(&message, &["production, rival", "leave one default"])?;
+    }
+    cluster.ok(&["delete", "qosclass", "rival"])?;
+    cluster.condition(production, "Default", "True", "Default")?;
     Ok(())
 }

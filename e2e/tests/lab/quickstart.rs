@@ -28,9 +28,11 @@ const MTU: u64 = 9000;
 /// Slice, VLAN, address, MTU, GID, rates, spoof check, NCCL settings, environment, claim, conditions, traffic; then nothing.
 pub(crate) fn the_quickstart_job_gets_what_the_objects_declare_and_gives_it_back(world: &World) -> Result<()> {
     let lab = &world.lab;
+    let network = ["tnet", "-n", TEAM_A, "llama"];
     lab.apply(TEAM_A, NETWORK)?;
+    lab.wait_condition(&network, "Ready", "True")?;
     lab.apply(TEAM_A, JOB)?;
-    lab.wait_condition(&["tnet", "-n", TEAM_A, "llama"], "Ready", "True")?;
+    lab.wait_condition(&network, "Attached", "True")?;
     let running = lab.running_pods(TEAM_A, "railhead.dev/network=llama", 2)?;
     let pods: Vec<SeenPod> = running
         .iter()

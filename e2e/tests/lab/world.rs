@@ -100,7 +100,7 @@ impl World {
         self.apply(TEAM_A, &jobs::job(STEADY, 2))?;
         let pods = pods(&self.lab, TEAM_A, STEADY, 2)?;
         let network = ["tnet", "-n", TEAM_A, STEADY];
-        self.lab.wait_condition(&network, "Ready", "True")?;
+        self.lab.wait_condition(&network, "Attached", "True")?;
         Ok(pods)
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Seen<'a> {
     pub(super) elsewhere: &'a [Elsewhere],
     /// Nodes that it selects no more, and what they wait for.
     pub(super) leaving: &'a [String],
+    /// Whether it is the default one.
+    pub(super) default: Said,
 }
 
 /// Why a node is not ready.
@@ -54,7 +56,7 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
         nodes_ready.message = format!("{message}; selected no more, and not as before yet: {leaving}");
     }
     let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let said = vec![overall(&pools, &nodes_ready, ready), nodes_ready, pools];
+    let said = vec![overall(&pools, &nodes_ready, ready), nodes_ready, pools, seen.default.clone()];
     FabricStatus {
         observed_generation: fabric.metadata.generation,
         nodes: Some(format!("{ready}/{selected}")),
@@ -250,6 +252,7 @@ mod tests {
             nodes,
             elsewhere: &[],
             leaving,
+            default: Said::yes("Default", "Default", ""),
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);
         let nodes = conditions::find(&status.conditions, "NodesReady").unwrap();

@@ -110,10 +110,11 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     }
     let (nodes, failed) = context.write_nodes(&fabric).await;
     let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
-    if let Some(news) = class::conflict("Fabric", &name, &defaults, "spec.fabricName") {
+    let default = class::default_said("Fabric", &name, &defaults, "spec.fabricName");
+    if let Some(news) = class::conflict(&default) {
         context.recorder.publish(&*fabric, &news).await;
     }
-    let status = context.status(&fabric, &nodes);
+    let status = context.status(&fabric, &nodes, default);
     if context.write_status(&fabric, &status).await? {
         context.announce(&fabric, &status).await;
     }
@@ -136,7 +137,7 @@ impl Context {
         })
     }
 
-    fn status(&self, fabric: &Fabric, nodes: &nodes::Nodes) -> railhead_crds::FabricStatus {
+    fn status(&self, fabric: &Fabric, nodes: &nodes::Nodes, default: conditions::Said) -> railhead_crds::FabricStatus {
         let name = fabric.name_any();
         let space = SlotSpace::new(&fabric.spec.rails);
         let empty = ledger::empty();
@@ -158,6 +159,7 @@ impl Context {
                 nodes: &of_fabric,
                 elsewhere: &nodes.elsewhere,
                 leaving: &nodes.leaving,
+                default,
             },
             Timestamp::now(),
         )

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkStatus,
-    names::NETWORK_LABEL,
+    names::{self, NETWORK_LABEL},
 };
 use railhead_planner::{index, ledger::Kept, network::Resolved};
 
@@ -50,17 +50,12 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> TrainingNetworkStatus {
         .status
         .as_ref()
         .map_or(&[][..], |status| &status.conditions);
-    let attached = attached(seen);
-    let reserved = reserved(&seen.reservation);
-    let ready = Said {
-        type_: "Ready",
-        ..if reserved.status {
-            attached.clone()
-        } else {
-            reserved.clone()
-        }
-    };
-    let said = vec![ready, reserved, attached, degraded(seen.attachments)];
+    let said = vec![
+        ready(seen),
+        reserved(&seen.reservation),
+        attached(seen),
+        degraded(seen.attachments),
+    ];
     let slice = match &seen.reservation {
         Reservation::Held { slice, .. } => Some(*slice),
         Reservation::Refused { .. } => None,
@@ -125,6 +120,22 @@ fn not_ready(network: &TrainingNetwork, ready: Said, now: Timestamp) -> Training
     status
 }
 
+/// Whether pods can use the network: it has its slice, and its claim template is there. Pods that come, run or end change nothing
+/// of that: whoever waits for it (`kubectl wait`, Helm, GitOps) does so before there is a pod.
+fn ready(seen: &Seen<'_>) -> Said {
+    match &seen.reservation {
+        Reservation::Refused { reason, message } => Said::no("Ready", *reason, *message),
+        Reservation::Held(_) => {
+            let network = seen.network.name_any();
+            let message = format!(
+                "pods with the label {NETWORK_LABEL}: {network} get claims from ResourceClaimTemplate {}",
+                names::claim_template(&network)
+            );
+            Said::yes("Ready", "Usable", message)
+        }
+    }
+}
+
 fn reserved(reservation: &Reservation<'_>) -> Said {
     match reservation {
         Reservation::Refused { reason, message } => Said::no("Reserved", *reason, *message),
@@ -169,6 +180,11 @@ fn attached(seen: &Seen<'_>) -> Said {
     let count = format!("{}/{pods} attached", wired.len());
     if let Some(outside) = outside {
         return Said::no("Attached", "IndexOutOfRange", format!("{count}; {outside}"));
+    }
+    if !seen.pods.is_empty() && seen.pods.iter().all(|pod| has_ended(pod)) {
+        let ended = seen.pods.len();
+        let message = format!("{count}; the network's pods have ended ({ended}), the network stays for others until it is deleted");
+        return Said::no("Attached", "PodsEnded", message);
     }
     let waiting: Vec<u32> = (0..pods).filter(|index| !wired.contains(index)).collect();
     if waiting.is_empty() {
@@ -286,11 +302,31 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_ready_only_when_all_its_pods_are_wired() {
+    fn a_network_is_ready_before_its_pods_come_and_after_they_ended() {
+        let mut ended = fixtures::pod(0);
+        ended.status.as_mut().unwrap().phase = Some("Succeeded".to_owned());
+        let pod = |index| Arc::new(fixtures::pod(index));
+        let wired = [fixtures::attachment(0, true), fixtures::attachment(1, true)];
+        for (attachments, pods, reason) in [
+            (&[][..], vec![], "WaitingForPods"),
+            (&wired[..1], vec![pod(0), pod(1)], "WaitingForPods"),
+            (&wired[..], vec![pod(0), pod(1)], "AllAttached"),
+            (&[], vec![Arc::new(ended)], "PodsEnded"),
+        ] {
+            let status = status_of(attachments, &pods);
+            let (ready, why, message) = said(&status, "Ready");
+            assert_eq!((ready, why), ("True", "Usable"));
+            assert!(message.contains("ResourceClaimTemplate llama-rails"), "{message}");
+            assert_eq!(said(&status, "Attached").1, reason);
+        }
+    }
+
+    #[test]
+    fn attached_counts_the_pods_that_are_wired() {
         let pods = [Arc::new(fixtures::pod(0)), Arc::new(fixtures::pod(1))];
         let half = status_of(&[fixtures::attachment(0, true), fixtures::attachment(1, false)], &pods);
         assert_eq!(
-            said(&half, "Ready"),
+            said(&half, "Attached"),
             (
                 "False",
                 "WaitingForPods",
@@ -299,7 +335,7 @@ mod tests {
         );
         assert_eq!(half.summary.as_ref().unwrap().attached, "1/2");
         let all = status_of(&[fixtures::attachment(0, true), fixtures::attachment(1, true)], &pods);
-        assert_eq!(said(&all, "Ready"), ("True", "AllAttached", "2/2 attached"));
+        assert_eq!(said(&all, "Attached"), ("True", "AllAttached", "2/2 attached"));
     }
 
     #[test]

@@ -113,9 +113,12 @@ impl Router {
                     asked.waiting_networks = true;
                 }
             }
-            Change::Class(_) => {
-                asked.classes = true;
-                asked.waiting_networks = true;
+            Change::Class(name) => {
+                // The other defaults may be in conflict with this one, or no more.
+                if self.facts.class_is_news(world, &name) {
+                    asked.classes = true;
+                    asked.waiting_networks = true;
+                }
             }
             Change::Network(network) => {
                 if self.facts.pods_have_news_of_network(world, &network) {
