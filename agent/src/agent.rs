@@ -1,6 +1,6 @@
 //! What all parts of the running agent share.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use kube::Client;
 use railhead_host::Sysfs;
@@ -52,6 +52,8 @@ pub struct Agent {
     pub node_changed: Notify,
     /// What of running pods is not as it was wired.
     pub drift: watch::Sender<Drift>,
+    /// Who else uses the claim of a pod, in words, by the pod's UID.
+    pub shared: watch::Sender<BTreeMap<String, String>>,
     /// Rung when plans or attachments may have changed.
     pub attachments_changed: Notify,
 }

@@ -9,6 +9,8 @@ use railhead_service::events::{Event, Recorder};
 
 /// Reporting controller of the agent's events.
 const REPORTER: &str = "railhead.dev/agent";
+/// Reason of the event, and of the condition, that says that a claim is used by more than one pod.
+pub(crate) const CLAIM_SHARED: &str = "ClaimShared";
 /// What the agent does for pods, in one word.
 const ACTION: &str = "Attach";
 

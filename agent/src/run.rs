@@ -59,6 +59,7 @@ pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow:
         passes: Passes::default(),
         turns: Turns::default(),
         inventory: watch::Sender::new(None),
+        shared: watch::Sender::default(),
         phase: watch::Sender::new(Phase::default()),
         registered: watch::Sender::new(Registered::default()),
         drift: watch::Sender::new(Drift::default()),

@@ -5,8 +5,8 @@ mod bed;
 
 use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 
-use bed::{Bed, SLICE, api::Mood, uid};
-use railhead_agent::{claims::gc, kubelet::Claims};
+use bed::{Bed, NAMESPACE, NODE, SLICE, api::Mood, uid};
+use railhead_agent::{claims::gc, kubelet::{ClaimRef, Claims}};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -329,9 +329,9 @@ async fn a_pod_that_is_gone_is_collected_and_one_that_lives_is_not() {
     assert!(bed.agent.layout.plan(&uid("llama-2")).exists());
 }
 
-/// Thousands of nodes do this: what a round asks must not grow with the node's pods.
+/// Thousands of nodes do this: while nothing happens, nothing is asked, however many pods a node has.
 #[tokio::test(start_paused = true)]
-async fn the_collector_asks_for_one_list_a_minute_however_many_pods_there_are() {
+async fn the_collector_asks_for_nothing_while_nothing_happens() {
     let bed = Bed::new(32);
     for index in 0..32 {
         let claim = bed.add_pod(&format!("llama-{index}"), Some(index));
@@ -342,14 +342,83 @@ async fn the_collector_asks_for_one_list_a_minute_however_many_pods_there_are() 
     tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
     tokio::time::sleep(Duration::from_secs(595)).await;
     stop.cancel();
-    let pods = bed
-        .api
-        .requests("GET /api/v1/pods?&fieldSelector=spec.nodeName%3Dgpu-1&resourceVersion=0");
-    let attachments = bed.api.requests("GET /apis/railhead.dev/v1alpha1/networkattachments?");
-    assert_eq!(pods, 10, "one a minute");
-    assert!(attachments <= 3, "{attachments} lists of attachments");
-    assert_eq!(bed.api.requests("") - before, pods + attachments, "and nothing else");
+    // One list of pods and one of attachments at the start; the watch begins anew about every five minutes.
+    let watches = bed.api.requests("GET /api/v1/pods?&watch=true");
+    assert!((1..=4).contains(&watches), "{watches} watches");
+    assert_eq!(bed.api.requests("") - before, 2 + watches, "and nothing else");
     assert_eq!(bed.holders().len(), 32);
+}
+
+/// A pod of this node that names the claim of another one.
+fn sharer(claim: &ClaimRef, phase: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "sharer", "namespace": NAMESPACE, "uid": uid("sharer")},
+        "spec": {"nodeName": NODE, "containers": [], "resourceClaims": [{"name": "x", "resourceClaimName": claim.name}]},
+        "status": {"phase": phase},
+    })
+}
+
+/// kubelet starts a pod that names another one's claim with that pod's devices, and then calls nobody when the first one ends.
+#[tokio::test(start_paused = true)]
+async fn what_another_pod_uses_of_a_claim_stays_held_and_is_said_until_that_pod_has_ended() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(gc::run(bed.agent.clone(), stop.clone()));
+    tokio::spawn(railhead_agent::attachments::run(bed.agent.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    bed.api.put("pods", &sharer(&claim, "Running"));
+    bed.reserve(&claim, &["llama-2", "sharer"]);
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let told = |reason: &str, what: &str| {
+        let events = bed.api.events();
+        events.iter().any(|(of, note)| of == reason && note.contains(what))
+    };
+    assert!(told("ClaimShared", "delete sharer"), "{:?}", bed.api.events());
+    let degraded = || {
+        let attachment = bed.api.all("networkattachments").remove(0);
+        let conditions = attachment["status"]["conditions"].as_array().unwrap().clone();
+        conditions
+            .into_iter()
+            .find(|condition| condition["type"] == "Degraded")
+            .unwrap()
+    };
+    assert_eq!(degraded()["reason"], "ClaimShared");
+    // kubelet calls Unprepare for the last pod only, so a call while two run is a mistake of its own.
+    let refused = bed.claims().unprepare(claim.clone()).await.unwrap_err();
+    assert!(refused.contains("is used by sharer too"), "{refused}");
+    bed.api.delete("pods", "llama-2");
+    bed.reserve(&claim, &["sharer"]);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(
+        bed.holders(),
+        [(format!("{SLICE}-2"), "llama-2".to_owned())],
+        "its index is free"
+    );
+    assert!(
+        bed.agent.layout.plan(&uid("llama-2")).exists(),
+        "its functions are free"
+    );
+    bed.api.put("pods", &sharer(&claim, "Succeeded"));
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    stop.cancel();
+    assert!(bed.holders().is_empty());
+    assert!(!bed.agent.layout.plan(&uid("llama-2")).exists());
+}
+
+/// The last of two pods ends, and kubelet says so. It counts as running until the call has succeeded.
+#[tokio::test(start_paused = true)]
+async fn kubelet_gives_a_shared_claim_back_when_its_last_pod_ends() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    bed.claims().prepare(claim.clone()).await.unwrap();
+    bed.api.put("pods", &sharer(&claim, "Running"));
+    bed.api.delete("pods", "llama-2");
+    bed.reserve(&claim, &["sharer"]);
+    bed.claims().unprepare(claim).await.unwrap();
+    assert!(bed.holders().is_empty());
 }
 
 /// An API server that has just started may answer from a memory that lacks the newest pods.

@@ -54,6 +54,7 @@ mod tests {
                 uid: "6f1c".to_owned(),
             },
             claim_uid: "77aa".to_owned(),
+            claim_name: None,
             network: NetworkRef {
                 name: "train".to_owned(),
                 uid: "u".to_owned(),

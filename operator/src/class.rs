@@ -90,7 +90,11 @@ where
 /// Whether `name` is the default of its kind: for one of several that want to be, that none is.
 pub(crate) fn default_said(kind: &str, name: &str, defaults: &[String], field: &str) -> Said {
     if !defaults.iter().any(|default| default == name) {
-        Said::no("Default", "NotDefault", format!("networks get it that name it in {field}"))
+        Said::no(
+            "Default",
+            "NotDefault",
+            format!("networks get it that name it in {field}"),
+        )
     } else if defaults.len() > 1 {
         let message = format!(
             "{} {kind} objects say default: true ({}): networks without {field} get none; leave one default",

@@ -144,7 +144,11 @@ fn status(
     }];
     // With nobody left the slice goes at once, so that this is said only while somebody is waited for.
     if slice.metadata.deletion_timestamp.is_some() && !holders.is_empty() {
-        said.push(Said::no("Releasable", "AttachmentsLeft", waits_for(attachments, holders.len())));
+        said.push(Said::no(
+            "Releasable",
+            "AttachmentsLeft",
+            waits_for(attachments, holders.len()),
+        ));
     }
     let before = slice.status.as_ref().map_or(&[][..], |status| &status.conditions);
     NetworkSliceStatus {
@@ -209,8 +213,15 @@ mod tests {
         slice.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
         let status = status(&slice, &[fixtures::attachment(0, true)], &[], Timestamp::UNIX_EPOCH);
         let releasable = conditions::find(&status.conditions, "Releasable").unwrap();
-        assert_eq!((releasable.status.as_str(), releasable.reason.as_str()), ("False", "AttachmentsLeft"));
-        assert!(releasable.message.contains("1 pod still attached on node1"), "{}", releasable.message);
+        assert_eq!(
+            (releasable.status.as_str(), releasable.reason.as_str()),
+            ("False", "AttachmentsLeft")
+        );
+        assert!(
+            releasable.message.contains("1 pod still attached on node1"),
+            "{}",
+            releasable.message
+        );
         assert_eq!(status.observed_generation, Some(1));
     }
 

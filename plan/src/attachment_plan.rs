@@ -23,6 +23,9 @@ pub struct AttachmentPlan {
     pub pod: PodRef,
     /// UID of the ResourceClaim behind it.
     pub claim_uid: String,
+    /// Name of that claim, in the pod's namespace. Plans of release 0.1 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
     /// The network that the pod joins.
     pub network: NetworkRef,
     /// Name of the NetworkSlice.

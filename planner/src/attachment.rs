@@ -89,11 +89,20 @@ pub enum PlanError {
     },
 }
 
+/// A pod's ResourceClaim, in the pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimOfPod {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
 /// The plan of `pod` as index `index` of `slice`, with the functions that the agent chose, one per rail.
 pub fn plan(
     slice: &NetworkSlice,
     pod: &Pod,
-    claim_uid: &str,
+    claim: &ClaimOfPod,
     nccl: &Nccl,
     index: u32,
     boot_id: &str,
@@ -124,7 +133,8 @@ pub fn plan(
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod_uid,
         },
-        claim_uid: claim_uid.to_owned(),
+        claim_uid: claim.uid.clone(),
+        claim_name: Some(claim.name.clone()),
         network: NetworkRef {
             name: slice.spec.network.name.clone(),
             uid: slice.spec.network.uid.clone(),
@@ -306,6 +316,13 @@ mod tests {
             .collect()
     }
 
+    fn claim() -> ClaimOfPod {
+        ClaimOfPod {
+            name: "llama-1-railhead-x".to_owned(),
+            uid: "c".to_owned(),
+        }
+    }
+
     fn pod() -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "llama-1", "namespace": "team-a", "uid": "0b7d2c1e-1-2-3"}}))
             .unwrap()
@@ -314,10 +331,10 @@ mod tests {
     #[test]
     fn the_plan_of_an_index_is_the_same_on_every_node() {
         let (_, slice) = reserved(&network(json!({"pods": 2})));
-        let here = plan(&slice, &pod(), "c", &Nccl::default(), 1, "boot-a", &functions()).unwrap();
+        let here = plan(&slice, &pod(), &claim(), &Nccl::default(), 1, "boot-a", &functions()).unwrap();
         let mut elsewhere = functions();
         elsewhere[0].vf_pci = "0000:41:00.5".parse().unwrap();
-        let there = plan(&slice, &pod(), "c", &Nccl::default(), 1, "boot-b", &elsewhere).unwrap();
+        let there = plan(&slice, &pod(), &claim(), &Nccl::default(), 1, "boot-b", &elsewhere).unwrap();
         for (a, b) in here.rails.iter().zip(&there.rails) {
             assert_eq!(
                 (&a.addresses, &a.mac, &a.vf.vlan, &a.name),
@@ -383,7 +400,7 @@ mod tests {
     #[test]
     fn a_roce_fabric_without_rdma_on_the_port_is_refused_unless_software_is_wanted() {
         let (_, mut slice) = reserved(&network(json!({"pods": 2})));
-        let soft = plan(&slice, &pod(), "c", &Nccl::default(), 0, "b", &functions()).unwrap();
+        let soft = plan(&slice, &pod(), &claim(), &Nccl::default(), 0, "b", &functions()).unwrap();
         assert_eq!(
             soft.rails[1].rdma,
             RdmaPlan::Soft {
@@ -391,7 +408,7 @@ mod tests {
             }
         );
         slice.spec.fabric.soft_roce = SoftRoce::Never;
-        let refused = plan(&slice, &pod(), "c", &Nccl::default(), 0, "b", &functions()).unwrap_err();
+        let refused = plan(&slice, &pod(), &claim(), &Nccl::default(), 0, "b", &functions()).unwrap_err();
         assert!(matches!(refused, PlanError::NoRdma { .. }));
     }
 
@@ -400,7 +417,7 @@ mod tests {
         let (_, slice) = reserved(&network(json!({"pods": 2})));
         let mut nccl = Nccl::default();
         nccl.settings.insert("NCCL_IB_TC".into(), "96".into());
-        let made = plan(&slice, &pod(), "c", &nccl, 0, "b", &functions()).unwrap();
+        let made = plan(&slice, &pod(), &claim(), &nccl, 0, "b", &functions()).unwrap();
         let tc: Vec<&str> = made
             .nccl
             .iter()

@@ -181,6 +181,7 @@ impl Node {
                 uid: pod.to_owned(),
             },
             claim_uid: format!("claim-of-{pod}"),
+            claim_name: None,
             network: NetworkRef {
                 name: "train".to_owned(),
                 uid: "u".to_owned(),

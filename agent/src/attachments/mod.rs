@@ -183,6 +183,7 @@ fn trouble(agent: &Agent, plan: &AttachmentPlan) -> Trouble {
     Trouble {
         drift: agent.drift.borrow().get(uid).cloned().unwrap_or_default(),
         memlock: memlock.map(|text| text.trim().chars().take(MAX_TEXT).collect()),
+        shared: agent.shared.borrow().get(uid).cloned(),
     }
 }
 

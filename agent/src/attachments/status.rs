@@ -7,6 +7,7 @@ use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord, Vlan
 use crate::{
     conditions::{self, Finding},
     drift::words::{self, DRIFTED, RAIL_DOWN},
+    events::CLAIM_SHARED,
 };
 
 const WIRED: &str = "Wired";
@@ -35,6 +36,8 @@ pub(super) struct Trouble {
     pub(super) drift: Vec<String>,
     /// Why a container may lock little memory.
     pub(super) memlock: Option<String>,
+    /// Who else uses its claim.
+    pub(super) shared: Option<String>,
 }
 
 /// What people are to be told of between two statuses: a warning with its reason, or that it is over.
@@ -44,7 +47,7 @@ pub(super) fn degraded_news(
 ) -> Option<(&'static str, String)> {
     let trouble = |status: &NetworkAttachmentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == DEGRADED)?;
-        let reason = [RAIL_DOWN, DRIFTED, MEMLOCK_LOW]
+        let reason = [CLAIM_SHARED, RAIL_DOWN, DRIFTED, MEMLOCK_LOW]
             .into_iter()
             .find(|reason| *reason == condition.reason)?;
         Some((reason, condition.message.clone()))
@@ -143,6 +146,9 @@ fn wired_finding(
 
 /// The worst first. The guarantee is admitted by the scheduler; whether the port also enforces it on the wire is another matter.
 fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
+    if let Some(shared) = &trouble.shared {
+        return Finding::yes(DEGRADED, CLAIM_SHARED, shared.clone());
+    }
     if let Some((reason, message)) = words::told(&trouble.drift) {
         return Finding::yes(DEGRADED, reason, message);
     }
@@ -251,7 +257,11 @@ mod tests {
     ) -> NetworkAttachmentStatus {
         let status = super::status(plan, record, trouble, previous, Some(1), now);
         let observed = status.conditions.iter().map(|condition| condition.observed_generation);
-        assert!(observed.chain([status.observed_generation]).all(|generation| generation == Some(1)));
+        assert!(
+            observed
+                .chain([status.observed_generation])
+                .all(|generation| generation == Some(1))
+        );
         status
     }
 
@@ -324,7 +334,7 @@ mod tests {
         );
         let of = |drift: &[&str]| Trouble {
             drift: drift.iter().map(|&text| text.to_owned()).collect(),
-            memlock: None,
+            ..Trouble::default()
         };
         let pulled = of(&["rail1: it has no carrier", "rail1: RDMA device rxe1 has no GID"]);
         let down = status(&plan, Some(&record), &pulled, &wired, now);
@@ -354,8 +364,8 @@ mod tests {
     fn a_container_that_may_lock_little_memory_is_said() {
         let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
         let trouble = Trouble {
-            drift: Vec::new(),
             memlock: Some("container c: it may lock 8388608 bytes".to_owned()),
+            ..Trouble::default()
         };
         let previous = NetworkAttachmentStatus::default();
         let low = status(&plan, None, &trouble, &previous, Timestamp::now());

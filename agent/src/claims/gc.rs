@@ -3,10 +3,11 @@
 //! containerd sends no CNI GC, so this is the only collector. It works on what is certain: a pod counts as gone when the
 //! API server has said so for a minute, since kubelet gives back the pods that it ends itself.
 //!
-//! A round costs the API server one list, the pods of this node, out of its memory. That list may be older than what
-//! happened, so it only raises a suspicion: the pod itself is asked for before anything is taken from it. The node's
-//! attachments are listed too when there may be one that no plan names: at the start, after a call that failed, while a plan
-//! cannot be read, and every few minutes.
+//! A round at rest asks the API server for nothing: a watch tells of the pods of this node. It may be behind, so it only raises a
+//! suspicion: the pod itself is asked for before anything is taken from it. The node's attachments are listed when there may be one
+//! that no plan names: at the start, after a call that failed, while a plan cannot be read, and once an hour. They are not watched: the
+//! API server has no index for the label that names the node, and would compare each change of each attachment with the watch of every
+//! node.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +24,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    leftovers, plans,
+    leftovers,
+    node_pods::NodePods,
+    plans,
     release::{self, ReleaseError},
 };
 use crate::{
@@ -42,6 +45,8 @@ enum CollectError {
         #[source]
         source: Box<kube::Error>,
     },
+    #[error("the API server has not told yet which pods are on node {node}")]
+    PodsUnknown { node: String },
     #[error("list the {kind} of node {node}: {source}")]
     List {
         kind: &'static str,
@@ -72,7 +77,7 @@ impl Gone {
 }
 
 /// After how many rounds the node's attachments are listed again whatever happened.
-const LOOK_AGAIN: u32 = 5;
+const LOOK_AGAIN: u32 = 60;
 
 /// What is kept between rounds.
 #[derive(Debug, Default)]
@@ -101,6 +106,7 @@ impl Memory {
 /// Runs until `stop`: at once, and then every minute.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut memory = Memory::default();
+    let pods = NodePods::watch(&agent);
     let round = agent.passes.begin("collector", COLLECT_PASS);
     loop {
         round.done();
@@ -113,7 +119,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             tracing::warn!(%error, "not every CDI spec is as it should be");
         }
         round.done();
-        if let Err(error) = pods_and_indices(&agent, &mut memory, &round).await {
+        if let Err(error) = pods_and_indices(&agent, &pods, &mut memory, &round).await {
             tracing::warn!(%error, "not everything could be collected");
         }
         tokio::select! {
@@ -124,8 +130,18 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 }
 
 /// Plans and indices on this node whose pods are gone.
-async fn pods_and_indices(agent: &Arc<Agent>, memory: &mut Memory, round: &Pass) -> Result<(), CollectError> {
-    let alive = pods_of_node(agent, Seen::InMemory).await?;
+async fn pods_and_indices(
+    agent: &Arc<Agent>,
+    pods: &NodePods,
+    memory: &mut Memory,
+    round: &Pass,
+) -> Result<(), CollectError> {
+    if !pods.are_known().await {
+        return Err(CollectError::PodsUnknown {
+            node: agent.node.clone(),
+        });
+    }
+    let alive = pods.uids();
     let plans = plans::all(&agent.layout)?;
     let mut failed = None;
     for plan in &plans {
@@ -133,7 +149,11 @@ async fn pods_and_indices(agent: &Arc<Agent>, memory: &mut Memory, round: &Pass)
         let pod = &plan.pod;
         // One pod's trouble must not keep what another holds.
         match is_gone(agent, &mut memory.gone, &alive, pod).await {
-            Ok(false) => {}
+            Ok(false) => {
+                if let Err(error) = look_for_others(agent, pods, plan).await {
+                    failed = Some(error.into());
+                }
+            }
             Ok(true) => match collect(agent, &plan.claim_uid).await {
                 Ok(()) => {
                     agent.metrics.collected();
@@ -240,7 +260,7 @@ async fn unreadable(
     let alive = if damaged.iter().all(|pod_uid| alive.contains(pod_uid)) {
         alive
     } else {
-        &pods_of_node(agent, Seen::Now).await?
+        &pods_of_node(agent).await?
     };
     for pod_uid in damaged {
         round.done();
@@ -277,22 +297,10 @@ async fn give_back_second(
     release::index::give_back(agent, &pod.namespace, attachment, &pod.uid).await
 }
 
-/// As of when pods are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    /// As the API server has them in memory, which costs it nothing.
-    InMemory,
-    /// As they are now.
-    Now,
-}
-
-/// UIDs of the pods of this node.
-async fn pods_of_node(agent: &Agent, seen: Seen) -> Result<HashSet<String>, CollectError> {
+/// UIDs of the pods of this node, as they are now.
+async fn pods_of_node(agent: &Agent) -> Result<HashSet<String>, CollectError> {
     let api: Api<Pod> = Api::all(agent.client.clone());
-    let mut here = ListParams::default().fields(&format!("spec.nodeName={}", agent.node));
-    if seen == Seen::InMemory {
-        here = here.match_any();
-    }
+    let here = ListParams::default().fields(&format!("spec.nodeName={}", agent.node));
     let listed = api.list_metadata(&here).await.map_err(|source| CollectError::List {
         kind: "pods",
         node: agent.node.clone(),
@@ -301,7 +309,15 @@ async fn pods_of_node(agent: &Agent, seen: Seen) -> Result<HashSet<String>, Coll
     Ok(listed.into_iter().filter_map(|pod| pod.metadata.uid).collect())
 }
 
-/// Whether the pod has been gone for long enough; whom the list does not name is asked for by name.
+/// Says so where another pod uses the claim of a pod that lives, and takes it back when none does any more.
+async fn look_for_others(agent: &Agent, pods: &NodePods, plan: &AttachmentPlan) -> Result<(), ReleaseError> {
+    if pods.share_claim(plan) || agent.shared.borrow().contains_key(&plan.pod.uid) {
+        release::users::of_plan(agent, plan).await?.tell(agent, plan);
+    }
+    Ok(())
+}
+
+/// Whether the pod has been gone for long enough; whom the watch does not name is asked for by name.
 async fn is_gone(agent: &Agent, gone: &mut Gone, alive: &HashSet<String>, pod: &PodRef) -> Result<bool, CollectError> {
     let exists = alive.contains(&pod.uid) || exists(&agent.client, &pod.namespace, &pod.name, &pod.uid).await?;
     Ok(gone.note(&pod.uid, exists, Instant::now()))
@@ -342,8 +358,9 @@ mod tests {
         assert!(memory.is_list_due(0), "at the start");
         assert!(memory.is_list_due(0), "something is still to be done");
         memory.since_listed = Some(0);
-        let due: Vec<bool> = (0..6).map(|_| memory.is_list_due(0)).collect();
-        assert_eq!(due, [false, false, false, false, true, true]);
+        let due: Vec<bool> = (0..61).map(|_| memory.is_list_due(0)).collect();
+        assert!(due[..59].iter().all(|due| !due), "every round is a list");
+        assert!(due[59] && due[60]);
         memory.since_listed = Some(0);
         assert!(memory.is_list_due(1), "a call failed");
         memory.since_listed = Some(0);

@@ -6,6 +6,7 @@ pub mod gc;
 pub(crate) mod journals;
 mod leftovers;
 mod lock;
+mod node_pods;
 pub mod plans;
 mod prepare;
 pub(crate) mod release;

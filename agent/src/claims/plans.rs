@@ -244,6 +244,7 @@ pub(crate) mod tests {
                 uid: pod_uid.to_owned(),
             },
             claim_uid: format!("claim-{pod_uid}"),
+            claim_name: None,
             network: NetworkRef {
                 name: "llama".to_owned(),
                 uid: "7f3a9c21".to_owned(),

@@ -38,11 +38,22 @@ struct State {
     hold: Option<Hold>,
     events: Vec<Value>,
     version: u64,
+    /// Everything that came, changed or went, in the version that it had then.
+    history: Vec<Past>,
     /// What a request was to create last.
     creating: String,
     /// Pods that lists from memory do not show.
     behind: Vec<String>,
     gates: Vec<Gate>,
+}
+
+/// Something that a watch tells of.
+#[derive(Clone)]
+struct Past {
+    version: u64,
+    resource: String,
+    kind: &'static str,
+    object: Value,
 }
 
 /// Requests that wait.
@@ -84,8 +95,25 @@ impl State {
     fn store(&mut self, key: (String, String), mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.objects.insert(key, object.clone());
+        let was_there = self.objects.insert(key.clone(), object.clone()).is_some();
+        self.remember(key.0, if was_there { "MODIFIED" } else { "ADDED" }, object.clone());
         object
+    }
+
+    fn remember(&mut self, resource: String, kind: &'static str, object: Value) {
+        let version = self.version;
+        self.history.push(Past {
+            version,
+            resource,
+            kind,
+            object,
+        });
+    }
+
+    /// Whether memory has this object by now.
+    fn shows(&self, object: &Value) -> bool {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        !self.behind.iter().any(|behind| behind == name)
     }
 }
 
@@ -102,14 +130,14 @@ struct Hold {
 #[derive(Clone)]
 pub(crate) struct Api {
     state: Arc<Mutex<State>>,
-    deleted: broadcast::Sender<Value>,
+    changed: broadcast::Sender<()>,
 }
 
 impl Default for Api {
     fn default() -> Self {
         Self {
             state: Arc::default(),
-            deleted: broadcast::Sender::new(64),
+            changed: broadcast::Sender::new(1),
         }
     }
 }
@@ -154,6 +182,12 @@ impl Api {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let mut state = self.state.lock().unwrap();
         state.store((resource.to_owned(), name), object.clone());
+        self.ring();
+    }
+
+    /// Wakes up whoever watches; it may be nobody.
+    fn ring(&self) {
+        let _ = self.changed.send(());
     }
 
     /// Name of the object whose creation is held up.
@@ -193,10 +227,12 @@ impl Api {
 
     pub(crate) fn delete(&self, resource: &str, name: &str) {
         let key = (resource.to_owned(), name.to_owned());
-        let gone = self.state.lock().unwrap().objects.remove(&key);
-        if let Some(gone) = gone {
-            // Nobody may be watching.
-            let _ = self.deleted.send(gone);
+        let mut state = self.state.lock().unwrap();
+        if let Some(mut gone) = state.objects.remove(&key) {
+            state.version += 1;
+            gone["metadata"]["resourceVersion"] = json!(state.version.to_string());
+            state.remember(key.0, "DELETED", gone);
+            self.ring();
         }
     }
 
@@ -271,9 +307,11 @@ impl Api {
         }
         self.pass(&line, When::Before).await;
         let answer = if query.contains("watch=true") {
-            self.watch(query)
+            self.watch(rest[0], query)
         } else {
-            self.act(&head.method, rest, query, &body)
+            let answer = self.act(&head.method, rest, query, &body);
+            self.ring();
+            answer
         };
         self.pass(&line, When::After).await;
         match kept {
@@ -318,9 +356,7 @@ impl Api {
                 .find_map(|pair| pair.strip_prefix("fieldSelector=spec.nodeName%3D"));
             let from_memory = query.contains("resourceVersion=0&") || query.ends_with("resourceVersion=0");
             let is_shown = |object: &Value| {
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                node.is_none_or(|node| object["spec"]["nodeName"] == node)
-                    && !(from_memory && state.behind.iter().any(|behind| behind == name))
+                node.is_none_or(|node| object["spec"]["nodeName"] == node) && (!from_memory || state.shows(object))
             };
             let items: Vec<&Value> = state
                 .objects
@@ -328,7 +364,7 @@ impl Api {
                 .filter_map(|((of, _), object)| (*of == resource && is_shown(object)).then_some(object))
                 .collect();
             return ok(
-                &json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}),
+                &json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": state.version.to_string()}, "items": items}),
             );
         };
         let key = (resource, name);
@@ -381,20 +417,50 @@ impl Api {
         }
     }
 
-    /// Deletions of the object that the query names, for as long as somebody listens.
-    fn watch(&self, query: &str) -> Answer {
-        let name = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"))
-            .unwrap_or_default()
-            .to_owned();
-        let events = futures::stream::unfold((self.deleted.subscribe(), name), |(mut deleted, name)| async move {
-            loop {
-                let gone = deleted.recv().await.ok()?;
-                if gone["metadata"]["name"] == name.as_str() {
-                    let line = format!("{}\n", json!({"type": "DELETED", "object": gone}));
-                    let frame = http_body::Frame::data(Bytes::from(line));
-                    return Some((Ok::<_, BoxError>(frame), (deleted, name)));
+    /// What comes, changes and goes of the objects that the query selects by name or node, after the version that it names, for as long
+    /// as somebody listens.
+    fn watch(&self, resource: &str, query: &str) -> Answer {
+        let value = |key: &str| {
+            query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(key))
+                .map(str::to_owned)
+        };
+        let name = value("fieldSelector=metadata.name%3D");
+        let node = value("fieldSelector=spec.nodeName%3D");
+        let after: u64 = value("resourceVersion=")
+            .and_then(|version| version.parse().ok())
+            .unwrap_or(0);
+        let (api, resource) = (self.clone(), resource.to_owned());
+        let events = futures::stream::unfold((self.changed.subscribe(), after), move |(mut changed, mut after)| {
+            let (api, resource, name, node) = (api.clone(), resource.clone(), name.clone(), node.clone());
+            async move {
+                loop {
+                    let next = {
+                        let state = api.state.lock().unwrap();
+                        let is_next = |past: &&Past| {
+                            past.version > after
+                                && past.resource == resource
+                                && name
+                                    .as_ref()
+                                    .is_none_or(|name| past.object["metadata"]["name"] == **name)
+                                && node
+                                    .as_ref()
+                                    .is_none_or(|node| past.object["spec"]["nodeName"] == **node)
+                                && state.shows(&past.object)
+                        };
+                        state.history.iter().find(is_next).cloned()
+                    };
+                    if let Some(past) = next {
+                        after = past.version;
+                        let line = format!("{}\n", json!({"type": past.kind, "object": past.object}));
+                        let frame = http_body::Frame::data(Bytes::from(line));
+                        return Some((Ok::<_, BoxError>(frame), (changed, after)));
+                    }
+                    match changed.recv().await {
+                        Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return None,
+                    }
                 }
             }
         });

@@ -64,6 +64,19 @@ impl Bed {
         add_pod(&self.api, name, index, &json!([]))
     }
 
+    /// For which pods a claim is reserved, as the scheduler writes it.
+    pub(crate) fn reserve(&self, claim: &ClaimRef, pods: &[&str]) {
+        let claims = self.api.all("resourceclaims");
+        let found = claims.into_iter().find(|found| found["metadata"]["name"] == claim.name);
+        let mut found = found.unwrap();
+        let pods: Vec<Value> = pods
+            .iter()
+            .map(|pod| json!({"resource": "pods", "name": pod, "uid": uid(pod)}))
+            .collect();
+        found["status"]["reservedFor"] = json!(pods);
+        self.api.put("resourceclaims", &found);
+    }
+
     /// Another pod has the index.
     pub(crate) fn hold(&self, index: u32, pod: &str) {
         self.api.put(
@@ -124,6 +137,7 @@ pub(crate) fn agent(api: &Api, layout: Layout, pf_side: Arc<dyn PfSide>, invento
         passes: Passes::default(),
         inventory: watch::Sender::new(Some(Arc::new(inventory))),
         drift: watch::Sender::new(railhead_agent::drift::Drift::default()),
+        shared: watch::Sender::default(),
         phase: watch::Sender::new(Phase::Serving),
         registered: watch::Sender::new(Registered::default()),
         node_changed: Notify::new(),

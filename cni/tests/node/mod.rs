@@ -201,6 +201,7 @@ pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
             uid: POD_UID.to_owned(),
         },
         claim_uid: CLAIM_UID.to_owned(),
+        claim_name: None,
         network: NetworkRef {
             name: "train".to_owned(),
             uid: "u".to_owned(),

@@ -132,13 +132,19 @@ pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result
     let fabric = "helm-wait";
     let namespace = cluster.namespace("helm-wait")?;
     let chart = tempfile::tempdir()?;
-    fs::write(chart.path().join("Chart.yaml"), "apiVersion: v2\nname: quickstart\nversion: 0.1.0\n")?;
+    fs::write(
+        chart.path().join("Chart.yaml"),
+        "apiVersion: v2\nname: quickstart\nversion: 0.1.0\n",
+    )?;
     let templates = chart.path().join("templates");
     fs::create_dir(&templates)?;
     // A Fabric and a label of the test's own, so that other tests' networks get none of it; the rest is as it is in the example.
     let ours = [
         ("  name: backend", format!("  name: {fabric}")),
-        ("railhead.dev/fabric: backend", format!("test.railhead.dev/fabric: {fabric}")),
+        (
+            "railhead.dev/fabric: backend",
+            format!("test.railhead.dev/fabric: {fabric}"),
+        ),
         ("default: true", "default: false".to_owned()),
         ("pods: 2", format!("pods: 2\n  fabricName: {fabric}")),
     ];
@@ -150,7 +156,16 @@ pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result
         fs::write(templates.join(file), text)?;
     }
     let chart = chart.path().display().to_string();
-    let install = ["install", "quickstart", &chart, "--namespace", &namespace, "--wait", "--timeout", "2m"];
+    let install = [
+        "install",
+        "quickstart",
+        &chart,
+        "--namespace",
+        &namespace,
+        "--wait",
+        "--timeout",
+        "2m",
+    ];
     thread::scope(|scope| {
         let helm = scope.spawn(|| -> Result<()> {
             cluster.lab.helm(&install)?.ok()?;
@@ -167,6 +182,9 @@ pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result
             bail!("Helm returned while {kind} {name} had Ready={ready:?}");
         }
     }
-    cluster.lab.helm(&["uninstall", "quickstart", "--namespace", &namespace])?.ok()?;
+    cluster
+        .lab
+        .helm(&["uninstall", "quickstart", "--namespace", &namespace])?
+        .ok()?;
     Ok(())
 }

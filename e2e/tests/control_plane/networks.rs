@@ -76,10 +76,7 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
         "wide",
         "--no-headers",
     ])?;
-    contains(
-        &line,
-        &["llama", "0/3", "production", "True", "Usable", "10.100."],
-    )?;
+    contains(&line, &["llama", "0/3", "production", "True", "Usable", "10.100."])?;
     let template = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
     let request = &template["spec"]["spec"]["devices"]["requests"][0];
     if request["name"] != "rail0" || request["exactly"]["capacity"]["requests"]["bandwidth"] != "10G" {
@@ -333,12 +330,25 @@ pub(crate) fn a_network_is_ready_before_its_job_is_applied_and_after_that_ended(
     cluster.ok(&["apply", "--namespace", &namespace, "--filename", &job])?;
     let pods = eventually("the Job has its two pods", || {
         let pods = cluster.list(&namespace, "pods")?;
-        if pods.len() == 2 { Ok(pods) } else { bail!("{} pods", pods.len()) }
+        if pods.len() == 2 {
+            Ok(pods)
+        } else {
+            bail!("{} pods", pods.len())
+        }
     })?;
     for pod in &pods {
         let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
         let ended = json!({"status": {"phase": "Succeeded"}}).to_string();
-        let patch = ["patch", "pod", name, "--namespace", &namespace, "--subresource=status", "--patch", &ended];
+        let patch = [
+            "patch",
+            "pod",
+            name,
+            "--namespace",
+            &namespace,
+            "--subresource=status",
+            "--patch",
+            &ended,
+        ];
         cluster.ok(&patch)?;
     }
     let complete = [

@@ -56,7 +56,12 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
         nodes_ready.message = format!("{message}; selected no more, and not as before yet: {leaving}");
     }
     let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let said = vec![overall(&pools, &nodes_ready, ready), nodes_ready, pools, seen.default.clone()];
+    let said = vec![
+        overall(&pools, &nodes_ready, ready),
+        nodes_ready,
+        pools,
+        seen.default.clone(),
+    ];
     FabricStatus {
         observed_generation: fabric.metadata.generation,
         nodes: Some(format!("{ready}/{selected}")),

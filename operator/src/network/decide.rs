@@ -183,7 +183,9 @@ fn attached(seen: &Seen<'_>) -> Said {
     }
     if !seen.pods.is_empty() && seen.pods.iter().all(|pod| has_ended(pod)) {
         let ended = seen.pods.len();
-        let message = format!("{count}; the network's pods have ended ({ended}), the network stays for others until it is deleted");
+        let message = format!(
+            "{count}; the network's pods have ended ({ended}), the network stays for others until it is deleted"
+        );
         return Said::no("Attached", "PodsEnded", message);
     }
     let waiting: Vec<u32> = (0..pods).filter(|index| !wired.contains(index)).collect();

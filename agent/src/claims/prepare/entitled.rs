@@ -9,7 +9,10 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, Resource, ResourceExt};
 use railhead_crds::{NetworkSlice, TrainingNetwork, names};
-use railhead_planner::claim::{self, ClaimRefused, RailAllocation};
+use railhead_planner::{
+    attachment::ClaimOfPod,
+    claim::{self, ClaimRefused, RailAllocation},
+};
 use railhead_service::within;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -21,6 +24,7 @@ use crate::{agent::Agent, kubelet::ClaimRef, limits::SLICE_POLL as POLL};
 #[derive(Debug)]
 pub(super) struct Entitled {
     pub(super) pod: Pod,
+    pub(super) claim: ClaimOfPod,
     pub(super) network: TrainingNetwork,
     pub(super) slice: NetworkSlice,
     pub(super) rails: Vec<RailAllocation>,
@@ -45,6 +49,10 @@ pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Inst
     let rails = claim::check(&claim, &pod, &network, &slice, &agent.node)?;
     Ok(Entitled {
         pod,
+        claim: ClaimOfPod {
+            name: reference.name.clone(),
+            uid: reference.uid.clone(),
+        },
         network,
         slice,
         rails,

@@ -422,6 +422,7 @@ fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> N
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use railhead_planner::attachment::ClaimOfPod;
     use serde_json::json;
 
     use super::*;
@@ -446,6 +447,10 @@ mod tests {
         let pod = json!({"metadata": {"name": "llama-7-x", "namespace": "team-a", "uid": "u1"}});
         let entitled = Entitled {
             pod: serde_json::from_value(pod).unwrap(),
+            claim: ClaimOfPod {
+                name: "llama-7-x-railhead-y".to_owned(),
+                uid: "c1".to_owned(),
+            },
             network: serde_json::from_value(network).unwrap(),
             slice: serde_json::from_value(slice).unwrap(),
             rails: Vec::new(),

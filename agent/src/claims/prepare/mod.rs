@@ -184,12 +184,10 @@ async fn make(
         }
         plans::Found::Damaged => {
             release::take_damaged_home(agent, &pod).await?;
-            vfs::choose(agent, entitled, claim_uid, index, deadline).await?
+            vfs::choose(agent, entitled, index, deadline).await?
         }
         // Of an earlier boot, or of another claim, which is refused.
-        plans::Found::Plan(_) | plans::Found::Nothing => {
-            vfs::choose(agent, entitled, claim_uid, index, deadline).await?
-        }
+        plans::Found::Plan(_) | plans::Found::Nothing => vfs::choose(agent, entitled, index, deadline).await?,
     };
     // The plan is on disk before the first function is touched: it is the journal of what follows.
     let plan = vfs::program(agent, plan).await?;

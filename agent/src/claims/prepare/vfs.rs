@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use railhead_crds::{Nccl, NetworkSlice};
 use railhead_host::{FileLock, LockError, PciAddress, RdmaName};
 use railhead_plan::{AttachmentPlan, RailPlan, RdmaPlan};
-use railhead_planner::attachment::{self, VfChoice};
+use railhead_planner::attachment::{self, ClaimOfPod, VfChoice};
 use railhead_vf::{self as vf, Host, HostError};
 use tokio::time::Instant;
 
@@ -31,7 +31,6 @@ use crate::{
 pub(super) async fn choose(
     agent: &Arc<Agent>,
     entitled: &Entitled,
-    claim_uid: &str,
     index: u32,
     deadline: Instant,
 ) -> Result<AttachmentPlan, PrepareError> {
@@ -46,7 +45,7 @@ pub(super) async fn choose(
         slice: entitled.slice.clone(),
         pod: entitled.pod.clone(),
         nccl: entitled.network.spec.nccl.clone(),
-        claim_uid: claim_uid.to_owned(),
+        claim: entitled.claim.clone(),
         index,
         deadline,
     };
@@ -124,7 +123,7 @@ struct Chooser {
     slice: NetworkSlice,
     pod: Pod,
     nccl: Nccl,
-    claim_uid: String,
+    claim: ClaimOfPod,
     index: u32,
     deadline: Instant,
 }
@@ -143,7 +142,7 @@ impl Chooser {
         }
         let plans = plans::all(&agent.layout)?;
         let pod_uid = self.pod.metadata.uid.as_deref();
-        refuse_second_claim(&plans, &agent.boot_id, pod_uid, &self.claim_uid)?;
+        refuse_second_claim(&plans, &agent.boot_id, pod_uid, &self.claim.uid)?;
         Ok((lock, plans::vfs_taken(&plans, &agent.boot_id)))
     }
 
@@ -182,7 +181,7 @@ impl Chooser {
         let plan = attachment::plan(
             &self.slice,
             &self.pod,
-            &self.claim_uid,
+            &self.claim,
             &self.nccl,
             self.index,
             &agent.boot_id,

@@ -114,6 +114,29 @@ pub(crate) enum ReleaseError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// Pods other than the one that it was prepared for have its functions.
+    #[error(
+        "claim {claim} is used by {pods} too, and its functions go to nobody else before they have ended; delete {pods}"
+    )]
+    Shared {
+        /// Name of the claim.
+        claim: String,
+        /// Names of the pods.
+        pods: String,
+    },
+    /// Who uses the claim could not be asked.
+    #[error("read {kind} {namespace}/{name}, to see who uses the claim: {source}")]
+    Read {
+        /// Pod or ResourceClaim.
+        kind: &'static str,
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// What the API server said.
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// Programs of the pod have a function open.
     #[error(transparent)]
     CutOff(#[from] CutOffError),
@@ -127,8 +150,14 @@ impl ReleaseError {
     pub(in crate::claims) fn is_transient(&self) -> bool {
         match self {
             Self::Lock { source, .. } => matches!(source, LockError::Held { .. }),
-            Self::Turn { .. } | Self::Slow { .. } | Self::StillWired { .. } | Self::WiredAgain { .. } => true,
-            Self::List { source, .. } | Self::Attachment { source, .. } => railhead_service::is_transient(source),
+            Self::Turn { .. }
+            | Self::Shared { .. }
+            | Self::Slow { .. }
+            | Self::StillWired { .. }
+            | Self::WiredAgain { .. } => true,
+            Self::Read { source, .. } | Self::List { source, .. } | Self::Attachment { source, .. } => {
+                railhead_service::is_transient(source)
+            }
             Self::Host(error) => passes(error),
             Self::Restore(error) => restore_passes(error),
             Self::Originals(error) => originals_pass(error),

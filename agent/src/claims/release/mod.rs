@@ -13,6 +13,7 @@ mod error;
 pub(crate) mod index;
 pub(crate) mod lost;
 pub(crate) mod sandboxes;
+pub(super) mod users;
 mod vfs;
 
 use std::sync::Arc;
@@ -80,12 +81,23 @@ pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Program
 }
 
 /// Gives back what a claim's plan holds on this node, and the plan: all but the index. All under the claim's lock, so that
-/// nobody finds a plan whose functions or whose CDI spec are gone.
+/// nobody finds a plan whose functions or whose CDI spec are gone. An error as long as another pod uses the claim.
 pub(super) async fn take_home(
     agent: &Arc<Agent>,
     claim_uid: &str,
     programs: Programs,
 ) -> Result<Option<AttachmentPlan>, ReleaseError> {
+    if let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? {
+        let users = users::of_plan(agent, &plan).await?;
+        users.tell(agent, &plan);
+        let hindering = users.hindering(programs);
+        if !hindering.is_empty() {
+            return Err(ReleaseError::Shared {
+                claim: plan.claim_name.unwrap_or(plan.claim_uid),
+                pods: hindering.join(", "),
+            });
+        }
+    }
     let held = lock(agent, claim_uid).await?;
     let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
         return Ok(None);
@@ -96,6 +108,7 @@ pub(super) async fn take_home(
     plans::remove(&agent.layout, &plan.pod.uid)?;
     drop(vfs_held);
     held.remove();
+    users::forget(agent, &plan.pod.uid);
     Ok(Some(plan))
 }
 
