@@ -6,7 +6,10 @@ mod bed;
 use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 
 use bed::{Bed, NAMESPACE, NODE, SLICE, api::Mood, uid};
-use railhead_agent::{claims::gc, kubelet::{ClaimRef, Claims}};
+use railhead_agent::{
+    claims::gc,
+    kubelet::{ClaimRef, Claims},
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

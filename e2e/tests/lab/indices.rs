@@ -42,8 +42,9 @@ pub(crate) fn an_index_keeps_its_addresses_on_another_pod_and_another_node(world
 /// More pods than `pods`: the surplus waits with a reason.
 pub(crate) fn a_pod_beyond_the_network_does_not_start_and_the_others_run(world: &World) -> Result<()> {
     let lab = &world.lab;
-    world.apply(TEAM_B, &jobs::network("small", 2))?;
+    // The other way round the Job would be refused.
     world.apply(TEAM_B, &jobs::job("small", 3))?;
+    world.apply(TEAM_B, &jobs::network("small", 2))?;
     let network = ["tnet", "-n", TEAM_B, "small"];
     let surplus = "railhead.dev/network=small,batch.kubernetes.io/job-completion-index=2";
     let others = "railhead.dev/network=small,batch.kubernetes.io/job-completion-index in (0,1)";

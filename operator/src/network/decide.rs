@@ -14,7 +14,10 @@ use railhead_crds::{
 };
 use railhead_planner::{index, ledger::Kept, network::Resolved};
 
-use super::wording::{listed, prefixes_of, ranges, still_attached, vlan_of};
+use super::{
+    surplus::next_step,
+    wording::{listed, prefixes_of, ranges, still_attached, vlan_of},
+};
 use crate::{
     conditions::{self, Said},
     pod::has_ended,
@@ -40,6 +43,8 @@ pub(super) struct Seen<'a> {
     pub(super) reservation: Reservation<'a>,
     pub(super) attachments: &'a [Arc<NetworkAttachment>],
     pub(super) pods: &'a [Arc<Pod>],
+    /// Those of them that the network has no place for.
+    pub(super) surplus: &'a [Arc<Pod>],
 }
 
 /// The status of a network that is not being deleted.
@@ -125,7 +130,7 @@ fn not_ready(network: &TrainingNetwork, ready: Said, now: Timestamp) -> Training
 fn ready(seen: &Seen<'_>) -> Said {
     match &seen.reservation {
         Reservation::Refused { reason, message } => Said::no("Ready", *reason, *message),
-        Reservation::Held(_) => {
+        Reservation::Held { .. } => {
             let network = seen.network.name_any();
             let message = format!(
                 "pods with the label {NETWORK_LABEL}: {network} get claims from ResourceClaimTemplate {}",
@@ -172,14 +177,26 @@ fn pods_of(seen: &Seen<'_>) -> u32 {
 fn attached(seen: &Seen<'_>) -> Said {
     let pods = pods_of(seen);
     let network = seen.network.name_any();
-    let outside = seen.pods.iter().filter(|pod| !has_ended(pod)).find_map(|pod| {
+    let outside = seen.pods.iter().filter(|pod| !has_ended(pod)).filter_map(|pod| {
         let error = index::of(pod, pods).err()?;
         Some(format!("pod {}: {error}", pod.name_any()))
     });
+    let outside: Vec<String> = outside.collect();
     let wired = wired(seen.attachments, pods);
     let count = format!("{}/{pods} attached", wired.len());
-    if let Some(outside) = outside {
-        return Said::no("Attached", "IndexOutOfRange", format!("{count}; {outside}"));
+    if !outside.is_empty() {
+        let message = format!("{count}; {}", listed(&outside));
+        return Said::no("Attached", "IndexOutOfRange", message);
+    }
+    if !seen.surplus.is_empty() {
+        let names: Vec<String> = seen.surplus.iter().map(|pod| pod.name_any()).collect();
+        let message = format!(
+            "{count}; no index is left for {} of its pods, and each that has a node holds a port on every rail: {}; {}",
+            names.len(),
+            listed(&names),
+            next_step(pods, names.len()),
+        );
+        return Said::no("Attached", "Oversubscribed", message);
     }
     if !seen.pods.is_empty() && seen.pods.iter().all(|pod| has_ended(pod)) {
         let ended = seen.pods.len();
@@ -278,7 +295,7 @@ fn summary(seen: &Seen<'_>, slice: &NetworkSlice) -> NetworkSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{fixtures, news::news};
+    use crate::network::{fixtures, news::news, surplus::surplus};
 
     fn status_of(attachments: &[Arc<NetworkAttachment>], pods: &[Arc<Pod>]) -> TrainingNetworkStatus {
         let network = fixtures::network(2);
@@ -293,6 +310,7 @@ mod tests {
                 },
                 attachments,
                 pods,
+                surplus: &surplus(pods, attachments, 2),
             },
             Timestamp::UNIX_EPOCH,
         )
@@ -353,6 +371,7 @@ mod tests {
             },
             attachments: &[fixtures::attachment(0, true), fixtures::attachment(1, true)],
             pods: &[Arc::new(fixtures::pod(0)), Arc::new(fixtures::pod(1))],
+            surplus: &[],
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);
         assert_eq!(said(&status, "Ready").0, "True");
@@ -392,6 +411,28 @@ mod tests {
     }
 
     #[test]
+    fn pods_for_which_no_index_is_left_are_named_with_what_to_do() {
+        let unnumbered = |number| {
+            let mut pod = fixtures::pod(number);
+            pod.labels_mut().remove(railhead_crds::names::JOB_COMPLETION_INDEX);
+            Arc::new(pod)
+        };
+        let pods: Vec<_> = (0..4).map(unnumbered).collect();
+        let wired = [fixtures::attachment(0, true), fixtures::attachment(1, true)];
+        let status = status_of(&wired, &pods);
+        let (attached, reason, message) = said(&status, "Attached");
+        assert_eq!((attached, reason), ("False", "Oversubscribed"));
+        assert!(
+            message.starts_with("2/2 attached; no index is left for 2 of its pods")
+                && message.contains("llama-2, llama-3"),
+            "{message}"
+        );
+        assert!(message.ends_with("or apply a network with pods: 4"), "{message}");
+        assert_eq!(said(&status, "Ready").0, "True", "the others can use it");
+        assert_eq!(news(None, &status)[1].reason, "Oversubscribed");
+    }
+
+    #[test]
     fn a_refused_network_shows_the_refusal_as_its_reason_and_no_prefix() {
         let network = fixtures::network(2);
         let seen = Seen {
@@ -403,6 +444,7 @@ mod tests {
             },
             attachments: &[],
             pods: &[],
+            surplus: &[],
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);
         assert_eq!(said(&status, "Ready"), ("False", "PoolExhausted", "no room"));

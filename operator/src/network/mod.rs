@@ -8,6 +8,7 @@ mod grow;
 mod news;
 mod reserve;
 mod settled;
+mod surplus;
 mod template;
 mod wording;
 
@@ -32,7 +33,7 @@ pub(crate) use self::{
     template::delete as delete_template,
     wording::{listed, still_attached, vlan_of},
 };
-use railhead_service::events::Recorder;
+use railhead_service::events::{Event, Recorder};
 
 use crate::{
     controller::Category,
@@ -269,6 +270,11 @@ impl Subject<'_> {
         let slice_name = names::slice(&self.name, &self.uid);
         let attachments = world.attachments_of(&self.namespace, &slice_name);
         let pods = world.pods_of(&self.namespace, &self.name);
+        let size = match outcome {
+            Outcome::Held { slice, .. } => slice.spec.pods,
+            Outcome::Refused { .. } => self.network.spec.pods,
+        };
+        let surplus = surplus::surplus(&pods, &attachments, size);
         let status = decide::status(
             &Seen {
                 network: self.network,
@@ -282,10 +288,21 @@ impl Subject<'_> {
                 },
                 attachments: &attachments,
                 pods: &pods,
+                surplus: &surplus,
             },
             Timestamp::now(),
         );
-        self.write_status(&status).await
+        self.write_status(&status).await?;
+        for pod in &surplus {
+            let note = format!(
+                "TrainingNetwork {} has {size} indices and no pod on its way out: this pod waits until another one ends; {}",
+                self.name,
+                surplus::next_step(size, surplus.len()),
+            );
+            let news = Event::warning("Attach", "Oversubscribed", note);
+            self.context.recorder.publish(&**pod, &news).await;
+        }
+        Ok(())
     }
 
     async fn write_status(&self, status: &railhead_crds::TrainingNetworkStatus) -> Result<(), NetworkError> {

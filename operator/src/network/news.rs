@@ -30,11 +30,12 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
         Some(attached) if attached.status == "True" => {
             news.push(Event::normal("Attach", "AllAttached", attached.message.clone()));
         }
-        Some(attached) if attached.reason == "IndexOutOfRange" => {
-            let message = attached.message.clone();
-            news.push(Event::warning("Attach", "IndexOutOfRange", message));
+        Some(attached) => {
+            let warnings = ["IndexOutOfRange", "Oversubscribed"];
+            let warning = warnings.into_iter().find(|reason| *reason == attached.reason);
+            news.extend(warning.map(|reason| Event::warning("Attach", reason, attached.message.clone())));
         }
-        _ => {}
+        None => {}
     }
     if let Some(ready) = began("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
         let message = ready.message.clone();
