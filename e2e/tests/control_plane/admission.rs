@@ -427,3 +427,86 @@ pub(crate) fn a_copy_of_a_jobs_pod_is_refused_with_its_labels_too(world: &World)
     cluster.kubectl(&cluster.admin(), &ephemeral)?.ok()?;
     Ok(())
 }
+
+/// A workload with the label of a network.
+fn workload(kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
+    let labels = json!({"railhead.dev/network": "small", "app": name});
+    let mut spec = spec.clone();
+    spec["template"] = json!({
+        "metadata": {"labels": labels},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "train", "image": "train"}]},
+    });
+    if kind != "Job" {
+        spec["selector"] = json!({"matchLabels": {"app": name}});
+        spec["template"]["spec"]["restartPolicy"] = json!("Always");
+    }
+    let group = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+    json!({"apiVersion": group, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
+}
+
+pub(crate) fn what_makes_more_pods_than_its_network_has_places_is_refused(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let namespace = cluster.namespace("counts")?;
+    let try_out = |object: &Value| {
+        cluster.feed(
+            &admin,
+            &["create", "--dry-run=server", "--filename", "-"],
+            std::slice::from_ref(object),
+        )
+    };
+    let indexed = |completions: u32| json!({"completionMode": "Indexed", "completions": completions, "parallelism": 1});
+    // Nobody knows how large a network is that is still to come, and what exists by then is left alone.
+    let early = workload("Job", &namespace, "early", &indexed(3));
+    cluster.create(&admin, std::slice::from_ref(&early))?;
+    let networks = [
+        samples::network(&namespace, "small", "none", 2),
+        samples::network(&namespace, "other", "none", 9),
+    ];
+    cluster.create(&admin, &networks)?;
+    eventually("the policy has heard of the network", || {
+        let output = try_out(&workload("Job", &namespace, "large", &indexed(3)))?;
+        let words = [
+            "makes 3 pods",
+            "railhead.dev/network: small",
+            "places for 2",
+            "lower spec.completions",
+            "pods: 3",
+        ];
+        expect_refusal(&output, &words)
+    })?;
+    for (kind, spec, field) in [
+        ("Job", json!({"parallelism": 3}), "spec.parallelism"),
+        ("Job", json!({"parallelism": 3, "completions": 10}), "spec.parallelism"),
+        ("Deployment", json!({"replicas": 3}), "spec.replicas"),
+        (
+            "StatefulSet",
+            json!({"replicas": 3, "serviceName": "x"}),
+            "spec.replicas",
+        ),
+    ] {
+        let output = try_out(&workload(kind, &namespace, "large", &spec))?;
+        expect_refusal(&output, &["makes 3 pods", field]).with_context(|| format!("{kind} {spec}"))?;
+    }
+    for (kind, spec) in [
+        ("Job", indexed(2)),
+        ("Job", json!({"parallelism": 2, "completions": 10})),
+        ("Job", json!({"parallelism": 9, "completions": 2})),
+        ("Job", json!({})),
+        ("Deployment", json!({"replicas": 2})),
+        ("Deployment", json!({})),
+    ] {
+        try_out(&workload(kind, &namespace, "fits", &spec))?
+            .ok()
+            .with_context(|| format!("{kind} {spec}"))?;
+    }
+    cluster.ok(&["label", "job", "early", "seen=yes", "--namespace", &namespace])?;
+    let patch = |spec: &str| {
+        let patch = ["patch", "job", "early", "--namespace", &namespace, "--patch", spec];
+        cluster.kubectl(&admin, &patch)
+    };
+    patch(r#"{"spec": {"suspend": true}}"#)?.ok()?;
+    expect_refusal(&patch(r#"{"spec": {"parallelism": 3}}"#)?, &["makes 3 pods"])?;
+    cluster.ok(&["delete", "job", "early", "--namespace", &namespace])?;
+    Ok(())
+}

@@ -172,6 +172,7 @@ fn shared() -> Vec<Test> {
             a_label_cannot_come_with_the_binding_to_a_node,
             the_claim_of_another_pod_is_refused,
             a_copy_of_a_jobs_pod_is_refused_with_its_labels_too,
+            what_makes_more_pods_than_its_network_has_places_is_refused,
         ],
         guards: [
             a_tenant_with_every_right_in_its_namespace_cannot_write_records,
@@ -220,6 +221,7 @@ fn shared() -> Vec<Test> {
             deleting_a_network_under_pods_waits_and_says_so,
             a_pod_that_waits_for_an_index_is_woken_when_it_is_free,
             a_network_is_ready_before_its_job_is_applied_and_after_that_ended,
+            pods_for_which_no_index_is_left_are_named_and_told,
         ],
         refusals: [
             a_network_larger_than_the_pool_is_told_the_numbers,
@@ -273,6 +275,7 @@ fn alone() -> Vec<Test> {
             a_teardown_without_an_api_server_says_what_stays_begun,
             nodes_of_a_deleted_fabric_are_waited_for,
             teardown_gives_everything_back,
+            a_release_whose_namespace_was_deleted_is_installed_again_and_all_goes_on,
         ],
     ]
 }

@@ -388,3 +388,52 @@ pub(crate) fn two_classes_that_want_to_be_the_default_say_so_as_long_as_there_ar
     cluster.condition(production, "Default", "True", "Default")?;
     Ok(())
 }
+
+/// Pods that came before their network, or from something whose count no policy sees.
+pub(crate) fn pods_for_which_no_index_is_left_are_named_and_told(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "oversubscribed";
+    let namespace = cluster.namespace("oversubscribed")?;
+    let network = samples::network(&namespace, "llama", fabric, 1);
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric), network])?;
+    reserved(world, &namespace, "llama")?;
+    let pods: Vec<_> = ["first", "second"]
+        .into_iter()
+        .map(|name| {
+            let mut pod = samples::pod(&namespace, name, "llama", 0);
+            pod["metadata"]["labels"] = json!({"railhead.dev/network": "llama"});
+            pod["metadata"]["annotations"] = json!({});
+            pod
+        })
+        .collect();
+    cluster.create(&cluster.admin(), &pods)?;
+    let message = cluster.condition((&namespace, "tnet", "llama"), "Attached", "False", "Oversubscribed")?;
+    contains(
+        &message,
+        &[
+            "0/1 attached",
+            "no index is left for 1 of its pods",
+            "second",
+            "pods: 2",
+        ],
+    )?;
+    let note = cluster.event(&namespace, "second", "Oversubscribed")?;
+    contains(
+        &note,
+        &["TrainingNetwork llama has 1 indices", "apply a network with pods: 2"],
+    )?;
+    if !cluster.events(&namespace, "first", "Oversubscribed")?.is_empty() {
+        bail!("the pod that is to have the index was told too");
+    }
+    cluster.ok(&[
+        "delete",
+        "pod",
+        "second",
+        "--namespace",
+        &namespace,
+        "--grace-period=0",
+        "--force",
+    ])?;
+    cluster.condition((&namespace, "tnet", "llama"), "Attached", "False", "WaitingForPods")?;
+    Ok(())
+}

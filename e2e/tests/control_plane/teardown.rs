@@ -9,13 +9,14 @@ use railhead_e2e::cluster::eventually;
 use railhead_e2e::lab::run::{Output, capture};
 use serde_json::{Value, json};
 
-use crate::World;
-use crate::cluster::{Cluster, Identity, SYSTEM, contains};
+use crate::cluster::{Cluster, Identity, SYSTEM, contains, expect_refusal};
 use crate::networks::reserved;
-use crate::operators::stop_leader;
+use crate::operator::Operator;
+use crate::operators::{LEADER_PORT, stop_leader};
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
 use crate::way::Way;
+use crate::{World, helm_release};
 
 /// Runs what the hook's Job runs.
 fn teardown(world: &World, timeout: &str) -> Result<Output> {
@@ -304,4 +305,58 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
         .ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--timeout=10s"])
         .context("the network does not go")?;
     Ok(())
+}
+
+/// As `docs/troubleshooting.md` says: operator and agents are gone with the namespace, the policies are not.
+pub(crate) fn a_release_whose_namespace_was_deleted_is_installed_again_and_all_goes_on(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let admin = cluster.admin();
+    let fabric = "orphaned";
+    let namespace = cluster.namespace(fabric)?;
+    let operator = |account: &Identity, name: &str| {
+        Operator::start(cluster, &world.binary, account, name, "railhead-operator", LEADER_PORT)
+    };
+    let before = operator(&world.operator_account, "before")?;
+    let network = samples::network(&namespace, "llama", fabric, 2);
+    cluster.create(&admin, &[samples::fabric(fabric), network])?;
+    let slice = reserved(world, &namespace, "llama")?;
+    drop(before);
+    cluster.ok(&["delete", "namespace", SYSTEM, "--wait=false"])?;
+    // No kubelet ends the pods of simulated nodes.
+    cluster.ok(&[
+        "delete",
+        "pods",
+        "--all",
+        "--namespace",
+        SYSTEM,
+        "--force",
+        "--grace-period=0",
+    ])?;
+    cluster.gone("default", "namespace", SYSTEM)?;
+
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace, "--wait=false"])?;
+    let without = r#"{"metadata": {"finalizers": null}}"#;
+    let force = [
+        "patch",
+        "nslice",
+        &slice,
+        "--namespace",
+        &namespace,
+        "--type=merge",
+        "--patch",
+        without,
+    ];
+    expect_refusal(
+        &cluster.kubectl(&admin, &force)?,
+        &["railhead-records", "written by Railhead only"],
+    )?;
+    cluster
+        .get(&namespace, "tnet", "llama")
+        .context("it went without an operator")?;
+
+    helm_release(cluster, "install", &["--create-namespace"])?;
+    let account = cluster.service_account(SYSTEM, "railhead-operator", None)?;
+    let _after = operator(&account, "after")?;
+    cluster.gone(&namespace, "tnet", "llama")?;
+    cluster.gone(&namespace, "networkslice", &slice)
 }
