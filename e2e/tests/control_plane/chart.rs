@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
 use anyhow::{Result, anyhow, bail};
+use serde_json::json;
 
 use crate::World;
 use crate::cluster::contains;
@@ -187,4 +188,61 @@ pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result
         .helm(&["uninstall", "quickstart", "--namespace", &namespace])?
         .ok()?;
     Ok(())
+}
+
+/// Without this, `helm install` makes a DaemonSet whose pods the API server refuses, and says nothing of it.
+pub(crate) fn a_namespace_that_would_refuse_the_pods_is_told_before_anything_is_made(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("strict")?;
+    let chart = folder().display().to_string();
+    let render = |more: &[&str]| {
+        let known = [
+            "template",
+            "railhead",
+            &chart,
+            "--namespace",
+            &namespace,
+            "--dry-run=server",
+        ];
+        let set = ["--set", "image.repository=railhead"];
+        cluster.lab.helm(&[&known[..], &set, more].concat())
+    };
+    let refused = |words: &[&str]| -> Result<()> {
+        let output = render(&[])?;
+        if output.success() {
+            bail!("the chart was rendered for a namespace that refuses its pods");
+        }
+        contains(&output.stderr, words)
+    };
+    let label = |level: &str| {
+        let level = format!("pod-security.kubernetes.io/enforce={level}");
+        cluster.ok(&["label", "namespace", &namespace, "--overwrite", &level])
+    };
+    // Helm looks at the namespace first, and then finds that the release is installed elsewhere.
+    let admitted = |more: &[&str]| contains(&render(more)?.stderr, &["cannot be imported into the current release"]);
+    contains(
+        &template(world, &["image.repository=railhead"])?.ok()?.stdout,
+        &[
+            "name: railhead-priority",
+            r#"["system-cluster-critical","system-node-critical"]"#,
+        ],
+    )?;
+    admitted(&[])?;
+    label("baseline")?;
+    refused(&["enforces the pod security level baseline", "kubectl label namespace"])?;
+    admitted(&["--set", "admission.checkPodSecurity=false"])?;
+    label("privileged")?;
+    admitted(&[])?;
+    let quota = json!({
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "no-critical-pods", "namespace": namespace},
+        "spec": {
+            "hard": {"pods": "0"},
+            "scopeSelector": {"matchExpressions": [
+                {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}]},
+        },
+    });
+    cluster.create(&cluster.admin(), &[quota])?;
+    refused(&["no-critical-pods", "pods of priority class system-node-critical"])
 }

@@ -154,6 +154,7 @@ fn shared() -> Vec<Test> {
             the_runtimes_folders_are_values,
             a_class_can_be_changed_added_and_left_out,
             helm_waits_for_the_quickstart_and_returns,
+            a_namespace_that_would_refuse_the_pods_is_told_before_anything_is_made,
         ],
         admission: [
             one_label_gives_the_claim_to_containers_and_plain_init_containers,
