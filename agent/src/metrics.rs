@@ -37,6 +37,7 @@ pub struct Metrics {
     registry: Registry,
     prepares: Family<OutcomeLabel, Counter>,
     unprepares: Family<OutcomeLabel, Counter>,
+    doubtful_creations: Counter,
     prepare_seconds: Histogram,
     functions: Family<RailLabel, Gauge>,
     functions_used: Family<RailLabel, Gauge>,
@@ -54,6 +55,12 @@ impl Default for Metrics {
         registry.register("prepares", "Claims prepared, by outcome", prepares.clone());
         let unprepares = Family::default();
         registry.register("unprepares", "Claims given back, by outcome", unprepares.clone());
+        let doubtful_creations = Counter::default();
+        registry.register(
+            "doubtful_creations",
+            "Creations of NetworkAttachments that failed or were not answered, and may come through later",
+            doubtful_creations.clone(),
+        );
         let prepare_seconds = Histogram::new(exponential_buckets(0.01, 2.0, 12));
         registry.register(
             "prepare_seconds",
@@ -94,6 +101,7 @@ impl Default for Metrics {
             registry,
             prepares,
             unprepares,
+            doubtful_creations,
             prepare_seconds,
             functions,
             functions_used,
@@ -118,10 +126,16 @@ impl Metrics {
         self.unprepares.get_or_create(&outcome(success)).inc();
     }
 
-    /// How many of kubelet's calls have failed.
-    pub fn failed_claims(&self) -> u64 {
+    /// An attachment may have been made, or be made yet, though nobody said so.
+    pub fn creation_in_doubt(&self) {
+        self.doubtful_creations.inc();
+    }
+
+    /// How often something happened that may have left an attachment which no plan names.
+    pub fn doubts(&self) -> u64 {
         let failed = outcome(false);
-        self.prepares.get_or_create(&failed).get() + self.unprepares.get_or_create(&failed).get()
+        let calls = self.prepares.get_or_create(&failed).get() + self.unprepares.get_or_create(&failed).get();
+        calls + self.doubtful_creations.get()
     }
 
     /// How a port is.

@@ -5,7 +5,7 @@
 //!
 //! A round at rest asks the API server for nothing: a watch tells of the pods of this node. It may be behind, so it only raises a
 //! suspicion: the pod itself is asked for before anything is taken from it. The node's attachments are listed when there may be one
-//! that no plan names: at the start, after a call that failed, while a plan cannot be read, and once an hour. They are not watched: the
+//! that no plan names: at the start, after a call or a creation that failed, while a plan cannot be read, and once an hour. They are not watched: the
 //! API server has no index for the label that names the node, and would compare each change of each attachment with the watch of every
 //! node.
 
@@ -78,6 +78,8 @@ impl Gone {
 
 /// After how many rounds the node's attachments are listed again whatever happened.
 const LOOK_AGAIN: u32 = 60;
+/// In how many rounds they are listed after something may have left one behind: the API server gives a request a minute.
+const LOOKS: u32 = 3;
 
 /// What is kept between rounds.
 #[derive(Debug, Default)]
@@ -85,21 +87,27 @@ struct Memory {
     gone: Gone,
     /// Rounds since the attachments were listed; `None` before the first time and while something of them is to be done.
     since_listed: Option<u32>,
-    /// Calls of kubelet that had failed then.
-    failed: u64,
+    /// How often something may have left one behind until then.
+    doubts: u64,
+    /// In how many more rounds they are listed for that.
+    looks: u32,
 }
 
 impl Memory {
     /// Whether there may be attachments that no plan names.
-    fn is_list_due(&mut self, failed: u64) -> bool {
-        let quiet = failed == self.failed && self.since_listed.is_some_and(|rounds| rounds + 1 < LOOK_AGAIN);
-        if quiet {
-            self.since_listed = self.since_listed.map(|rounds| rounds + 1);
-        } else {
-            self.failed = failed;
-            self.since_listed = None;
+    fn is_list_due(&mut self, doubts: u64) -> bool {
+        if doubts != self.doubts {
+            self.doubts = doubts;
+            self.looks = LOOKS;
         }
-        !quiet
+        let due = self.looks > 0 || self.since_listed.is_none_or(|rounds| rounds + 1 >= LOOK_AGAIN);
+        self.looks = self.looks.saturating_sub(1);
+        self.since_listed = if due {
+            None
+        } else {
+            self.since_listed.map(|rounds| rounds + 1)
+        };
+        due
     }
 }
 
@@ -166,7 +174,7 @@ async fn pods_and_indices(
     }
     let mut seen: HashSet<String> = plans.iter().map(|plan| plan.pod.uid.clone()).collect();
     let damaged = plans::damaged(&agent.layout)?;
-    if memory.is_list_due(agent.metrics.failed_claims()) || !damaged.is_empty() {
+    if memory.is_list_due(agent.metrics.doubts()) || !damaged.is_empty() {
         let waits = indices(agent, memory, &alive, &plans, &mut seen, round).await?;
         memory.since_listed = (!waits).then_some(0);
     }
@@ -362,9 +370,13 @@ mod tests {
         assert!(due[..59].iter().all(|due| !due), "every round is a list");
         assert!(due[59] && due[60]);
         memory.since_listed = Some(0);
-        assert!(memory.is_list_due(1), "a call failed");
-        memory.since_listed = Some(0);
-        assert!(!memory.is_list_due(1));
+        let after_a_failed_call: Vec<bool> = (0..4)
+            .map(|_| {
+                memory.since_listed = Some(0);
+                memory.is_list_due(1)
+            })
+            .collect();
+        assert_eq!(after_a_failed_call, [true, true, true, false]);
     }
 
     #[test]

@@ -311,6 +311,7 @@ pub(crate) fn teardown_gives_everything_back(world: &World) -> Result<()> {
 pub(crate) fn a_release_whose_namespace_was_deleted_is_installed_again_and_all_goes_on(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let admin = cluster.admin();
+    stop_leader();
     let fabric = "orphaned";
     let namespace = cluster.namespace(fabric)?;
     let operator = |account: &Identity, name: &str| {

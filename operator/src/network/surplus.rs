@@ -28,7 +28,7 @@ pub(super) fn surplus(pods: &[Arc<Pod>], attachments: &[Arc<NetworkAttachment>],
         .filter(|pod| !has_index(pod))
         .cloned()
         .collect();
-    waiting.sort_by_key(|pod| (pod.creation_timestamp(), pod.name_any()));
+    waiting.sort_by_cached_key(|pod| (pod.creation_timestamp(), pod.name_any()));
     waiting.split_off(waiting.len().saturating_sub(more))
 }
 

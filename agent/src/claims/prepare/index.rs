@@ -254,7 +254,10 @@ impl<'a> Taker<'a> {
             match within(self.deadline, self.api.create(&PostParams::default(), &wanted)).await {
                 Ok(made) => return Ok(Created::Made(Taken::of(&made))),
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                Err(source) => return Err(self.take_error(&name, source)),
+                Err(source) => {
+                    self.agent.metrics.creation_in_doubt();
+                    return Err(self.take_error(&name, source));
+                }
             }
             let found = within(self.deadline, self.api.get_opt(&name)).await;
             match found.map_err(|source| self.take_error(&name, source))? {

@@ -113,11 +113,7 @@ impl Users {
             .shared
             .send_if_modified(|shared| shared.insert(uid.clone(), message.clone()).as_ref() != Some(&message));
         if is_news {
-            tracing::warn!(
-                pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
-                message,
-                "a claim is shared"
-            );
+            tracing::warn!(pod = plan.pod.name, namespace = plan.pod.namespace, "{message}");
             for other in &self.others {
                 agent.events.warning(&other.pod, CLAIM_SHARED, message.clone());
             }
