@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::Pod;
 use railhead_crds::{Nccl, NetworkSlice};
-use railhead_planner::attachment::{self, VfChoice};
+use railhead_planner::attachment::{self, ClaimOfPod, VfChoice};
 use serde_json::{Value, json};
 
 use crate::{shapes, verdict::Verdict};
@@ -28,9 +28,13 @@ pub(crate) fn measure(verdict: &mut Verdict) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     let functions: Vec<VfChoice> = (0..shapes::RAILS).map(function).collect::<Result<_>>()?;
+    let claim = ClaimOfPod {
+        name: "claim".to_owned(),
+        uid: "claim".to_owned(),
+    };
     let start = Instant::now();
     for (index, pod) in (0..).zip(&pods) {
-        attachment::plan(&slice, pod, "claim", &Nccl::default(), index, "boot", &functions)?;
+        attachment::plan(&slice, pod, &claim, &Nccl::default(), index, "boot", &functions)?;
     }
     verdict.at_most(
         format!("planning {PODS} pods with {} rails", shapes::RAILS),
