@@ -366,19 +366,19 @@ mod tests {
     fn a_slice_of_the_first_release_gives_the_same_addresses_and_a_later_one_is_refused() {
         let old = include_str!("../../crds/tests/release_0_1/slice.json");
         let mut slice: NetworkSlice = serde_json::from_str(old).unwrap();
-        let made = plan(&slice, &pod(), "c", &Nccl::default(), 5, "b", &functions()).unwrap();
+        let made = plan(&slice, &pod(), &claim(), &Nccl::default(), 5, "b", &functions()).unwrap();
         assert_eq!(made.rails[0].addresses, ["10.0.0.13/16".parse::<IpNet>().unwrap()]);
         assert_eq!(made.rails[0].gateway, Some("10.0.255.254".parse().unwrap()));
         assert_eq!(made.rails[1].addresses, ["10.1.0.13/16".parse::<IpNet>().unwrap()]);
         slice.spec.rails[1].vlan = None;
-        let untagged = plan(&slice, &pod(), "c", &Nccl::default(), 5, "b", &functions()).unwrap();
+        let untagged = plan(&slice, &pod(), &claim(), &Nccl::default(), 5, "b", &functions()).unwrap();
         assert_eq!(untagged.rails[1].vf.vlan, None);
         slice.spec.rails[1].prefixes.push(SlicePrefix {
             prefix: "fd00::8/125".parse().unwrap(),
             pool: "fd00::/48".parse().unwrap(),
             gateway: None,
         });
-        let refused = plan(&slice, &pod(), "c", &Nccl::default(), 5, "b", &functions()).unwrap_err();
+        let refused = plan(&slice, &pod(), &claim(), &Nccl::default(), 5, "b", &functions()).unwrap_err();
         assert!(
             refused.to_string().contains("rail1 has 10.1.0.8/29, fd00::8/125"),
             "{refused}"
