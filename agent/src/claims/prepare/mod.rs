@@ -5,12 +5,13 @@
 //! way home) is tried again inside, up to 35 s, and what was reached is kept between the tries: the index by its attachment,
 //! the functions by the plan. It is kept for kubelet's next call too. Only what will not clear up gives everything back.
 
+mod choose;
 mod entitled;
 mod error;
-
 mod holder;
 mod index;
-mod vfs;
+mod passes;
+mod program;
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ use railhead_planner::claim::RailAllocation;
 use tokio::time::Instant;
 
 use self::{entitled::Entitled, index::Taken};
-pub(super) use error::{PrepareError, cut_off_passes, originals_pass, passes, restore_passes};
+pub(super) use error::PrepareError;
+pub(super) use passes::{cut_off_passes, originals_pass, passes, restore_passes};
 
 use super::{cdi, plans, release};
 use crate::{
@@ -184,13 +186,13 @@ async fn make(
         }
         plans::Found::Damaged => {
             release::take_damaged_home(agent, &pod).await?;
-            vfs::choose(agent, entitled, index, deadline).await?
+            choose::choose(agent, entitled, index, deadline).await?
         }
         // Of an earlier boot, or of another claim, which is refused.
-        plans::Found::Plan(_) | plans::Found::Nothing => vfs::choose(agent, entitled, index, deadline).await?,
+        plans::Found::Plan(_) | plans::Found::Nothing => choose::choose(agent, entitled, index, deadline).await?,
     };
     // The plan is on disk before the first function is touched: it is the journal of what follows.
-    let plan = vfs::program(agent, plan).await?;
+    let plan = program::program(agent, plan).await?;
     write_cdi(agent, &plan).await?;
     Ok(plan)
 }

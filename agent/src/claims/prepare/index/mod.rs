@@ -3,15 +3,16 @@
 //! Once the plan is on disk the attachment is written to ([`Taker::rely_on`]). That proves that it is still there, and a
 //! deletion that was asked for before, and has not reached the API server yet, names an older version and fails.
 
-use std::collections::BTreeSet;
+mod any;
+mod attachment;
 
 use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
-use railhead_crds::{NetworkAttachment, NetworkAttachmentSpec, NetworkSlice, names};
+use railhead_crds::{NetworkAttachment, NetworkSlice, names};
 use railhead_planner::index::{self, IndexChoice, IndexError};
 use railhead_service::within;
 use tokio::time::Instant;
@@ -204,51 +205,9 @@ impl<'a> Taker<'a> {
             .is_some()
     }
 
-    /// Any index that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
-    /// of a job that starts do not all try the same one.
-    ///
-    /// The list is as new as etcd, since the pod finds its own index in it, and comes out of the API server's memory all the same
-    /// (`ConsistentListFromCache`, always on since Kubernetes 1.34).
-    async fn any(&self) -> Result<Taken, PrepareError> {
-        let spec = &self.entitled.slice.spec;
-        let slice = self.entitled.slice_name();
-        let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
-        loop {
-            let ours = ListParams::default().labels(&format!("{}={}", names::SLICE_LABEL, names::slice_label(slice)));
-            let list = within(self.deadline, self.api.list(&ours))
-                .await
-                .map_err(|source| self.take_error("*", source))?;
-            let own = list
-                .iter()
-                .find(|attachment| attachment.spec.pod_uid == uid && !is_ending(attachment));
-            if let Some(own) = own {
-                return Ok(Taken::of(own));
-            }
-            let held: BTreeSet<u32> = list.iter().map(|attachment| attachment.spec.index).collect();
-            let mut full = true;
-            // Who was faster is in the next list.
-            for index in free(&held, spec.pods, start(uid, spec.pods)).take(TRIES) {
-                full = false;
-                if let Created::Made(taken) | Created::Ours(taken) = self.create(index).await? {
-                    return Ok(taken);
-                }
-                self.pause(INDEX_TAKEN).await;
-            }
-            if full && !self.end_one_of(&list.items).await? {
-                self.pause(INDEX_POLL).await;
-            }
-            if Instant::now() >= self.deadline {
-                return Err(PrepareError::NetworkFull {
-                    network: spec.network.name.clone(),
-                    pods: spec.pods,
-                });
-            }
-        }
-    }
-
     /// Creates the attachment, unless it is there.
     async fn create(&self, index: u32) -> Result<Created, PrepareError> {
-        let wanted = attachment(self.entitled, index, self.claim_uid, &self.agent.node);
+        let wanted = attachment::wanted(self.entitled, index, self.claim_uid, &self.agent.node);
         let name = wanted.metadata.name.clone().unwrap_or_default();
         loop {
             match within(self.deadline, self.api.create(&PostParams::default(), &wanted)).await {
@@ -291,17 +250,6 @@ impl<'a> Taker<'a> {
         }
         let ended = within(self.deadline, release::index::end(self.agent, &self.api, name, found)).await;
         ended.map_err(|source| self.take_error(name, source))
-    }
-
-    /// Ends the first that can be.
-    async fn end_one_of(&self, held: &[NetworkAttachment]) -> Result<bool, PrepareError> {
-        for attachment in held {
-            let name = attachment.metadata.name.as_deref().unwrap_or_default();
-            if self.end(name, attachment).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Waits about so long, and not beyond the deadline.
@@ -370,102 +318,11 @@ fn stands(live: Option<&ObjectMeta>, checked: &ObjectMeta) -> bool {
     live.is_some_and(|live| live.deletion_timestamp.is_none() && live.uid == checked.uid)
 }
 
-/// How many indices are tried before the list of those that are held is read again.
-const TRIES: usize = 4;
-
-/// Where a pod begins to look.
-fn start(pod_uid: &str, pods: u32) -> u32 {
-    // FNV-1a: the same in every process, and UIDs that differ in one digit begin far from each other.
-    let hash = pod_uid.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    hash % pods.max(1)
-}
-
-/// The free indices, from `start` on and round.
-fn free(held: &BTreeSet<u32>, pods: u32, start: u32) -> impl Iterator<Item = u32> {
-    (start..pods).chain(0..start).filter(|index| !held.contains(index))
-}
-
-/// Owned by nobody: the slice's finalizer waits for it anyway, and a foreground deletion of the network would have the garbage
-/// collector take it from a pod that still runs.
-fn attachment(entitled: &Entitled, index: u32, claim_uid: &str, node: &str) -> NetworkAttachment {
-    let pod = entitled.pod_ref();
-    let slice = entitled.slice_name();
-    let labels = [
-        (names::NETWORK_LABEL, entitled.slice.spec.network.name.as_str()),
-        (names::SLICE_LABEL, names::slice_label(slice)),
-        (names::NODE_LABEL, names::node_label(node)),
-    ];
-    NetworkAttachment {
-        metadata: ObjectMeta {
-            name: Some(names::attachment(slice, index)),
-            namespace: Some(pod.namespace),
-            finalizers: Some(vec![names::ATTACHMENT_FINALIZER.to_owned()]),
-            labels: Some(
-                labels
-                    .into_iter()
-                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                    .collect(),
-            ),
-            ..ObjectMeta::default()
-        },
-        spec: NetworkAttachmentSpec {
-            slice_name: slice.to_owned(),
-            index,
-            pod_name: pod.name,
-            pod_uid: pod.uid,
-            claim_uid: claim_uid.to_owned(),
-            node_name: node.to_owned(),
-        },
-        status: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use railhead_planner::attachment::ClaimOfPod;
-    use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn no_garbage_collector_takes_an_index_from_a_running_pod() {
-        let slice = json!({
-            "apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkSlice",
-            "metadata": {"name": "llama-7f3a9c21", "namespace": "team-a", "uid": "s-1"},
-            "spec": {
-                "network": {"name": "llama", "uid": "n-1"},
-                "fabric": {"name": "backend", "uid": "f-1", "mtu": 9000, "linkType": "RoCE", "softRoCE": "Never"},
-                "pods": 8, "base": 64, "capacity": 8, "ledgerSequence": 1, "rails": [],
-                "qos": {"className": "gold", "dscp": 26, "priority": 3, "guaranteed": "1G", "trust": false,
-                    "spoofCheck": true},
-            },
-        });
-        let network = json!({
-            "apiVersion": "railhead.dev/v1alpha1", "kind": "TrainingNetwork", "metadata": {"name": "llama"},
-            "spec": {"pods": 8},
-        });
-        let pod = json!({"metadata": {"name": "llama-7-x", "namespace": "team-a", "uid": "u1"}});
-        let entitled = Entitled {
-            pod: serde_json::from_value(pod).unwrap(),
-            claim: ClaimOfPod {
-                name: "llama-7-x-railhead-y".to_owned(),
-                uid: "c1".to_owned(),
-            },
-            network: serde_json::from_value(network).unwrap(),
-            slice: serde_json::from_value(slice).unwrap(),
-            rails: Vec::new(),
-        };
-        let attachment = attachment(&entitled, 7, "c1", "gpu-3");
-        assert_eq!(attachment.metadata.name.as_deref(), Some("llama-7f3a9c21-7"));
-        assert_eq!(attachment.metadata.owner_references, None);
-        let wanted: NetworkAttachmentSpec = serde_json::from_value(json!({"sliceName": "llama-7f3a9c21", "index": 7,
-            "podName": "llama-7-x", "podUID": "u1", "claimUID": "c1", "nodeName": "gpu-3"}))
-        .unwrap();
-        assert_eq!(attachment.spec, wanted);
-    }
 
     #[test]
     fn an_index_of_a_slice_that_ends_or_was_made_anew_is_not_kept() {
@@ -480,17 +337,5 @@ mod tests {
         let mut ending = slice("s-1");
         ending.deletion_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
         assert!(!stands(Some(&ending), &checked));
-    }
-
-    #[test]
-    fn a_pod_without_number_gets_a_free_index_and_many_of_them_begin_apart() {
-        let from =
-            |held: &[u32], pods, start| -> Vec<u32> { free(&held.iter().copied().collect(), pods, start).collect() };
-        assert_eq!(from(&[0, 1, 3], 5, 3), [4, 2]);
-        assert_eq!(from(&[0, 1], 2, 1), [0; 0]);
-        let starts: BTreeSet<u32> = (0..64)
-            .map(|pod| start(&format!("6f1c0a52-0000-4000-8000-0000000000{pod:02x}"), 256))
-            .collect();
-        assert!(starts.len() > 48, "{starts:?}");
     }
 }

@@ -1,0 +1,100 @@
+//! Any index that is free, for a pod without a number.
+
+use std::collections::BTreeSet;
+
+use kube::api::ListParams;
+use railhead_crds::{NetworkAttachment, names};
+use railhead_service::within;
+use tokio::time::Instant;
+
+use super::{Created, PrepareError, Taken, Taker, is_ending};
+use crate::limits::{INDEX_POLL, INDEX_TAKEN};
+
+/// How many indices are tried before the list of those that are held is read again.
+const TRIES: usize = 4;
+
+impl Taker<'_> {
+    /// Any index that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
+    /// of a job that starts do not all try the same one.
+    ///
+    /// The list is as new as etcd, since the pod finds its own index in it, and comes out of the API server's memory all the same
+    /// (`ConsistentListFromCache`, always on since Kubernetes 1.34).
+    pub(super) async fn any(&self) -> Result<Taken, PrepareError> {
+        let spec = &self.entitled.slice.spec;
+        let slice = self.entitled.slice_name();
+        let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
+        loop {
+            let ours = ListParams::default().labels(&format!("{}={}", names::SLICE_LABEL, names::slice_label(slice)));
+            let list = within(self.deadline, self.api.list(&ours))
+                .await
+                .map_err(|source| self.take_error("*", source))?;
+            let own = list
+                .iter()
+                .find(|attachment| attachment.spec.pod_uid == uid && !is_ending(attachment));
+            if let Some(own) = own {
+                return Ok(Taken::of(own));
+            }
+            let held: BTreeSet<u32> = list.iter().map(|attachment| attachment.spec.index).collect();
+            let mut full = true;
+            // Who was faster is in the next list.
+            for index in free(&held, spec.pods, start(uid, spec.pods)).take(TRIES) {
+                full = false;
+                if let Created::Made(taken) | Created::Ours(taken) = self.create(index).await? {
+                    return Ok(taken);
+                }
+                self.pause(INDEX_TAKEN).await;
+            }
+            if full && !self.end_one_of(&list.items).await? {
+                self.pause(INDEX_POLL).await;
+            }
+            if Instant::now() >= self.deadline {
+                return Err(PrepareError::NetworkFull {
+                    network: spec.network.name.clone(),
+                    pods: spec.pods,
+                });
+            }
+        }
+    }
+
+    /// Ends the first that can be.
+    async fn end_one_of(&self, held: &[NetworkAttachment]) -> Result<bool, PrepareError> {
+        for attachment in held {
+            let name = attachment.metadata.name.as_deref().unwrap_or_default();
+            if self.end(name, attachment).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Where a pod begins to look.
+fn start(pod_uid: &str, pods: u32) -> u32 {
+    // FNV-1a: the same in every process, and UIDs that differ in one digit begin far from each other.
+    let hash = pod_uid.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash % pods.max(1)
+}
+
+/// The free indices, from `start` on and round.
+fn free(held: &BTreeSet<u32>, pods: u32, start: u32) -> impl Iterator<Item = u32> {
+    (start..pods).chain(0..start).filter(|index| !held.contains(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_without_number_gets_a_free_index_and_many_of_them_begin_apart() {
+        let from =
+            |held: &[u32], pods, start| -> Vec<u32> { free(&held.iter().copied().collect(), pods, start).collect() };
+        assert_eq!(from(&[0, 1, 3], 5, 3), [4, 2]);
+        assert_eq!(from(&[0, 1], 2, 1), [0; 0]);
+        let starts: BTreeSet<u32> = (0..64)
+            .map(|pod| start(&format!("6f1c0a52-0000-4000-8000-0000000000{pod:02x}"), 256))
+            .collect();
+        assert!(starts.len() > 48, "{starts:?}");
+    }
+}
