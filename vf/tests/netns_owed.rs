@@ -46,10 +46,6 @@ impl PfSide for Down {
     }
 }
 
-fn nothing_planned() -> Option<BTreeSet<PciAddress>> {
-    Some(BTreeSet::new())
-}
-
 /// Whoever is killed in between leaves a VF that is given back once more, and not one whose rate nobody remembers.
 #[test]
 fn a_rate_that_is_owed_is_noted_before_the_vf_counts_as_given_back() {
@@ -77,7 +73,11 @@ fn a_rate_that_is_owed_is_noted_before_the_vf_counts_as_given_back() {
         assert!(!originals.is_lent(vf));
         assert_eq!(originals.owed().unwrap().len(), 1);
         pf_side.down.store(false, Ordering::Relaxed);
-        assert!(settle(&mut host, &originals, nothing_planned).unwrap().is_empty());
+        assert!(
+            settle(&mut host, &originals, || Some(BTreeSet::new()))
+                .unwrap()
+                .is_empty()
+        );
         node.vf.assert_at_home("with its own rate");
         assert_eq!(originals.owed().unwrap(), []);
     });
@@ -98,7 +98,7 @@ fn a_vf_that_does_not_get_its_rate_keeps_no_other_from_its_own() {
             originals.owe_rate(&record, true).unwrap();
             node.pf_side.0.lock().unwrap().remove(&(stuck.pf, VF_INDEX));
         }
-        let error = settle(&mut node.host(), &originals, nothing_planned).unwrap_err();
+        let error = settle(&mut node.host(), &originals, || Some(BTreeSet::new())).unwrap_err();
         assert!(error.to_string().contains("no interface"), "{error}");
         let owed: Vec<_> = originals.owed().unwrap().into_iter().map(|vf| vf.pci_address).collect();
         assert!(owed.len() == 4 && !owed.contains(&node.vf.pci_address), "{owed:?}");
