@@ -5,7 +5,11 @@ mod bed;
 
 use std::{fs, os::unix::fs::MetadataExt, time::Duration};
 
-use bed::{Bed, NAMESPACE, NODE, SLICE, api::Mood, uid};
+use bed::{
+    Bed, NAMESPACE, NODE, SLICE,
+    api::{Mood, When},
+    uid,
+};
 use railhead_agent::{
     claims::gc,
     kubelet::{ClaimRef, Claims},
@@ -167,6 +171,50 @@ async fn a_held_index_is_refused_before_kubelet_hangs_up_and_nothing_is_left() {
     assert!(start.elapsed() < KUBELET_HANGS_UP);
     assert_eq!(bed.holders(), [(format!("{SLICE}-2"), "llama-2-old".to_owned())]);
     assert!(!bed.agent.layout.plan(&uid("llama-2")).exists());
+}
+
+/// Two networks have one block: neither gets more pods, and one that is prepared already is left as it is.
+#[tokio::test(start_paused = true)]
+async fn a_quarantined_slice_takes_no_new_pod_and_keeps_those_that_it_has() {
+    let bed = Bed::new(4);
+    let before = bed.add_pod("llama-1", Some(1));
+    bed.claims().prepare(before.clone()).await.unwrap();
+    let mark = |status: &str| {
+        let mut slice = bed.api.all("networkslices").remove(0);
+        slice["status"] = json!({"attached": 1, "conditions": [{"type": "Quarantined", "status": status,
+            "reason": "LedgerMismatch", "message": "team-b/qwen has it too", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        bed.api.put("networkslices", &slice);
+    };
+    mark("True");
+    let claim = bed.add_pod("llama-2", Some(2));
+    let refused = bed.claims().prepare(claim.clone()).await.unwrap_err();
+    assert!(refused.contains("team-b/qwen has it too"), "{refused}");
+    bed.claims().prepare(before).await.unwrap();
+    assert_eq!(bed.holders(), [(format!("{SLICE}-1"), "llama-1".to_owned())]);
+    mark("False");
+    bed.claims().prepare(claim).await.unwrap();
+    assert_eq!(bed.holders().len(), 2);
+}
+
+/// The mark comes between the first look at the slice and the index: the index is given back.
+#[tokio::test(start_paused = true)]
+async fn a_quarantine_that_comes_while_the_index_is_taken_is_seen() {
+    let bed = Bed::new(4);
+    let claim = bed.add_pod("llama-2", Some(2));
+    let held = bed.api.hold("POST /apis/railhead.dev", When::Before);
+    let preparing = tokio::spawn({
+        let claims = bed.claims();
+        async move { claims.prepare(claim).await }
+    });
+    held.arrived().await;
+    let mut slice = bed.api.all("networkslices").remove(0);
+    slice["status"] = json!({"attached": 0, "conditions": [{"type": "Quarantined", "status": "True",
+        "reason": "LedgerMismatch", "message": "team-b/qwen has it too", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    bed.api.put("networkslices", &slice);
+    held.open();
+    let refused = preparing.await.unwrap().unwrap_err();
+    assert!(refused.contains("takes no more pods"), "{refused}");
+    assert!(bed.holders().is_empty());
 }
 
 /// All of a job's pods at once: each gets an index of its own, and the requests grow with the pods and not with their square.

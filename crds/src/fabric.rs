@@ -48,6 +48,10 @@ use crate::Bandwidth;
         "self.rails.all(r, size(r.pools) == size(self.rails[0].pools) && r.pools.map(p, isCIDR(p.cidr) ? cidr(p.cidr).prefixLength() : -1) == self.rails[0].pools.map(p, isCIDR(p.cidr) ? cidr(p.cidr).prefixLength() : -1))"
     )
     .message("every rail needs the same number of pools with the same prefix lengths, in the same order: index i of a network has the same offset on every rail"),
+    validation = Rule::new(
+        "self.rails.all(r, r.pools.all(p, self.rails.all(s, s.id <= r.id || s.pools.all(q, !isCIDR(p.cidr) || !isCIDR(q.cidr) || !(cidr(p.cidr).containsCIDR(q.cidr) || cidr(q.cidr).containsCIDR(p.cidr))))))"
+    )
+    .message("pools of two rails overlap: give every rail prefixes of its own"),
     validation = Rule::new("self.rails.all(r, oldSelf.rails.exists(o, o.id == r.id) ? oldSelf.rails.filter(o, o.id == r.id)[0].name == r.name : true)")
         .message("a rail's name is the interface name in running pods and cannot be changed; add a rail with a new id")
 )]
@@ -212,11 +216,7 @@ pub struct VlanRange {
     validation = Rule::new(
         "self.pools.all(p, self.pools.exists_one(o, isCIDR(o.cidr) && isCIDR(p.cidr) && (cidr(o.cidr).containsCIDR(p.cidr) || cidr(p.cidr).containsCIDR(o.cidr))))"
     )
-    .message("pools of one rail overlap"),
-    validation = Rule::new(
-        "size(self.pools) >= size(oldSelf.pools) && self.pools[0].cidr == oldSelf.pools[0].cidr && (size(oldSelf.pools) < 2 || self.pools[1].cidr == oldSelf.pools[1].cidr) && (size(oldSelf.pools) < 3 || self.pools[2].cidr == oldSelf.pools[2].cidr) && (size(oldSelf.pools) < 4 || self.pools[3].cidr == oldSelf.pools[3].cidr)"
-    )
-    .message("a pool may only be appended: an index is an address, and live networks never move")
+    .message("pools of one rail overlap")
 )]
 pub struct Rail {
     /// Absolute and immutable: rail 0 is rail 0 on every node.
@@ -233,7 +233,9 @@ pub struct Rail {
     /// Where the rail's port is found on a node. The first entry that fits the node wins.
     #[schemars(length(min = 1, max = 16))]
     pub ports: Vec<Port>,
-    /// Address pools. Append one to grow; live networks never move.
+    /// Address pools, as many as every other rail has and of the same lengths. Append one to grow. One of which no network holds
+    /// anything may be changed or go; one that is in use is drained first (`draining: true`). Live networks never move: an
+    /// edit against them has no effect and is told in the condition EditConflict.
     #[schemars(length(min = 1, max = 4))]
     pub pools: Vec<Pool>,
 }
@@ -287,6 +289,10 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 18)))]
     pub exclude: Vec<String>,
+    /// Nothing new is cut from this pool, nor from those with the same place in the other rails' lists. Networks that have some of
+    /// it keep it; when none has, the pool may go. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// What the operator sees of a Fabric.
@@ -312,7 +318,8 @@ pub struct FabricStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolStatus>,
     /// Ready, NodesReady, PoolsHealthy. Default: networks that name no fabric get this one (else NotDefault, or DefaultConflict: several
-    /// say so, and none counts).
+    /// say so, and none counts). EditConflict where the spec was changed against live networks. VlansShared where another Fabric's
+    /// range has the same VLANs.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

@@ -36,10 +36,37 @@ pub struct FabricLedgerSpec {
     #[serde(default)]
     #[schemars(with = "Vec<EntryAsWritten>", length(max = 4094))]
     pub entries: Vec<LedgerEntry>,
+    /// Which slots the pools have that somebody holds a part of: they keep them whatever becomes of the Fabric's list of pools.
+    /// A release that does not write this finds it again from the slices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4094))]
+    pub pools: Vec<LedgerPool>,
     /// Fields of a later release.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: BTreeMap<String, Value>,
+}
+
+/// Pools of the same slots: one of every rail, all of one prefix length.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerPool {
+    /// Slot of their first address.
+    pub base: u32,
+    /// By rail.
+    #[schemars(length(min = 1, max = 64))]
+    pub rails: Vec<LedgerPoolRail>,
+}
+
+/// The pool of one rail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerPoolRail {
+    /// Rail id.
+    pub id: u32,
+    /// Its prefix, for example 10.0.0.0/16.
+    #[schemars(length(max = 43))]
+    pub cidr: String,
 }
 
 /// One reservation.

@@ -27,7 +27,8 @@ pub use fabric::{
     Port, Rail, SoftRoce, VfManagement, VlanMode, VlanPolicy, VlanRange,
 };
 pub use fabric_ledger::{
-    FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NoIntervals,
+    FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerPool, LedgerPoolRail, LedgerState,
+    NoIntervals,
 };
 pub use network_attachment::{
     AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec, NetworkAttachmentStatus,

@@ -23,6 +23,9 @@ pub const ATTACHMENT_FINALIZER: &str = "railhead.dev/unwired";
 /// Finalizer of a Fabric: held until no network uses it.
 pub const FABRIC_FINALIZER: &str = "railhead.dev/networks";
 
+/// Condition of a NetworkSlice: somebody else has its addresses or its VLAN as well, and no more pods are attached.
+pub const QUARANTINED: &str = "Quarantined";
+
 /// Name of the DRA driver.
 pub const DRIVER: &str = "railhead.dev";
 /// Name of the DeviceClass of a rail port.

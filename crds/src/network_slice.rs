@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Bandwidth, LinkType, SoftRoce};
+use crate::{Bandwidth, LinkType, SoftRoce, names::QUARANTINED};
 
 /// A NetworkSlice is what a TrainingNetwork got of its Fabric. Written by Railhead's operator only. Of its spec only the
 /// number of pods, within the block, and the guarantee may change. It goes when no pod is attached any more.
@@ -225,6 +225,15 @@ impl From<SliceRail> for RailAsWritten {
     }
 }
 
+impl NetworkSlice {
+    /// Why no more pods may be attached, if that is so.
+    pub fn quarantine(&self) -> Option<&str> {
+        let conditions = &self.status.as_ref()?.conditions;
+        let quarantined = conditions.iter().find(|said| said.type_ == QUARANTINED)?;
+        (quarantined.status == "True").then_some(quarantined.message.as_str())
+    }
+}
+
 /// State of a slice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -236,6 +245,8 @@ pub struct NetworkSliceStatus {
     #[serde(default)]
     pub attached: i32,
     /// InUse: pods are attached. Releasable is there while a deletion waits, False with those it waits for (AttachmentsLeft).
+    /// Quarantined: the ledger, or another slice, gives its addresses or its VLAN to somebody else as well; its pods go on, and no
+    /// more are attached until that ends.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_gid_is_written_as_the_address_that_it_maps() {
-        assert_eq!(short("0000:0000:0000:0000:0000:ffff:0a64:0002"), "::ffff:10.100.0.2");
+        assert_eq!(short("0000:0000:0000:0000:0000:ffff:0aa0:0002"), "::ffff:10.160.0.2");
         assert_eq!(short("fe80:0000:0000:0000:0049:00ff:fe00:0002"), "fe80::49:ff:fe00:2");
         assert_eq!(short("no gid"), "no gid");
     }

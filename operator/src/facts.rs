@@ -7,6 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use k8s_openapi::api::core::v1::Node;
 use kube::{Resource, runtime::reflector::ObjectRef};
 use railhead_crds::{Bandwidth, LedgerState, NodeNetwork, TrainingNetwork};
 
@@ -28,10 +29,10 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Whether a Node is another one for a fabric: it came, went, or has other labels.
+    /// Whether a Node is another one for a fabric: it came, went, or has other labels or addresses.
     pub(crate) fn node_is_news(&mut self, world: &World, name: &str) -> bool {
         let node = world.nodes.get(&ObjectRef::new(name));
-        note(&mut self.nodes, name, node.map(|node| digest(&node.metadata.labels)))
+        note(&mut self.nodes, name, node.map(|node| seen_of_node(&node)))
     }
 
     /// Whether a Fabric is another one for itself and for networks that wait: it came, is going, went, or its spec or finalizers
@@ -130,6 +131,13 @@ fn of_spec<K: Resource>(object: &K) -> impl Hash {
     (metadata.uid.clone(), metadata.generation, is_going)
 }
 
+fn seen_of_node(node: &Node) -> u64 {
+    let ranges = node.spec.as_ref().map(|spec| (&spec.pod_cidr, &spec.pod_cidrs));
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let addresses: Vec<&str> = addresses.map(|address| address.address.as_str()).collect();
+    digest(&(&node.metadata.labels, ranges, addresses))
+}
+
 fn network_seen_by_pods(network: &TrainingNetwork) -> u64 {
     let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let reserved = conditions::find(conditions, "Reserved").map(|said| (&said.status, &said.reason, &said.message));
@@ -166,11 +174,7 @@ mod tests {
     use super::*;
     use crate::world::tests::empty;
 
-    fn world() -> (
-        World,
-        Writer<kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Node>>,
-        Writer<NodeNetwork>,
-    ) {
+    fn world() -> (World, Writer<Node>, Writer<NodeNetwork>) {
         let (nodes, nodes_in) = store();
         let (node_networks, node_networks_in) = store();
         let world = World {
@@ -186,8 +190,9 @@ mod tests {
         let (world, mut nodes, _) = world();
         let mut facts = Facts::default();
         let mut says = |metadata: Value| {
-            let node =
-                serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})).unwrap();
+            let node = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata,
+                    "status": {"addresses": [{"type": "InternalIP", "address": "192.168.7.1"}]}}))
+            .unwrap();
             nodes.apply_watcher_event(&Event::Apply(node));
             facts.node_is_news(&world, "node1")
         };

@@ -4,6 +4,7 @@
 mod changes;
 mod class;
 mod conditions;
+mod contested;
 mod controller;
 mod fabric;
 mod facts;
@@ -22,6 +23,7 @@ mod route;
 mod run;
 mod slice;
 mod stray;
+mod surroundings;
 mod teardown;
 #[cfg(test)]
 mod test_api;

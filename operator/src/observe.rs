@@ -5,11 +5,12 @@ use std::{fmt::Debug, future::ready};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
+    networking::v1::ServiceCIDR,
     resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice},
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta, error_boundary::InvalidObject},
+    core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt as _, reflector,
         reflector::{ObjectRef, Store, store::Writer},
@@ -29,8 +30,10 @@ use tracing::{debug, warn};
 
 use crate::{
     changes::Changes,
+    contested::Contested,
     grouped::Grouped,
     kept::Kept,
+    surroundings::Surroundings,
     trim,
     world::{self, World, label},
 };
@@ -80,6 +83,8 @@ pub(crate) enum Change {
     },
     NodeNetwork(String),
     Node(String),
+    /// Ranges of addresses of Services.
+    Services,
     Ledger {
         fabric: String,
     },
@@ -129,9 +134,8 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         ledgers: watches.start(all(), trim::metadata, |o: &FabricLedger| Change::Ledger {
             fabric: o.name_any(),
         }),
-        nodes: watches.start(all(), trim::node, |o: &PartialObjectMeta<Node>| {
-            Change::Node(o.name_any())
-        }),
+        nodes: watches.start(all(), trim::node, |o: &Node| Change::Node(o.name_any())),
+        services: watches.start(all(), trim::metadata, |_: &ServiceCIDR| Change::Services),
         pods: watches.start_grouped(
             labelled,
             trim::pod,
@@ -146,6 +150,8 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         templates: watches.start(all(), trim::template, |o: &ResourceClaimTemplate| {
             Change::Template(named(o))
         }),
+        contested: Contested::default(),
+        surroundings: Surroundings::default(),
     }
 }
 
@@ -162,6 +168,7 @@ impl World {
             self.node_networks.wait_until_ready(),
             self.ledgers.wait_until_ready(),
             self.nodes.wait_until_ready(),
+            self.services.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.ports.wait_until_ready(),
             self.claims.wait_until_ready(),

@@ -14,8 +14,11 @@ use std::{
 };
 
 use kube::{Api, Client, ResourceExt as _, runtime::reflector::Store};
-use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, NetworkSlice};
-use railhead_planner::ledger::{self, Kept, Refusal, Request, Wanted};
+use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerPool, NetworkSlice};
+use railhead_planner::{
+    ledger::{self, Kept, Refusal, Request, Wanted},
+    pools,
+};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -57,7 +60,24 @@ impl LedgerError {
     }
 }
 
-type Reserved = Result<Result<LedgerEntry, Refusal>, LedgerError>;
+/// What a network got.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) entry: LedgerEntry,
+    /// The pools in which it lies. Empty where the ledger was written by a release that does not say so.
+    pub(crate) pools: Vec<LedgerPool>,
+}
+
+impl Given {
+    pub(crate) fn of(ledger: &FabricLedgerSpec, entry: LedgerEntry) -> Self {
+        Self {
+            pools: pools::of_entry(ledger, &entry),
+            entry,
+        }
+    }
+}
+
+type Reserved = Result<Result<Given, Refusal>, LedgerError>;
 
 struct Reserve {
     fabric: String,
@@ -177,11 +197,7 @@ impl Worker {
         }
     }
 
-    async fn reserve(
-        &self,
-        fabric: &str,
-        reserves: &[Reserve],
-    ) -> Result<Vec<Result<LedgerEntry, Refusal>>, LedgerError> {
+    async fn reserve(&self, fabric: &str, reserves: &[Reserve]) -> Result<Vec<Result<Given, Refusal>>, LedgerError> {
         let asked: Vec<Request> = reserves.iter().map(|r| r.request.clone()).collect();
         for attempt in 0..ATTEMPTS {
             let mut ledger = match self.read_or_create(fabric).await {
@@ -195,9 +211,12 @@ impl Worker {
             };
             let mut requests = asked.clone();
             requests.extend(self.lost(fabric, &ledger.spec).await?);
-            let outcome = ledger::reserve(&ledger.spec, &requests);
-            let mut results = outcome.results;
-            results.truncate(asked.len());
+            let mut slices = self.known_slices.state();
+            slices.retain(|slice| slice.spec.fabric.name == fabric);
+            let outcome = ledger::reserve(&ledger.spec, &slices, &requests);
+            let results = outcome.results.into_iter().take(asked.len());
+            let given = |entry| Given::of(&outcome.ledger, entry);
+            let results: Vec<_> = results.map(|result| result.map(given)).collect();
             if !outcome.changed {
                 return Ok(results);
             }
@@ -285,9 +304,12 @@ impl Worker {
 }
 
 /// What is said of a fabric that is gone or going: what a slice has stays its, and nothing new is given.
-fn without_fabric(request: Request) -> Result<LedgerEntry, Refusal> {
+fn without_fabric(request: Request) -> Result<Given, Refusal> {
     match request.wanted {
-        Wanted::Held(entry) => Ok(entry),
+        Wanted::Held(entry) => Ok(Given {
+            entry,
+            pools: Vec::new(),
+        }),
         Wanted::Block { .. } => Err(Refusal::FabricGone),
     }
 }

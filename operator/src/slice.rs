@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _, api::ListParams, runtime::controller::Action};
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSliceStatus,
-    names::{self, NETWORK_LABEL, SLICE_FINALIZER, SLICE_LABEL},
+    names::{self, NETWORK_LABEL, QUARANTINED, SLICE_FINALIZER, SLICE_LABEL},
 };
 use thiserror::Error;
 use tracing::info;
@@ -79,7 +79,8 @@ pub(crate) async fn reconcile(slice: Arc<NetworkSlice>, context: Arc<Context>) -
             })?;
         return Ok(Action::await_change());
     }
-    let status = status(&slice, &attachments, &pods, Timestamp::now());
+    let contested = context.world.contested.of(&slice.spec.network.uid);
+    let status = status(&slice, &attachments, &pods, contested, Timestamp::now());
     if slice.status.as_ref() != Some(&status) {
         write::status(&api, &name, MANAGER, &status)
             .await
@@ -132,6 +133,7 @@ fn status(
     slice: &NetworkSlice,
     attachments: &[Arc<NetworkAttachment>],
     pods: &[Arc<Pod>],
+    contested: Option<String>,
     now: Timestamp,
 ) -> NetworkSliceStatus {
     let holders = holders(attachments, pods);
@@ -150,6 +152,10 @@ fn status(
             waits_for(attachments, holders.len()),
         ));
     }
+    said.push(match contested {
+        Some(why) => Said::yes(QUARANTINED, "LedgerMismatch", why),
+        None => Said::no(QUARANTINED, "NotContested", "nobody else has its addresses or its VLAN"),
+    });
     let before = slice.status.as_ref().map_or(&[][..], |status| &status.conditions);
     NetworkSliceStatus {
         observed_generation: slice.metadata.generation,
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn attached_counts_wired_pods_and_in_use_counts_all() {
         let attachments = [fixtures::attachment(0, true), fixtures::attachment(1, false)];
-        let status = status(&fixtures::slice(2), &attachments, &[], Timestamp::UNIX_EPOCH);
+        let status = status(&fixtures::slice(2), &attachments, &[], None, Timestamp::UNIX_EPOCH);
         assert_eq!(status.attached, 1);
         let in_use = conditions::find(&status.conditions, "InUse").unwrap();
         assert_eq!(in_use.message, "2 pods still attached: llama-0, llama-1");
@@ -211,7 +217,13 @@ mod tests {
         let mut slice = fixtures::slice(2);
         slice.metadata.generation = Some(1);
         slice.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-        let status = status(&slice, &[fixtures::attachment(0, true)], &[], Timestamp::UNIX_EPOCH);
+        let status = status(
+            &slice,
+            &[fixtures::attachment(0, true)],
+            &[],
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
         let releasable = conditions::find(&status.conditions, "Releasable").unwrap();
         assert_eq!(
             (releasable.status.as_str(), releasable.reason.as_str()),
@@ -223,6 +235,16 @@ mod tests {
             releasable.message
         );
         assert_eq!(status.observed_generation, Some(1));
+    }
+
+    #[test]
+    fn a_slice_of_which_somebody_else_has_a_part_is_quarantined_until_that_ends() {
+        let mut slice = fixtures::slice(2);
+        let now = Timestamp::UNIX_EPOCH;
+        slice.status = Some(status(&slice, &[], &[], Some("team-b/qwen has it too".to_owned()), now));
+        assert_eq!(slice.quarantine(), Some("team-b/qwen has it too"));
+        slice.status = Some(status(&slice, &[], &[], None, now));
+        assert_eq!(slice.quarantine(), None);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
-    core::v1::{Node, Pod, PodSpec, PodStatus},
+    core::v1::{Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
     resource::v1::ResourceClaimTemplate,
 };
-use kube::{Resource, ResourceExt as _, core::PartialObjectMeta};
+use kube::{Resource, ResourceExt as _};
 use railhead_crds::{
     NetworkAttachment, NetworkAttachmentStatus, NodeNetwork,
     names::{ATTACH_ANNOTATION, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION},
@@ -91,11 +91,24 @@ pub(crate) fn node_network(node: &mut NodeNetwork) {
     }
 }
 
-/// A Node: its labels.
-pub(crate) fn node(node: &mut PartialObjectMeta<Node>) {
+/// A Node: its labels, and which addresses it and its pods have.
+pub(crate) fn node(node: &mut Node) {
     metadata(node);
     node.metadata.annotations = None;
     node.metadata.owner_references = None;
+    if let Some(spec) = &mut node.spec {
+        *spec = NodeSpec {
+            pod_cidr: spec.pod_cidr.take(),
+            pod_cidrs: spec.pod_cidrs.take(),
+            ..NodeSpec::default()
+        };
+    }
+    if let Some(status) = &mut node.status {
+        *status = NodeStatus {
+            addresses: status.addresses.take(),
+            ..NodeStatus::default()
+        };
+    }
 }
 
 /// A claim template: whose it is, and of a network's what it asks for.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
+    networking::v1::ServiceCIDR,
     resource::v1::ResourceClaimTemplate,
 };
 use kube::{
     Resource,
-    core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 use railhead_crds::{
@@ -16,10 +16,18 @@ use railhead_crds::{
 };
 use railhead_planner::bandwidth::{Held, NodePorts};
 
+use railhead_planner::{
+    ledger,
+    pools::{self, Laid, Outside, Written},
+};
+
 use crate::{
+    contested::Contested,
+    fabric::others,
     grouped::Grouped,
     kept::Kept,
     observe::{Named, named},
+    surroundings::Surroundings,
 };
 
 /// The stores.
@@ -34,7 +42,7 @@ pub(crate) struct World {
     pub(crate) attachments: Grouped<NetworkAttachment>,
     pub(crate) node_networks: Store<NodeNetwork>,
     pub(crate) ledgers: Store<FabricLedger>,
-    pub(crate) nodes: Store<PartialObjectMeta<Node>>,
+    pub(crate) nodes: Store<Node>,
     /// By network.
     pub(crate) pods: Grouped<Pod>,
     /// The ports of each node.
@@ -42,6 +50,9 @@ pub(crate) struct World {
     /// What claims hold of them.
     pub(crate) claims: Kept<Held>,
     pub(crate) templates: Store<ResourceClaimTemplate>,
+    pub(crate) services: Store<ServiceCIDR>,
+    pub(crate) contested: Contested,
+    pub(crate) surroundings: Surroundings,
 }
 
 impl World {
@@ -58,6 +69,29 @@ impl World {
     /// The fabric of that name.
     pub(crate) fn fabric(&self, name: &str) -> Option<Arc<Fabric>> {
         self.fabrics.get(&ObjectRef::new(name))
+    }
+
+    /// What a Fabric says of pools and VLANs, beside what is known outside of it.
+    pub(crate) fn written(&self, fabric: &Fabric) -> Written {
+        let mut outside = others::overlaps(self, fabric);
+        for pool in fabric.spec.rails.iter().flat_map(|rail| &rail.pools) {
+            let met = pool.cidr.parse().ok().and_then(|net| self.surroundings.meets(net));
+            outside.extend(met.map(|(other, advice)| Outside {
+                cidr: pool.cidr.clone(),
+                other,
+                advice,
+            }));
+        }
+        Written::of_fabric(fabric, outside)
+    }
+
+    /// Where its pools lie, as far as is known here.
+    pub(crate) fn lay_out(&self, fabric: &str, written: &Written) -> Laid {
+        let mut slices = self.slices.state();
+        slices.retain(|slice| slice.spec.fabric.name == fabric);
+        let empty = ledger::empty();
+        let ledger = self.ledgers.get(&ObjectRef::new(fabric));
+        pools::lay_out(written, ledger.as_ref().map_or(&empty, |ledger| &ledger.spec), &slices)
     }
 
     /// The attachments of a slice.
@@ -112,6 +146,9 @@ pub(crate) mod tests {
             ports: Kept::default(),
             claims: Kept::default(),
             templates: store().0,
+            services: store().0,
+            contested: Contested::default(),
+            surroundings: Surroundings::default(),
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn check(slice: &NetworkSlice, space: &SlotSpace, pods: u32) -> Result<(), C
         });
     }
     // At the first address of a pool pods have /32 addresses from the beginning.
-    let pool = space.layout().iter().find(|pool| pool.meets(new));
+    let pool = space.rows().iter().map(|row| row.place).find(|pool| pool.meets(new));
     match pool {
         Some(pool) if pool.start != spec.base && pool.end == new.end => {
             Err(CannotGrow::LastAddress { index: pods - 1 })

@@ -1,28 +1,34 @@
 //! Reservations: which aligned block of slots and which VLAN a network gets, and what becomes of a ledger that others wrote.
 
+mod contested;
 mod free;
 mod refused;
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
-use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NetworkSlice, VlanRange};
+use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NetworkSlice};
 use serde_json::Value;
 
 use self::free::{find_block, find_vlan};
 pub use self::{
+    contested::contested,
     free::{Usage, usage},
     refused::{Holding, Kept, Newer, Refusal},
 };
-use crate::slots::{Interval, SlotSpace};
+use crate::{
+    pools::{self, Laid, Written},
+    slots::Interval,
+};
 
 /// The latest version of the ledger's format that is understood here. What is later is neither planned with nor written.
 pub const LEDGER_VERSION: u32 = 2;
 
 /// A network that wants a reservation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The network.
     pub owner: LedgerOwner,
@@ -31,16 +37,14 @@ pub struct Request {
 }
 
 /// What a network asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// A block and a VLAN of its fabric.
     Block {
         /// How many pods it has.
         pods: u32,
-        /// The fabric's slots.
-        space: Arc<SlotSpace>,
-        /// The fabric's VLANs.
-        vlans: VlanRange,
+        /// What the fabric says of its pools and VLANs.
+        written: Arc<Written>,
     },
     /// What its slice says that it holds. That is entered as it is, and nothing of it is given to another, also where it
     /// cannot be entered.
@@ -117,10 +121,10 @@ pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
     }
 }
 
-/// Reserves for all `requests` that fit, each in the slots that it knows of. An owner that already holds an entry gets that
+/// Reserves for all `requests` that fit, each of the pools that it knows of. An owner that already holds an entry gets that
 /// one, so asking twice is harmless. What slices hold is entered first, and counts as taken also where the ledger says
-/// otherwise of it: nothing new is planned on top of it.
-pub fn reserve(ledger: &FabricLedgerSpec, requests: &[Request]) -> Outcome {
+/// otherwise of it: nothing new is planned on top of it. `slices` are those of the fabric that are known.
+pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S], requests: &[Request]) -> Outcome {
     let mut next = ledger.clone();
     if let Err(newer) = check_version(ledger) {
         return Outcome {
@@ -138,18 +142,24 @@ pub fn reserve(ledger: &FabricLedgerSpec, requests: &[Request]) -> Outcome {
         .collect();
     let mut taken = next.clone();
     taken.entries.extend(requests.iter().filter_map(Request::held).cloned());
+    let mut known: Option<(&Arc<Written>, Laid)> = None;
     let results = requests
         .iter()
         .zip(entered)
         .map(|(request, entered)| match (&request.wanted, entered) {
             (_, Some(entered)) => entered,
             (Wanted::Held(held), None) => Ok(held.clone()),
-            (Wanted::Block { pods, space, vlans }, None) => {
+            (Wanted::Block { pods, written }, None) => {
                 if let Some(entry) = entry_for(&next, &request.owner) {
                     return Ok(entry);
                 }
-                let (base, size) = find_block(&taken, space, *pods)?;
-                let vlan = find_vlan(&taken, *vlans)?;
+                if known.as_ref().is_none_or(|(before, _)| *before != written) {
+                    known = Some((written, pools::lay_out(written, &next, slices)));
+                }
+                let laid = known.as_ref().map(|(_, laid)| laid).ok_or(Refusal::FabricGone)?;
+                let (base, size) = find_block(&taken, &laid.space, *pods)?;
+                let vlan = find_vlan(&taken, written.vlans)?;
+                note(&mut next, laid, base);
                 next.sequence += 1;
                 let entry = LedgerEntry {
                     intervals: vec![LedgerInterval::new(base, size)],
@@ -165,11 +175,22 @@ pub fn reserve(ledger: &FabricLedgerSpec, requests: &[Request]) -> Outcome {
             }
         })
         .collect();
+    if let Some((_, laid)) = known.filter(|_| next.sequence != ledger.sequence) {
+        next.pools = laid.rows_of(|place| taken.entries.iter().flat_map(slots).any(|slots| slots.meets(place)));
+    }
     next.version = version(&next);
     Outcome {
         changed: next.sequence != ledger.sequence,
         ledger: next,
         results,
+    }
+}
+
+/// Records the row in which a block is given: from here on it keeps its slots.
+fn note(ledger: &mut FabricLedgerSpec, laid: &Laid, base: u32) {
+    for row in laid.rows_of(|place| Interval::of(base, 1).meets(place)) {
+        ledger.pools.retain(|before| before.base != row.base);
+        ledger.pools.push(row);
     }
 }
 

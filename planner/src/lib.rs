@@ -1,7 +1,7 @@
 //! What Railhead decides, as pure functions: the same input gives the same answer, on every replica and after every restart.
 //!
 //! ```text
-//! Fabric ──> slots ──> ledger ──> network (slice) ──> attachment (plan of one pod)
+//! Fabric ──> pools, slots ──> ledger ──> network (slice) ──> attachment (plan of one pod)
 //!               \                    |                    ^
 //!                node                claim, bandwidth      index
 //! ```
@@ -16,4 +16,5 @@ pub mod index;
 pub mod ledger;
 pub mod network;
 pub mod node;
+pub mod pools;
 pub mod slots;

@@ -1,19 +1,21 @@
 //! The slot space of a fabric: one number per pod address, the same on every rail.
 //!
-//! Slot `s` is the `s`-th address of a rail's pools, which are laid one after the other, each at a multiple of its own size,
-//! so that an aligned block of slots is one prefix on every rail. Appending a pool moves nothing.
+//! Pools of the same place in the rails' lists share an interval of slots, which begins at a multiple of its own size; so an
+//! aligned block of slots is one prefix on every rail. Which interval that is, [`crate::pools`] says.
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use railhead_crds::Rail;
+use railhead_crds::{NetworkSlice, Rail};
 use thiserror::Error;
 
+use crate::{ledger, pools};
+
 /// Slots fit the 24 bits that a MAC address has for them.
-const MAX_SLOTS: u64 = 1 << 24;
+pub(crate) const MAX_SLOTS: u32 = 1 << 24;
 
 /// Why a fabric's rails do not make a slot space.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SlotError {
     /// A pool is not a masked IPv4 prefix.
@@ -57,10 +59,24 @@ pub enum SlotError {
         other: String,
     },
     /// More addresses than Railhead numbers.
-    #[error("the pools hold {slots} addresses per rail, at most {MAX_SLOTS} are supported (a /8)")]
+    #[error("there is no room for pool {cidr} of {rail}: at most {MAX_SLOTS} addresses per rail are supported (a /8)")]
     TooLarge {
-        /// Addresses per rail.
-        slots: u64,
+        /// Rail name.
+        rail: String,
+        /// The pool that is too much.
+        cidr: Ipv4Net,
+    },
+    /// A pool overlaps with something outside the fabric.
+    #[error("pool {cidr} of {rail} overlaps with {other}: {advice}")]
+    Outside {
+        /// Rail name.
+        rail: String,
+        /// The pool.
+        cidr: Ipv4Net,
+        /// What it overlaps with.
+        other: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A ledger entry that a later release made.
     #[error(
@@ -112,66 +128,77 @@ impl Interval {
 }
 
 /// The slots of a fabric.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlotSpace {
-    /// Where each pool lies, the same for all rails.
-    layout: Vec<Interval>,
+    rows: Vec<Row>,
+    /// Where new networks are placed.
+    open: Vec<Interval>,
     /// Slots that are never given away, because they are excluded or a gateway on some rail; sorted.
     excluded: Vec<Interval>,
-    rails: Vec<RailPools>,
+    /// Why nothing new is cut from the other pools.
+    closed: Vec<String>,
 }
 
+/// Pools of the same slots, one per rail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct RailPools {
-    id: u32,
-    pools: Vec<SegmentPool>,
+pub(crate) struct Row {
+    pub(crate) place: Interval,
+    /// By rail id.
+    pub(crate) pools: Vec<(u32, SegmentPool)>,
 }
 
 impl SlotSpace {
-    /// Reads the pools of a fabric's rails.
+    /// The slots of a fabric of which nobody holds anything.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with the pools.
     pub fn new(rails: &[Rail]) -> Result<Self, SlotError> {
-        let mut parsed = Vec::with_capacity(rails.len());
-        for rail in rails {
-            parsed.push(RailPools {
-                id: rail.id,
-                pools: parse_pools(rail)?,
-            });
-        }
-        check_overlap(rails, &parsed)?;
-        check_shape(rails, &parsed)?;
-        let layout = lay_out(parsed.first().map_or(&[][..], |rail| &rail.pools))?;
-        let excluded = excluded(rails, &parsed, &layout)?;
-        Ok(Self {
-            layout,
+        let nobody: [NetworkSlice; 0] = [];
+        let laid = pools::lay_out(&pools::Written::of(rails), &ledger::empty(), &nobody);
+        laid.invalid.into_iter().next().map_or(Ok(laid.space), Err)
+    }
+
+    pub(crate) fn of(
+        mut rows: Vec<Row>,
+        mut open: Vec<Interval>,
+        mut excluded: Vec<Interval>,
+        closed: Vec<String>,
+    ) -> Self {
+        rows.sort_unstable_by_key(|row| row.place);
+        open.sort_unstable();
+        excluded.sort_unstable();
+        Self {
+            rows,
+            open,
             excluded,
-            rails: parsed,
-        })
+            closed,
+        }
     }
 
     /// Number of slots in pools.
     pub fn slots(&self) -> u32 {
-        self.layout.iter().map(|pool| pool.end - pool.start).sum()
+        self.rows.iter().map(|row| row.place.end - row.place.start).sum()
+    }
+
+    fn find(&self, rail: u32, slot: u32) -> Option<(Interval, &SegmentPool)> {
+        let row = self
+            .rows
+            .iter()
+            .find(|row| row.place.start <= slot && slot < row.place.end)?;
+        let (_, pool) = row.pools.iter().find(|(id, _)| *id == rail)?;
+        Some((row.place, pool))
     }
 
     /// The pool of `rail` in which `slot` lies.
     pub fn pool(&self, rail: u32, slot: u32) -> Option<&SegmentPool> {
-        let place = self
-            .layout
-            .iter()
-            .position(|pool| pool.start <= slot && slot < pool.end)?;
-        self.rails.iter().find(|r| r.id == rail)?.pools.get(place)
+        self.find(rail, slot).map(|(_, pool)| pool)
     }
 
     /// The address of `slot` on `rail`.
     pub fn address(&self, rail: u32, slot: u32) -> Option<Ipv4Addr> {
-        let place = self
-            .layout
-            .iter()
-            .position(|pool| pool.start <= slot && slot < pool.end)?;
-        let pool = self.rails.iter().find(|r| r.id == rail)?.pools.get(place)?;
-        Some(Ipv4Addr::from(
-            u32::from(pool.net.network()) + (slot - self.layout[place].start),
-        ))
+        let (place, pool) = self.find(rail, slot)?;
+        Some(Ipv4Addr::from(u32::from(pool.net.network()) + (slot - place.start)))
     }
 
     /// The prefix of the block `base..base + size` on `rail`; `None` if the block is not aligned or not inside one pool.
@@ -187,120 +214,23 @@ impl SlotSpace {
         Ipv4Net::new(self.address(rail, base)?, length).ok()
     }
 
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The pools from which new networks are cut.
     pub(crate) fn layout(&self) -> &[Interval] {
-        &self.layout
+        &self.open
     }
 
     pub(crate) fn excluded(&self) -> &[Interval] {
         &self.excluded
     }
-}
 
-fn parse_prefix(rail: &Rail, cidr: &str) -> Result<Ipv4Net, SlotError> {
-    let bad = || SlotError::BadPrefix {
-        rail: rail.name.clone(),
-        cidr: cidr.to_owned(),
-    };
-    let net: Ipv4Net = cidr.parse().map_err(|_| bad())?;
-    (net.trunc() == net).then_some(net).ok_or_else(bad)
-}
-
-fn parse_pools(rail: &Rail) -> Result<Vec<SegmentPool>, SlotError> {
-    rail.pools
-        .iter()
-        .map(|pool| {
-            let net = parse_prefix(rail, &pool.cidr)?;
-            let gateway = match &pool.gateway {
-                None => None,
-                Some(text) => {
-                    let address = text.parse().ok().filter(|address| net.contains(address));
-                    Some(address.ok_or_else(|| SlotError::BadGateway {
-                        rail: rail.name.clone(),
-                        gateway: text.clone(),
-                        cidr: pool.cidr.clone(),
-                    })?)
-                }
-            };
-            Ok(SegmentPool { net, gateway })
-        })
-        .collect()
-}
-
-fn check_overlap(rails: &[Rail], parsed: &[RailPools]) -> Result<(), SlotError> {
-    let all: Vec<(&Rail, Ipv4Net)> = rails
-        .iter()
-        .zip(parsed)
-        .flat_map(|(rail, pools)| pools.pools.iter().map(move |p| (rail, p.net)))
-        .collect();
-    for (position, (first_rail, first)) in all.iter().enumerate() {
-        for (second_rail, second) in &all[position + 1..] {
-            if first.contains(second) || second.contains(first) {
-                return Err(SlotError::Overlap {
-                    first: *first,
-                    first_rail: first_rail.name.clone(),
-                    second: *second,
-                    second_rail: second_rail.name.clone(),
-                });
-            }
-        }
+    /// Why nothing new is cut from the other pools.
+    pub(crate) fn closed(&self) -> &[String] {
+        &self.closed
     }
-    Ok(())
-}
-
-fn check_shape(rails: &[Rail], parsed: &[RailPools]) -> Result<(), SlotError> {
-    let shape = |pools: &RailPools| pools.pools.iter().map(|p| p.net.prefix_len()).collect::<Vec<_>>();
-    for (rail, pools) in rails.iter().zip(parsed).skip(1) {
-        if shape(pools) != shape(&parsed[0]) {
-            return Err(SlotError::Shape {
-                rail: rail.name.clone(),
-                other: rails[0].name.clone(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn lay_out(pools: &[SegmentPool]) -> Result<Vec<Interval>, SlotError> {
-    let mut layout = Vec::with_capacity(pools.len());
-    let mut next: u64 = 0;
-    for pool in pools {
-        let size = 1u64 << (32 - pool.net.prefix_len());
-        let start = next.next_multiple_of(size);
-        next = start + size;
-        let fits = |slot: u64| u32::try_from(slot).ok().filter(|_| slot <= MAX_SLOTS);
-        match (fits(start), fits(next)) {
-            (Some(start), Some(end)) => layout.push(Interval { start, end }),
-            _ => return Err(SlotError::TooLarge { slots: next }),
-        }
-    }
-    Ok(layout)
-}
-
-fn excluded(rails: &[Rail], parsed: &[RailPools], layout: &[Interval]) -> Result<Vec<Interval>, SlotError> {
-    let mut excluded = Vec::new();
-    for (rail, pools) in rails.iter().zip(parsed) {
-        for ((written, pool), place) in rail.pools.iter().zip(&pools.pools).zip(layout) {
-            let offset = |address: Ipv4Addr| place.start + (u32::from(address) - u32::from(pool.net.network()));
-            if let Some(gateway) = pool.gateway {
-                excluded.push(Interval::of(offset(gateway), 1));
-            }
-            for text in &written.exclude {
-                let net = parse_prefix(rail, text)?;
-                if !pool.net.contains(&net) {
-                    return Err(SlotError::BadPrefix {
-                        rail: rail.name.clone(),
-                        cidr: text.clone(),
-                    });
-                }
-                excluded.push(Interval {
-                    start: offset(net.network()),
-                    end: offset(net.broadcast()) + 1,
-                });
-            }
-        }
-    }
-    excluded.sort_unstable();
-    Ok(excluded)
 }
 
 #[cfg(test)]
@@ -325,6 +255,7 @@ pub(crate) mod tests {
                     cidr: (*cidr).to_owned(),
                     gateway: None,
                     exclude: Vec::new(),
+                    draining: false,
                 })
                 .collect(),
         }
@@ -358,9 +289,9 @@ pub(crate) mod tests {
 
     #[test]
     fn overlapping_unmasked_and_unequal_pools_are_named() {
-        let overlap = SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.0.8.0/24"])]).unwrap_err();
+        let overlap = SlotSpace::new(&[rail(0, &["10.0.0.0/16"]), rail(1, &["10.0.0.0/16"])]).unwrap_err();
         assert!(
-            overlap.to_string().contains("10.0.8.0/24 of rail1 overlap"),
+            overlap.to_string().contains("10.0.0.0/16 of rail1 overlap"),
             "{overlap}"
         );
         let unmasked = SlotSpace::new(&[rail(0, &["10.0.0.1/16"])]).unwrap_err();

@@ -64,6 +64,61 @@ pub(crate) fn an_entry_that_was_taken_out_comes_back_and_its_block_is_not_given_
     reserved(world, &namespace, "llama").map(|_| ())
 }
 
+/// Waits until a slice is in quarantine, or in none.
+fn quarantined(world: &World, namespace: &str, slice: &str, status: &str) -> Result<String> {
+    let reason = if status == "True" {
+        "LedgerMismatch"
+    } else {
+        "NotContested"
+    };
+    let slice = (namespace, "networkslice", slice);
+    world.cluster.condition(slice, "Quarantined", status, reason)
+}
+
+pub(crate) fn a_quarantined_slice_takes_no_new_pods_until_nobody_else_has_its_block(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "quarantine";
+    let (namespace, before) = with_networks(world, fabric, &["llama", "qwen", "mixtral"])?;
+    let slice = |network: &str| reserved(world, &namespace, network);
+    let (llama, qwen, mixtral) = (slice("llama")?, slice("qwen")?, slice("mixtral")?);
+    let of = |name: &str| before.iter().find(|entry| entry["owner"]["name"] == name).cloned();
+    let first = of("llama").context("llama has no entry")?;
+    let mut second = of("qwen").context("qwen has no entry")?;
+    let third = of("mixtral").context("mixtral has no entry")?;
+    second["base"] = first["base"].clone();
+    overwrite(world, fabric, &[&second, &third])?;
+    // Of both networks, and only of those: mark, words, and no template from which pods would get claims.
+    let names = [format!("{namespace}/llama"), format!("{namespace}/qwen")];
+    for (network, slice) in [("llama", &llama), ("qwen", &qwen)] {
+        contains(&quarantined(world, &namespace, slice, "True")?, &[&names[0], &names[1]])?;
+        cluster.condition((&namespace, "tnet", network), "Reserved", "False", "LedgerMismatch")?;
+        cluster.gone(&namespace, "resourceclaimtemplate", &format!("{network}-rails"))?;
+        let pod = format!("{network}-0");
+        cluster.create(&cluster.admin(), &[samples::pod(&namespace, &pod, network, 0)])?;
+        contains(
+            &cluster.event(&namespace, &pod, "NetworkNotReserved")?,
+            &["takes no new pods", &names[0], &names[1], "delete the pods"],
+        )?;
+    }
+    quarantined(world, &namespace, &mixtral, "False")?;
+    cluster.get(&namespace, "resourceclaimtemplate", "mixtral-rails")?;
+    // One of the two goes, as the words say: the other gets its entry back, and its pods come.
+    cluster.ok(&["delete", "pod", "qwen-0", "--namespace", &namespace, "--wait=false"])?;
+    cluster.ok(&["delete", "tnet", "qwen", "--namespace", &namespace])?;
+    quarantined(world, &namespace, &llama, "False")?;
+    reserved(world, &namespace, "llama")?;
+    eventually("the claim template is offered again", || {
+        cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")
+    })?;
+    eventually("the ledger gives the block to the network that has it", || {
+        let now = entries(world, fabric)?;
+        match now.iter().find(|entry| entry["owner"]["name"] == "llama") {
+            Some(entry) if entry["base"] == first["base"] => Ok(()),
+            _ => bail!("it says {now:?}"),
+        }
+    })
+}
+
 pub(crate) fn a_slice_whose_block_the_ledger_gives_to_another_is_told_both_names(world: &World) -> Result<()> {
     let fabric = "contested";
     let (namespace, before) = with_networks(world, fabric, &["llama", "qwen"])?;

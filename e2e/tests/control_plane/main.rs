@@ -7,6 +7,7 @@ mod admission;
 mod chart;
 mod claims;
 mod cluster;
+mod fabric_edits;
 mod fabrics;
 mod guards;
 mod ledger;
@@ -210,7 +211,16 @@ fn shared() -> Vec<Test> {
             a_fabric_in_use_is_not_deleted,
             a_node_that_is_selected_no_more_gives_back_first,
             a_fabric_is_gone_when_its_nodes_are_as_before,
-            pools_that_overlap_across_rails_are_reported,
+            pools_that_overlap_across_rails_are_refused,
+        ],
+        fabric_edits: [
+            of_two_fabrics_with_the_same_addresses_the_younger_gives_nothing,
+            a_drained_pool_gives_nothing_new_and_goes,
+            a_typo_in_a_pool_is_undone_by_the_next_apply,
+            an_edit_against_a_live_network_is_named_and_counts_for_no_new_one,
+            a_rail_or_vlan_that_is_taken_from_a_live_network_is_named,
+            a_port_that_moves_under_attached_pods_waits_for_them,
+            a_pool_inside_the_service_range_is_not_used,
         ],
         networks: [
             a_network_gets_one_block_on_every_rail,
@@ -243,6 +253,7 @@ fn shared() -> Vec<Test> {
             a_ledger_that_cannot_be_read_keeps_no_other_from_being_written,
             an_entry_has_base_and_size_or_intervals,
             a_fabric_that_is_gone_gets_no_ledger_and_leaves_none,
+            a_quarantined_slice_takes_no_new_pods_until_nobody_else_has_its_block,
         ],
         slices: [
             a_slice_of_the_first_release_stays_as_it_is,

@@ -1,7 +1,5 @@
 //! From a TrainingNetwork to its reservation and back.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Context, Result, bail};
 use railhead_e2e::cluster::eventually;
 use serde_json::json;
@@ -53,8 +51,8 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
             bail!("{name} got {} slots instead of {pods}", spec["capacity"]);
         }
         let base = u32::try_from(spec["base"].as_u64().context("no base")?)?;
-        for (rail, pool) in [(0, Ipv4Addr::new(10, 100, 0, 0)), (1, Ipv4Addr::new(10, 101, 0, 0))] {
-            let first = Ipv4Addr::from(u32::from(pool) + base);
+        for rail in 0..2 {
+            let first = samples::address(fabric, rail, base)?;
             let prefix = spec["rails"][rail]["prefixes"][0]["prefix"]
                 .as_str()
                 .unwrap_or_default();
@@ -76,7 +74,7 @@ pub(crate) fn a_network_gets_one_block_on_every_rail(world: &World) -> Result<()
         "wide",
         "--no-headers",
     ])?;
-    contains(&line, &["llama", "0/3", "production", "True", "Usable", "10.100."])?;
+    contains(&line, &["llama", "0/3", "production", "True", "Usable", "10."])?;
     let template = cluster.get(&namespace, "resourceclaimtemplate", "llama-rails")?;
     let request = &template["spec"]["spec"]["devices"]["requests"][0];
     if request["name"] != "rail0" || request["exactly"]["capacity"]["requests"]["bandwidth"] != "10G" {
@@ -135,7 +133,7 @@ pub(crate) fn a_network_grows_in_its_block_and_one_that_cannot_goes_on_and_says_
     let other = reserved(world, &namespace, "qwen")?;
     let block = cluster.get(&namespace, "networkslice", &other)?;
     let base = u32::try_from(block["spec"]["base"].as_u64().context("no base")?)?;
-    let gateway = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 101, 0, 0)) + base + 7);
+    let gateway = samples::address(fabric, 1, base + 7)?;
     let mut changed = samples::fabric(fabric);
     changed["spec"]["rails"][1]["pools"][0]["gateway"] = json!(gateway.to_string());
     cluster.feed(&admin, &["apply", "--filename", "-"], &[changed])?.ok()?;

@@ -20,7 +20,7 @@ pub(crate) fn overlapping_pools_of_a_rail_are_refused(world: &World) -> Result<(
 
 pub(crate) fn a_pool_that_is_no_network_address_is_refused(world: &World) -> Result<()> {
     let mut fabric = samples::fabric("unmasked");
-    fabric["spec"]["rails"][1]["pools"][0]["cidr"] = json!("10.101.0.7/16");
+    fabric["spec"]["rails"][1]["pools"][0]["cidr"] = json!("10.161.0.7/16");
     world.cluster.refused(
         &world.cluster.admin(),
         &fabric,

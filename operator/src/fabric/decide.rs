@@ -5,9 +5,12 @@ use std::sync::Arc;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use railhead_crds::{Fabric, FabricStatus, NodeNetwork, PoolStatus, PortHealth};
-use railhead_planner::ledger::Usage;
+use railhead_planner::{
+    ledger::Usage,
+    pools::{EditConflict, Laid},
+};
 
-use super::nodes::Elsewhere;
+use super::{nodes::Elsewhere, pools};
 use crate::{
     conditions::{self, Said},
     network::listed,
@@ -16,9 +19,11 @@ use crate::{
 /// What was observed.
 pub(super) struct Seen<'a> {
     pub(super) fabric: &'a Fabric,
-    /// What is wrong with the pools.
-    pub(super) pools: Option<String>,
-    pub(super) usage: Option<Usage>,
+    pub(super) laid: &'a Laid,
+    pub(super) conflicts: &'a [EditConflict],
+    pub(super) usage: Usage,
+    /// Whether another fabric has the same VLANs.
+    pub(super) vlans_shared: Said,
     /// Of the nodes that the fabric selects.
     pub(super) nodes: &'a [Arc<NodeNetwork>],
     pub(super) elsewhere: &'a [Elsewhere],
@@ -45,10 +50,9 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
         message: format!("{} belongs to Fabric {}", other.node, other.fabric),
     }));
     let selected = nodes.len() + seen.elsewhere.len();
-    let pools = match &seen.pools {
-        None => Said::yes("PoolsHealthy", "Valid", "pools are disjoint and alike on all rails"),
-        Some(invalid) => Said::no("PoolsHealthy", "PoolsInvalid", invalid.clone()),
-    };
+    let pools = pools::healthy(seen.laid);
+    let conflicts = pools::conflicts(seen.conflicts);
+    let nodes_text = format!("{ready}/{selected}");
     let mut nodes_ready = nodes_ready(fabric, ready, selected, &missing);
     if !seen.leaving.is_empty() {
         let leaving = listed(seen.leaving);
@@ -57,25 +61,38 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
     }
     let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let said = vec![
-        overall(&pools, &nodes_ready, ready),
+        overall(seen.laid, &pools, &conflicts, &nodes_ready, ready),
         nodes_ready,
         pools,
+        conflicts,
+        seen.vlans_shared.clone(),
         seen.default.clone(),
     ];
     FabricStatus {
         observed_generation: fabric.metadata.generation,
-        nodes: Some(format!("{ready}/{selected}")),
+        nodes: Some(nodes_text),
         rails: i32::try_from(fabric.spec.rails.len()).ok(),
-        ipv4_used: seen.usage.map(|usage| format!("{}%", usage.used_percent)),
-        vlans_free: seen.usage.and_then(|usage| i32::try_from(usage.vlans_free).ok()),
-        pools: seen.usage.map_or_else(Vec::new, |usage| pools_of(fabric, usage)),
+        ipv4_used: Some(format!("{}%", seen.usage.used_percent)),
+        vlans_free: i32::try_from(seen.usage.vlans_free).ok(),
+        pools: pools_of(fabric, seen.usage),
         conditions: conditions::merge(before, said, fabric.metadata.generation, now),
     }
 }
 
-fn overall(pools: &Said, nodes: &Said, ready: usize) -> Said {
-    if !pools.status {
+fn overall(laid: &Laid, pools: &Said, conflicts: &Said, nodes: &Said, ready: usize) -> Said {
+    if !laid.is_usable() && !pools.status {
         return Said::no("Ready", pools.reason.clone(), pools.message.clone());
+    }
+    // What is wrong with some of it is worth a look, and no reason not to use the rest.
+    let wrong = [(!pools.status, pools), (conflicts.status, conflicts)];
+    let wrong = wrong.into_iter().find(|(wrong, _)| *wrong);
+    if let Some((_, wrong)) = wrong.filter(|_| nodes.status) {
+        let reason = if wrong.type_ == "EditConflict" {
+            "EditConflict"
+        } else {
+            &wrong.reason
+        };
+        return Said::yes("Ready", reason, wrong.message.clone());
     }
     // Networks can run on the nodes that are ready, whatever the others lack.
     if nodes.status || ready == 0 {
@@ -246,14 +263,17 @@ mod tests {
 
     fn said_with(nodes: &[Arc<NodeNetwork>], leaving: &[String]) -> (FabricStatus, String, String) {
         let fabric = fixtures::fabric();
+        let laid = pools::tests::laid(&fabric);
         let seen = Seen {
             fabric: &fabric,
-            pools: None,
-            usage: Some(Usage {
+            laid: &laid,
+            conflicts: &laid.conflicts,
+            usage: Usage {
                 used_percent: 12,
                 largest_free: Some(128),
                 vlans_free: 7,
-            }),
+            },
+            vlans_shared: Said::no("VlansShared", "NoOtherFabric", ""),
             nodes,
             elsewhere: &[],
             leaving,

@@ -4,6 +4,9 @@ mod decide;
 mod delete;
 mod leave;
 mod nodes;
+pub(crate) mod others;
+mod pools;
+mod ports;
 mod sweep;
 
 use std::{sync::Arc, time::Duration};
@@ -11,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
 use railhead_crds::{Fabric, names::FABRIC_FINALIZER};
-use railhead_planner::{ledger, slots::SlotSpace};
+use railhead_planner::ledger;
 use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
 
@@ -139,14 +142,12 @@ impl Context {
 
     fn status(&self, fabric: &Fabric, nodes: &nodes::Nodes, default: conditions::Said) -> railhead_crds::FabricStatus {
         let name = fabric.name_any();
-        let space = SlotSpace::new(&fabric.spec.rails);
+        let laid = self.world.lay_out(&name, &self.world.written(fabric));
+        let conflicts = [&*laid.conflicts, &nodes.conflicts].concat();
         let empty = ledger::empty();
         let ledger = self.world.ledgers.get(&ObjectRef::new(&name));
         let entries = ledger.as_ref().map_or(&empty, |ledger| &ledger.spec);
-        let usage = space
-            .as_ref()
-            .ok()
-            .map(|space| ledger::usage(entries, space, fabric.spec.vlan.range));
+        let usage = ledger::usage(entries, &laid.space, fabric.spec.vlan.range);
         let of_fabric = self
             .world
             .node_networks
@@ -154,7 +155,9 @@ impl Context {
         decide::status(
             &decide::Seen {
                 fabric,
-                pools: space.err().map(|invalid| invalid.to_string()),
+                conflicts: &conflicts,
+                laid: &laid,
+                vlans_shared: others::vlans(&self.world, fabric),
                 usage,
                 nodes: &of_fabric,
                 elsewhere: &nodes.elsewhere,

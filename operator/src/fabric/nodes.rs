@@ -9,10 +9,10 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use railhead_crds::{Fabric, NodeNetwork};
-use railhead_planner::node;
+use railhead_planner::pools::EditConflict;
 use serde_json::json;
 
-use super::{AT_ONCE, Context, FabricError, MANAGER};
+use super::{AT_ONCE, Context, FabricError, MANAGER, ports::OnPorts};
 
 /// A node that this fabric selects and another one has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(super) struct Nodes {
     pub(super) elsewhere: Vec<Elsewhere>,
     /// Selected no more, and not as before yet: names, and what is waited for.
     pub(super) leaving: Vec<String>,
+    /// What the fabric says of ports on which pods are.
+    pub(super) conflicts: Vec<EditConflict>,
 }
 
 impl Context {
@@ -40,8 +42,9 @@ impl Context {
         let mut selected = BTreeSet::new();
         let mut elsewhere = Vec::new();
         let mut wrong = Vec::new();
+        let mut on_ports = OnPorts::default();
         for node in self.world.nodes.state() {
-            let Some(wanted) = node::spec(fabric, node.labels()) else {
+            let Some(wanted) = railhead_planner::node::spec(fabric, node.labels()) else {
                 continue;
             };
             let name = node.name_any();
@@ -52,7 +55,13 @@ impl Context {
                     fabric: found.spec.fabric_name.clone(),
                 }),
                 Some(found) if found.spec == wanted => {}
-                _ => wrong.push((name, wanted)),
+                Some(found) => {
+                    let wanted = on_ports.keep(&self.world, &name, wanted, &found.spec);
+                    if found.spec != wanted {
+                        wrong.push((name, wanted));
+                    }
+                }
+                None => wrong.push((name, wanted)),
             }
         }
         let written = stream::iter(wrong)
@@ -70,6 +79,7 @@ impl Context {
             selected,
             elsewhere,
             leaving,
+            conflicts: on_ports.conflicts(),
         };
         (nodes, failed.into_iter().next().or(not_left))
     }
@@ -98,13 +108,10 @@ mod tests {
 
     use http::Method;
     use k8s_openapi::api::core::v1::Node;
-    use kube::{
-        core::PartialObjectMeta,
-        runtime::{
-            controller::Action,
-            reflector::{Store, store},
-            watcher::Event,
-        },
+    use kube::runtime::{
+        controller::Action,
+        reflector::{Store, store},
+        watcher::Event,
     };
     use railhead_crds::{FabricLedger, names::FABRIC_FINALIZER};
     use railhead_service::events::Recorder;
@@ -119,7 +126,7 @@ mod tests {
         world::{World, tests::empty},
     };
 
-    fn node(name: &str) -> PartialObjectMeta<Node> {
+    fn node(name: &str) -> Node {
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).unwrap()
     }
 

@@ -8,6 +8,7 @@ use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosCla
 use railhead_planner::{
     ledger::{Request, Wanted, empty, reserve},
     network::{Resolved, resolve, slice as slice_of},
+    pools::Written,
     slots::SlotSpace,
 };
 use railhead_service::events::Recorder;
@@ -75,18 +76,19 @@ pub(crate) fn resolved(network: &TrainingNetwork) -> Resolved {
     resolve(network, &[fabric()], &[class], NO_NODES).unwrap()
 }
 
+const NO_SLICES: &[NetworkSlice] = &[];
+
 pub(crate) fn slice(pods: u32) -> NetworkSlice {
     let network = network(pods);
-    let space = Arc::new(SlotSpace::new(&fabric().spec.rails).unwrap());
+    let space = SlotSpace::new(&fabric().spec.rails).unwrap();
     let request = Request {
         owner: LedgerOwner::new("team-a", "llama", UID),
         wanted: Wanted::Block {
             pods,
-            space: Arc::clone(&space),
-            vlans: fabric().spec.vlan.range,
+            written: Written::of_fabric(&fabric(), Vec::new()).into(),
         },
     };
-    let entry = reserve(&empty(), &[request]).results.remove(0).unwrap();
+    let entry = reserve(&empty(), NO_SLICES, &[request]).results.remove(0).unwrap();
     slice_of(&network, &resolved(&network), &space, &entry).unwrap()
 }
 

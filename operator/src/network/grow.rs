@@ -7,7 +7,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::NetworkSlice;
-use railhead_planner::{growth, network::Resolved, slots::SlotSpace};
+use railhead_planner::{growth, network::Resolved};
 use serde_json::json;
 use tracing::info;
 
@@ -21,9 +21,9 @@ impl Subject<'_> {
         if wanted <= now {
             return Ok(Outcome::Held { slice, short: None });
         }
-        let room = SlotSpace::new(&resolved.fabric.spec.rails).map_err(|error| error.to_string());
-        let room = room.and_then(|space| growth::check(&slice, &space, wanted).map_err(|error| error.to_string()));
-        if let Err(why) = room {
+        let world = &self.context.world;
+        let laid = world.lay_out(&slice.spec.fabric.name, &world.written(&resolved.fabric));
+        if let Err(why) = growth::check(&slice, &laid.space, wanted) {
             let short = Some(format!(
                 "the network stays at {now} pods and cannot have {wanted}: {why}"
             ));

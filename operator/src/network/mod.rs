@@ -23,7 +23,7 @@ use railhead_crds::{
 use railhead_planner::{
     ledger::{self, Wanted},
     network::{self as plan, Resolved},
-    slots::SlotSpace,
+    pools,
 };
 use thiserror::Error;
 
@@ -43,6 +43,8 @@ use crate::{
 };
 
 const MANAGER: &str = "railhead/network";
+/// Reason of a network of which ledger, slice and others say different things.
+const LEDGER_MISMATCH: &str = "LedgerMismatch";
 
 /// What the controller works with.
 pub(crate) struct Context {
@@ -160,19 +162,24 @@ impl Subject<'_> {
             .world
             .slice(&self.namespace, &slice_name)
             .filter(|slice| slice.spec.network.uid == self.uid);
-        let (resolved, outcome) = match (self.resolve(slice.as_deref()), slice) {
-            (Ok(resolved), Some(slice)) => {
+        let contested = self.context.world.contested.of(&self.uid);
+        let (resolved, outcome) = match (self.resolve(slice.as_deref()), contested, slice) {
+            (resolved, Some(message), _) => {
+                let reason = LEDGER_MISMATCH;
+                (resolved.ok(), Outcome::Refused { reason, message })
+            }
+            (Ok(resolved), None, Some(slice)) => {
                 let outcome = self.keep(&resolved, slice).await?;
                 (Some(resolved), outcome)
             }
-            (Ok(resolved), None) => {
+            (Ok(resolved), None, None) => {
                 let outcome = self.make(&resolved).await?;
                 (Some(resolved), outcome)
             }
-            (Err(refused), _) => (None, refused),
+            (Err(refused), None, _) => (None, refused),
         };
-        if matches!(outcome, Outcome::Refused { .. }) {
-            self.withdraw_template().await?;
+        if let Outcome::Refused { reason, .. } = &outcome {
+            self.withdraw_template(*reason == LEDGER_MISMATCH).await?;
         }
         self.report(resolved.as_ref(), &outcome).await?;
         Ok(Action::requeue(self.context.resync))
@@ -210,14 +217,23 @@ impl Subject<'_> {
 
     /// For a network with a slice: everything that belongs to it is there, and the ledger agrees.
     async fn keep(&self, resolved: &Resolved, slice: Arc<NetworkSlice>) -> Result<Outcome, NetworkError> {
+        let wanted = Wanted::Held(ledger::entry_of(&slice));
+        let outcome = match self.reserve(&slice.spec.fabric.name, wanted).await? {
+            Ok(given) => reserve::standing(slice, &self.uid, &given.entry),
+            Err(refused) => refused,
+        };
+        if matches!(
+            outcome,
+            Outcome::Refused {
+                reason: LEDGER_MISMATCH,
+                ..
+            }
+        ) {
+            return Ok(outcome);
+        }
         if let Err(refused) = self.offer_template(resolved).await? {
             return Ok(refused);
         }
-        let wanted = Wanted::Held(ledger::entry_of(&slice));
-        let outcome = match self.reserve(&slice.spec.fabric.name, wanted).await? {
-            Ok(entry) => reserve::standing(slice, &self.uid, &entry),
-            Err(refused) => refused,
-        };
         match outcome {
             Outcome::Held { slice, .. } => self.grow(resolved, slice).await,
             refused @ Outcome::Refused { .. } => Ok(refused),
@@ -234,20 +250,21 @@ impl Subject<'_> {
             reason: "FabricInvalid",
             message: format!("Fabric {}: {why}", resolved.fabric.name_any()),
         };
-        let space = match SlotSpace::new(&resolved.fabric.spec.rails) {
-            Ok(space) => Arc::new(space),
-            Err(error) => return Ok(invalid(&error)),
-        };
+        let written = Arc::new(self.context.world.written(&resolved.fabric));
         let wanted = Wanted::Block {
             pods: self.network.spec.pods,
-            space: Arc::clone(&space),
-            vlans: resolved.fabric.spec.vlan.range,
+            written: Arc::clone(&written),
         };
-        let entry = match self.reserve(&resolved.fabric.name_any(), wanted).await? {
-            Ok(entry) => entry,
+        let given = match self.reserve(&resolved.fabric.name_any(), wanted).await? {
+            Ok(given) => given,
             Err(refused) => return Ok(refused),
         };
-        let slice = match plan::slice(self.network, resolved, &space, &entry) {
+        let space = if given.pools.is_empty() {
+            self.context.world.lay_out(&resolved.fabric.name_any(), &written).space
+        } else {
+            pools::recorded(&written.rails, &given.pools)
+        };
+        let slice = match plan::slice(self.network, resolved, &space, &given.entry) {
             Ok(slice) => slice,
             Err(error) => return Ok(invalid(&error)),
         };

@@ -7,17 +7,13 @@ use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice};
 use railhead_planner::ledger::{self, Holding, Refusal, Request, Wanted, entry_of};
 
 use super::{MANAGER, NetworkError, Outcome, Subject};
-use crate::write;
+use crate::{reservations::Given, write};
 
 impl Subject<'_> {
     /// The network's entry in the ledger, made if there is none; for a network with a slice it is what the slice says.
-    pub(super) async fn reserve(
-        &self,
-        fabric: &str,
-        wanted: Wanted,
-    ) -> Result<Result<LedgerEntry, Outcome>, NetworkError> {
-        if let Some(entry) = self.known_entry(fabric) {
-            return Ok(Ok(entry));
+    pub(super) async fn reserve(&self, fabric: &str, wanted: Wanted) -> Result<Result<Given, Outcome>, NetworkError> {
+        if let Some(given) = self.known_entry(fabric) {
+            return Ok(Ok(given));
         }
         let held = match &wanted {
             Wanted::Held(entry) => Some(entry.clone()),
@@ -38,7 +34,10 @@ impl Subject<'_> {
             })?;
         Ok(match (answer, held) {
             // Nothing new is given while nobody knows what the ledger says, and nothing is taken from who has it.
-            (Err(Refusal::LedgerNewer(_) | Refusal::LedgerUnreadable { .. }), Some(held)) => Ok(held),
+            (Err(Refusal::LedgerNewer(_) | Refusal::LedgerUnreadable { .. }), Some(entry)) => Ok(Given {
+                entry,
+                pools: Vec::new(),
+            }),
             (answer, _) => answer.map_err(|refusal| Outcome::Refused {
                 reason: refusal.reason(),
                 message: format!("Fabric {fabric}: {refusal}"),
@@ -46,7 +45,7 @@ impl Subject<'_> {
         })
     }
 
-    fn known_entry(&self, fabric: &str) -> Option<LedgerEntry> {
+    fn known_entry(&self, fabric: &str) -> Option<Given> {
         let ledgers = &self.context.world.ledgers;
         let ledger = ledgers.get(&ObjectRef::new(fabric))?;
         ledger::check_version(&ledger.spec).ok()?;
@@ -55,7 +54,7 @@ impl Subject<'_> {
             .entries
             .iter()
             .find(|entry| entry.owner.uid == self.uid)
-            .cloned()
+            .map(|entry| Given::of(&ledger.spec, entry.clone()))
     }
 
     pub(super) async fn create_slice(&self, slice: &NetworkSlice) -> Result<Outcome, NetworkError> {

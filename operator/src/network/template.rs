@@ -112,21 +112,15 @@ impl Subject<'_> {
     }
 
     /// Takes the template of a refused network away: pods that come now shall not hold ports that they cannot use. Where
-    /// there is a slice (the watch may not have told of it yet) pods may be attached, and the template stays.
-    pub(super) async fn withdraw_template(&self) -> Result<(), NetworkError> {
+    /// there is a slice (the watch may not have told of it yet) the template stays, but for one in quarantine.
+    pub(super) async fn withdraw_template(&self, quarantined: bool) -> Result<(), NetworkError> {
         let Some(found) = self.known_template() else {
             return Ok(());
         };
         if !matches!(self.owner_of(&found), Owner::This) {
             return Ok(());
         }
-        let name = names::slice(&self.name, &self.uid);
-        let slices: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
-        let slice = slices.get_opt(&name).await.map_err(|source| NetworkError::ReadSlice {
-            name,
-            source: Box::new(source),
-        })?;
-        if slice.is_some() {
+        if !quarantined && self.has_slice_now().await? {
             return Ok(());
         }
         info!(
@@ -135,6 +129,18 @@ impl Subject<'_> {
             "refused: its claim template is taken away"
         );
         delete(&self.templates(), &found).await
+    }
+
+    async fn has_slice_now(&self) -> Result<bool, NetworkError> {
+        let name = names::slice(&self.name, &self.uid);
+        let slices: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let slice = slices.get_metadata_opt(&name).await;
+        slice
+            .map(|slice| slice.is_some())
+            .map_err(|source| NetworkError::ReadSlice {
+                name,
+                source: Box::new(source),
+            })
     }
 
     async fn read_template(&self, name: &str) -> Result<Option<ResourceClaimTemplate>, NetworkError> {

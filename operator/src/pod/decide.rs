@@ -46,6 +46,10 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<Event> {
     let Some(slice) = seen.slice else {
         return not_reserved(network).into_iter().collect();
     };
+    if let Some(why) = slice.quarantine() {
+        let note = format!("TrainingNetwork {} takes no new pods: {why}", network.name_any());
+        return vec![Event::warning("Attach", "NetworkNotReserved", note)];
+    }
     let choice = match index::of(seen.pod, network.spec.pods) {
         Ok(choice) => choice,
         Err(error) => {

@@ -8,16 +8,17 @@ mod tests;
 use std::{collections::HashSet, time::Duration};
 
 use kube::runtime::reflector::ObjectRef;
-use railhead_crds::names;
+use railhead_crds::{Fabric, TrainingNetwork, names};
 use tokio::time::Instant;
 
 use self::due::Due;
 pub(crate) use self::queues::{Queues, queues};
 use crate::{
     changes::Changes,
+    conditions,
     facts::Facts,
     freed::Freed,
-    observe::{Change, Named},
+    observe::{Change, Named, named},
     pod::is_unschedulable,
     world::World,
 };
@@ -33,6 +34,8 @@ pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
     // Kept from here on: what changed before is in the stores.
     changes.begin();
     let mut router = Router::default();
+    world.contested.look(&world);
+    world.surroundings.look(&world.services, &world.nodes);
     queues.bandwidth(&world);
     queues.everything(&world);
     loop {
@@ -50,8 +53,12 @@ struct Router {
     facts: Facts,
     /// Fabrics look at all their nodes, and at how full they are.
     nodes: Due,
+    /// Nodes or Services may have other addresses. Looked at when fabrics look at their nodes.
+    surroundings: bool,
     /// What is free on all ports.
     ports: Due,
+    /// Somebody may have what somebody else has as well. Looked at when fabrics look at how full they are.
+    contested: bool,
     /// Pods that the scheduler turned away since what is free was found last. They look when it is found again.
     turned_away: HashSet<Named>,
 }
@@ -76,6 +83,22 @@ struct Asked {
     ledgers: HashSet<String>,
 }
 
+/// A network of which something else is to be said now than before.
+fn ask_contested(world: &World, uid: &str, asked: &mut Asked) {
+    let of_this = |network: &TrainingNetwork| network.metadata.uid.as_deref() == Some(uid);
+    if let Some(network) = world.networks.find(of_this) {
+        let network = named(&*network);
+        asked.slices_of.insert(network.clone());
+        asked.networks.insert(network);
+    }
+}
+
+/// Whether what a Fabric says waits for live networks.
+fn has_conflict(fabric: &Fabric) -> bool {
+    let conditions = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    conditions::is_true(conditions, "EditConflict")
+}
+
 impl Router {
     fn next_due(&self) -> Instant {
         let far = Instant::now() + Duration::from_hours(1);
@@ -88,6 +111,15 @@ impl Router {
             self.ask(queues, world, change, &mut asked);
         }
         if self.nodes.is_due() {
+            if std::mem::take(&mut self.contested) {
+                for uid in world.contested.look(world) {
+                    ask_contested(world, &uid, &mut asked);
+                }
+            }
+            if std::mem::take(&mut self.surroundings) {
+                world.surroundings.look(&world.services, &world.nodes);
+                asked.waiting_networks = true;
+            }
             queues.all_fabrics(world);
             self.nodes.settle();
         }
@@ -135,6 +167,8 @@ impl Router {
                 let network = slice.beside(network);
                 if self.facts.pods_have_news_of_slice(world, &slice) {
                     asked.pods_of.insert(network.clone());
+                    self.nodes.ask();
+                    self.contested = true;
                 }
                 asked.networks.insert(network);
                 asked.slices.insert(slice);
@@ -150,6 +184,10 @@ impl Router {
                 asked.networks.insert(slice.beside(network));
                 asked.slices.insert(slice.clone());
                 if there.is_none() {
+                    // A port may wait for its pods.
+                    if world.fabrics.find(has_conflict).is_some() {
+                        self.nodes.ask();
+                    }
                     queues.freed(Freed { slice, index, uid });
                 }
             }
@@ -163,10 +201,12 @@ impl Router {
             Change::Node(name) => {
                 if self.facts.node_is_news(world, &name) {
                     self.nodes.ask();
+                    self.surroundings = true;
                 }
             }
             Change::Ledger { fabric } => {
                 self.nodes.ask();
+                self.contested = true;
                 // Somebody's release is somebody else's room.
                 if self.facts.ledger_let_go(world, &fabric) {
                     asked.waiting_networks = true;
@@ -192,6 +232,10 @@ impl Router {
                     asked.networks.insert(template.beside(network.to_owned()));
                 }
                 asked.templates.insert(template);
+            }
+            Change::Services => {
+                self.nodes.ask();
+                self.surroundings = true;
             }
             Change::Bandwidth => self.ports.ask(),
         }

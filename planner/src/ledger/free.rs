@@ -60,7 +60,13 @@ pub(super) fn find_block(ledger: &FabricLedgerSpec, space: &SlotSpace, pods: u32
         pods,
         needed,
         largest: largest_free(ledger, space).unwrap_or(0),
+        closed: space.closed().to_vec(),
     };
+    if space.layout().is_empty() {
+        return Err(Refusal::NoPool {
+            closed: space.closed().to_vec(),
+        });
+    }
     let size = u32::try_from(needed).map_err(|_| refusal())?;
     let mut blocks = free_blocks(ledger, space);
     blocks.retain(|block| block.end - block.start >= size);

@@ -13,7 +13,8 @@ use super::{LEDGER_VERSION, slots};
 pub enum Refusal {
     /// No free block is large enough.
     #[error(
-        "{pods} pods need a block of {needed} addresses on every rail, the largest free one has {largest}: append a pool to the fabric's rails, delete unused networks, or ask for fewer pods"
+        "{pods} pods need a block of {needed} addresses on every rail, the largest free one has {largest}: append a pool to the fabric's rails, delete unused networks, or ask for fewer pods{}",
+        and_closed(closed)
     )]
     PoolExhausted {
         /// Pods asked for.
@@ -22,6 +23,14 @@ pub enum Refusal {
         needed: u64,
         /// Largest free block.
         largest: u32,
+        /// Why nothing is cut from some of the pools.
+        closed: Vec<String>,
+    },
+    /// Nothing is cut from any pool.
+    #[error("none of its pools can be used for a new network: {}", closed.join("; "))]
+    NoPool {
+        /// Why, by pool.
+        closed: Vec<String>,
     },
     /// Every VLAN of the range is held.
     #[error(
@@ -67,6 +76,7 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::PoolExhausted { .. } => "PoolExhausted",
+            Self::NoPool { .. } => "FabricInvalid",
             Self::VlanExhausted { .. } => "VlanExhausted",
             Self::LedgerMismatch { .. } => "LedgerMismatch",
             Self::FabricGone => "FabricNotFound",
@@ -131,6 +141,13 @@ impl fmt::Display for Holding<'_> {
     }
 }
 
-fn name(owner: &LedgerOwner) -> String {
+fn and_closed(closed: &[String]) -> String {
+    if closed.is_empty() {
+        return String::new();
+    }
+    format!(". Not all pools can be used: {}", closed.join("; "))
+}
+
+pub(super) fn name(owner: &LedgerOwner) -> String {
     format!("{}/{}", owner.namespace, owner.name)
 }

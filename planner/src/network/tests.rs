@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ledger::{Request, Wanted, empty, reserve};
+use crate::pools::Written;
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
 
@@ -40,6 +41,8 @@ pub(crate) fn network(spec: serde_json::Value) -> TrainingNetwork {
     network
 }
 
+const NO_SLICES: &[NetworkSlice] = &[];
+
 pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
     let resolved = resolve(network, &[fabric()], &[class()], NO_NODES).unwrap();
     let space = SlotSpace::new(&resolved.fabric.spec.rails).unwrap();
@@ -47,11 +50,10 @@ pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
         owner: railhead_crds::LedgerOwner::new("team-a", "llama", network.metadata.uid.clone().unwrap()),
         wanted: Wanted::Block {
             pods: network.spec.pods,
-            space: space.clone().into(),
-            vlans: fabric().spec.vlan.range,
+            written: Written::of_fabric(&fabric(), Vec::new()).into(),
         },
     };
-    let entry = reserve(&empty(), &[request]).results.remove(0).unwrap();
+    let entry = reserve(&empty(), NO_SLICES, &[request]).results.remove(0).unwrap();
     let slice = slice(network, &resolved, &space, &entry).unwrap();
     (resolved, slice)
 }

@@ -85,6 +85,16 @@ pub(crate) enum PrepareError {
         /// Name.
         network: String,
     },
+    /// Somebody else has the network's addresses or VLAN as well.
+    #[error("TrainingNetwork {namespace}/{network} takes no more pods: {why}")]
+    Quarantined {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        network: String,
+        /// What its slice says.
+        why: String,
+    },
     /// The claim does not entitle the pod.
     #[error(transparent)]
     Refused(Box<ClaimRefused>),
@@ -280,6 +290,7 @@ impl PrepareError {
             | Self::OtherNode { .. }
             | Self::PodEnded { .. }
             | Self::SliceEnds { .. }
+            | Self::Quarantined { .. }
             | Self::Refused(_)
             | Self::Index(_)
             | Self::OtherFabric { .. }
@@ -301,6 +312,7 @@ impl PrepareError {
             Self::IndexHeld { .. } => "IndexHeld",
             Self::NetworkFull { .. } => "NetworkFull",
             Self::NoSlice { .. } | Self::SliceEnds { .. } => "NetworkNotReserved",
+            Self::Quarantined { .. } => "LedgerMismatch",
             Self::NoFreeFunction { .. } => "NoFreeFunction",
             Self::NoPort { .. } | Self::NoInventory { .. } => "PortMissing",
             Self::Program(_) => "FunctionNotProgrammed",

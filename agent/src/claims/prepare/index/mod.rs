@@ -74,6 +74,7 @@ impl<'a> Taker<'a> {
 
     /// Takes the pod's index, waiting for a holder that is on its way out.
     pub(super) async fn take(&self) -> Result<Taken, PrepareError> {
+        self.check_quarantine(&self.entitled.slice)?;
         let choice = index::of(&self.entitled.pod, self.entitled.slice.spec.pods);
         let taken = match choice.map_err(|error| self.not_yet(error))? {
             IndexChoice::Fixed(index) => self.wait_for(index).await?,
@@ -257,27 +258,44 @@ impl<'a> Taker<'a> {
         tokio::time::sleep_until(self.deadline.min(Instant::now() + jitter(about))).await;
     }
 
+    /// A pod that has its index already keeps it: what is asked here is whether another one may come.
+    fn check_quarantine(&self, slice: &NetworkSlice) -> Result<(), PrepareError> {
+        let Some(why) = slice.quarantine() else { return Ok(()) };
+        Err(PrepareError::Quarantined {
+            namespace: self.entitled.pod_ref().namespace,
+            network: slice.spec.network.name.clone(),
+            why: why.to_owned(),
+        })
+    }
+
     /// Reads the slice again, now that the attachment is there. The operator lists attachments after it has marked the slice
-    /// for deletion: either it sees this one and keeps the slice, or the mark is seen here and the attachment goes.
+    /// for deletion: either it sees this one and keeps the slice, or the mark is seen here and the attachment goes. So it is
+    /// with a slice that was put into quarantine meanwhile.
     async fn confirm(&self, index: u32) -> Result<(), PrepareError> {
         let pod = self.entitled.pod_ref();
         let slices: Api<NetworkSlice> = Api::namespaced(self.agent.client.clone(), &pod.namespace);
         let name = self.entitled.slice_name();
-        let live = within(self.deadline, slices.get_metadata_opt(name))
+        let live = within(self.deadline, slices.get_opt(name))
             .await
             // The next try asks again.
             .map_err(|source| self.take_error(name, source))?;
-        if stands(live.as_ref().map(|live| &live.metadata), &self.entitled.slice.metadata) {
-            return Ok(());
-        }
+        let refused = match live {
+            Some(live) if stands(Some(&live.metadata), &self.entitled.slice.metadata) => {
+                match self.check_quarantine(&live) {
+                    Ok(()) => return Ok(()),
+                    Err(quarantined) => quarantined,
+                }
+            }
+            _ => PrepareError::SliceEnds {
+                namespace: pod.namespace.clone(),
+                network: self.entitled.slice.spec.network.name.clone(),
+            },
+        };
         let attachment = names::attachment(name, index);
         if let Err(error) = release::index::give_back(self.agent, &pod.namespace, &attachment, &pod.uid).await {
             tracing::warn!(attachment, %error, "an index that was taken too late could not be given back yet");
         }
-        Err(PrepareError::SliceEnds {
-            namespace: pod.namespace,
-            network: self.entitled.slice.spec.network.name.clone(),
-        })
+        Err(refused)
     }
 
     async fn describe(&self, held: &NetworkAttachment) -> String {
