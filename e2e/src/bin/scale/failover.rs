@@ -28,8 +28,8 @@ pub(crate) async fn measure(
     leader: Operator,
 ) -> Result<()> {
     fill::namespace(server, NAMESPACE).await?;
-    let second = installed.start("operator-b").await?;
-    rest::memory(verdict, &second, "which follows")?;
+    let mut second = installed.start("operator-b").await?;
+    rest::memory(verdict, &mut second, "which follows")?;
     leader.kill()?;
     let took = next(server, reserved, "after-kill").await?;
     verdict.at_most(

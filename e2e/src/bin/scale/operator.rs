@@ -72,11 +72,12 @@ impl Installed {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", self.binary.display()))?;
+        let log = self.logs.join(format!("{name}.log"));
         let mut operator = Operator {
             child,
             name: name.to_owned(),
+            log: log.clone(),
         };
-        let log = self.logs.join(format!("{name}.log"));
         let start = Instant::now();
         while !fs::read_to_string(&log)?.contains("knows the cluster") {
             if let Some(status) = operator.child.try_wait()? {
@@ -119,11 +120,20 @@ fn build() -> Result<PathBuf> {
 pub(crate) struct Operator {
     child: Child,
     pub(crate) name: String,
+    log: PathBuf,
 }
 
 impl Operator {
     fn pid(&self) -> Result<Pid> {
         Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    }
+
+    /// An error where it has ended: what is measured of one that does nothing is worth nothing.
+    pub(crate) fn runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}; its log is {}", self.name, self.log.display()),
+        }
     }
 
     /// Resident memory now, and the most that it ever was, in MB.

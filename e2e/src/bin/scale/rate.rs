@@ -52,14 +52,16 @@ pub(crate) async fn networks(server: &Server, reserved: &Reserved, places: &[(Pl
 pub(crate) async fn measure(
     verdict: &mut Verdict,
     server: &Server,
-    operator: &Operator,
+    operator: &mut Operator,
     reserved: &Reserved,
     places: &[(Place, usize)],
     round: &str,
 ) -> Result<f64> {
     let bare = bare(verdict, server, places.len(), round).await?;
     let processor = operator.processor()?;
-    let took = networks(server, reserved, places).await?;
+    let took = networks(server, reserved, places).await;
+    operator.runs()?;
+    let took = took?;
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
     let rate = places.len() as f64 / took;
     verdict.note(format!(

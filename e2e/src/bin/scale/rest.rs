@@ -35,7 +35,8 @@ pub(crate) async fn heartbeats(server: Server, nodes: usize) {
     }
 }
 
-pub(crate) fn memory(verdict: &mut Verdict, operator: &Operator, when: &str) -> Result<()> {
+pub(crate) fn memory(verdict: &mut Verdict, operator: &mut Operator, when: &str) -> Result<()> {
+    operator.runs()?;
     let (now, most) = operator.resident()?;
     verdict.at_most(
         format!("resident memory of {}, {when}", operator.name),
@@ -47,13 +48,19 @@ pub(crate) fn memory(verdict: &mut Verdict, operator: &Operator, when: &str) -> 
     Ok(())
 }
 
-pub(crate) async fn measure(verdict: &mut Verdict, server: &Server, operator: &Operator, rest: Duration) -> Result<()> {
+pub(crate) async fn measure(
+    verdict: &mut Verdict,
+    server: &Server,
+    operator: &mut Operator,
+    rest: Duration,
+) -> Result<()> {
     let writes = writes(server).await?;
     let (start, processor) = (Instant::now(), operator.processor()?);
     while start.elapsed() < rest {
         tokio::time::sleep(Duration::from_secs(30).min(rest.saturating_sub(start.elapsed()))).await;
         say(format!("  at rest for {:.0} s", start.elapsed().as_secs_f64()));
     }
+    operator.runs()?;
     let used = (operator.processor()? - processor) / start.elapsed().as_secs_f64();
     verdict.at_most("processor with heartbeats", used * 100.0, PROCESSOR, "% of a core");
     let more = self::writes(server).await? - writes;

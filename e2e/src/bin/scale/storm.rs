@@ -46,7 +46,7 @@ pub(crate) struct Size {
 pub(crate) async fn measure(
     verdict: &mut Verdict,
     server: &Server,
-    operator: &Operator,
+    operator: &mut Operator,
     reserved: &Reserved,
     size: Size,
     time: Duration,
@@ -77,6 +77,7 @@ pub(crate) async fn measure(
     let elapsed = start.elapsed().as_secs_f64();
     changes.abort();
     renewals.abort();
+    operator.runs()?;
     let used = (operator.processor()? - processor) / elapsed;
     let late = match renewals.await {
         Err(ended) if ended.is_cancelled() => LATEST.load(Ordering::Relaxed),
