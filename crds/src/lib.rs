@@ -64,5 +64,6 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         NodeNetwork::crd(),
     ];
     all.iter_mut().for_each(meta::without_unsigned_formats);
+    all.iter_mut().for_each(meta::not_ready_at_first);
     all
 }

@@ -176,9 +176,9 @@ pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result
         SimulatedNode::join(cluster, "helm-wait-node", fabric, &["100G", "100G"])?;
         helm.join().map_err(|_| anyhow!("Helm's thread panicked"))?
     })?;
-    // An object without a status counts as ready for Helm, so it may be faster than the operator.
-    cluster.condition((&namespace, "tnet", "llama"), "Ready", "True", "Usable")?;
-    cluster.condition(("default", "fabric", fabric), "Ready", "True", "AllReady")?;
+    // Helm takes an object without a status for ready; these have one from the beginning.
+    cluster.message((&namespace, "tnet", "llama"), "Ready", "True", "Usable")?;
+    cluster.message(("default", "fabric", fabric), "Ready", "True", "AllReady")?;
     cluster
         .lab
         .helm(&["uninstall", "quickstart", "--namespace", &namespace])?
