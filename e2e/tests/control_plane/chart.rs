@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::World;
 use crate::cluster::contains;
+use crate::samples;
 use crate::simulated_node::SimulatedNode;
 
 /// The repository's own folder.
@@ -139,8 +140,11 @@ pub(crate) fn helm_waits_for_the_quickstart_and_returns(world: &World) -> Result
     )?;
     let templates = chart.path().join("templates");
     fs::create_dir(&templates)?;
-    // A Fabric and a label of the test's own, so that other tests' networks get none of it; the rest is as it is in the example.
+    // A Fabric, a label and addresses of the test's own, so that no other test's Fabric is in the way; the rest is as it is in the example.
+    let [first, second] = samples::pools(fabric);
     let ours = [
+        ("10.160.0.0/16", first),
+        ("10.161.0.0/16", second),
         ("  name: backend", format!("  name: {fabric}")),
         (
             "railhead.dev/fabric: backend",
