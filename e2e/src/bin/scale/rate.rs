@@ -24,7 +24,7 @@ pub(crate) async fn bare(verdict: &mut Verdict, server: &Server, networks: usize
     fill::namespace(server, "bare").await?;
     let start = Instant::now();
     for_each("bare writes", networks * WRITES, async |number| {
-        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("{round}-{number}")},
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("{}-{number}", round.replace(' ', "-"))},
             "data": {"text": "x".repeat(1000)}});
         let path = "/api/v1/namespaces/bare/configmaps";
         server.write(Who::Admin, Verb::Create, path, &body).await.map(drop)
