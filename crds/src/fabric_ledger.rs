@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,8 @@ pub struct LedgerEntry {
     pub sequence: u64,
     /// Whatever it is, the entry holds its slots and its VLAN.
     pub state: LedgerState,
+    /// When a resting entry goes.
+    pub rests_until: Option<Time>,
     /// Fields of a later release.
     pub unknown: BTreeMap<String, Value>,
 }
@@ -148,6 +151,8 @@ pub enum LedgerState {
     /// In use or reserved for use.
     #[default]
     Held,
+    /// Given back, and given to nobody until it has rested.
+    Resting,
     /// One that a later release knows. The entry is held, and stays as it is.
     #[serde(untagged)]
     Unknown(String),
@@ -183,9 +188,12 @@ struct EntryAsWritten {
     owner: LedgerOwner,
     /// The ledger's sequence when the entry was made.
     sequence: u64,
-    /// Held until the network's slice is gone. Other states are of later releases, and hold too.
+    /// Held until the network's slice is gone, then Resting. Other states are of later releases, and hold too.
     #[schemars(with = "String")]
     state: LedgerState,
+    /// Of a resting entry: when it goes, and its slots and its VLAN may be another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rests_until: Option<Time>,
     #[serde(flatten)]
     #[schemars(skip)]
     unknown: BTreeMap<String, Value>,
@@ -219,6 +227,7 @@ impl TryFrom<EntryAsWritten> for LedgerEntry {
             owner: written.owner,
             sequence: written.sequence,
             state: written.state,
+            rests_until: written.rests_until,
             unknown: written.unknown,
         })
     }
@@ -238,6 +247,7 @@ impl From<LedgerEntry> for EntryAsWritten {
             owner: entry.owner,
             sequence: entry.sequence,
             state: entry.state,
+            rests_until: entry.rests_until,
             unknown: entry.unknown,
         }
     }

@@ -10,9 +10,11 @@ mod lost;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Api, Client, ResourceExt as _, runtime::reflector::Store};
 use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerPool, NetworkSlice};
 use railhead_planner::{
@@ -23,7 +25,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use self::ledgers::Listed;
+use self::{ledgers::Listed, lost::Checked};
 use crate::metrics::Metrics;
 
 /// A batch larger than this would make the first of it wait for long. As many networks as are worked on at a time wait at most.
@@ -99,9 +101,19 @@ enum Command {
 #[derive(Clone)]
 pub(crate) struct Reservations {
     queue: mpsc::Sender<Command>,
+    rest: Duration,
 }
 
 impl Reservations {
+    /// How long what was read of a ledger may be relied on: half as long as anything rests. Without a rest nobody can tell.
+    pub(crate) fn trusted_for(&self) -> Duration {
+        if self.rest.is_zero() {
+            Duration::MAX
+        } else {
+            self.rest / 2
+        }
+    }
+
     /// Reserves a block and a VLAN; an owner that holds one gets that one.
     pub(crate) async fn reserve(&self, fabric: &str, request: Request) -> Reserved {
         let (reply, answer) = oneshot::channel();
@@ -127,10 +139,12 @@ impl Reservations {
 }
 
 /// The queue and the worker behind it, to be spawned. `known_slices` are those that the watch has told of.
+/// What is given back rests for so long before anybody gets it.
 pub(crate) fn start(
     client: Client,
     known_slices: Store<NetworkSlice>,
     metrics: Arc<Metrics>,
+    rest: Duration,
 ) -> (Reservations, impl Future<Output = ()>) {
     let (queue, mut commands) = mpsc::channel(BATCH);
     let worker = Worker {
@@ -138,6 +152,8 @@ pub(crate) fn start(
         client,
         known_slices,
         metrics,
+        rest: SignedDuration::try_from(rest).unwrap_or(SignedDuration::MAX),
+        checked: Mutex::default(),
     };
     let work = async move {
         let mut batch = Vec::new();
@@ -145,7 +161,7 @@ pub(crate) fn start(
             worker.serve(batch.drain(..)).await;
         }
     };
-    (Reservations { queue }, work)
+    (Reservations { queue, rest }, work)
 }
 
 struct Worker {
@@ -153,6 +169,9 @@ struct Worker {
     ledgers: Api<FabricLedger>,
     known_slices: Store<NetworkSlice>,
     metrics: Arc<Metrics>,
+    rest: SignedDuration,
+    /// By fabric.
+    checked: Mutex<HashMap<String, Checked>>,
 }
 
 impl Worker {
@@ -210,7 +229,7 @@ impl Worker {
                 Err(error) => return Err(error),
             };
             let mut requests = asked.clone();
-            requests.extend(self.lost(fabric, &ledger.spec).await?);
+            requests.extend(self.lost(fabric, &ledger).await?);
             let mut slices = self.known_slices.state();
             slices.retain(|slice| slice.spec.fabric.name == fabric);
             let outcome = ledger::reserve(&ledger.spec, &slices, &requests);
@@ -256,9 +275,10 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let name = ledger.name_any();
         for attempt in 0..ATTEMPTS {
+            let now = Timestamp::now();
             let mut next: Option<FabricLedgerSpec> = None;
             for uid in owner_uids {
-                match ledger::release(next.as_ref().unwrap_or(&ledger.spec), uid) {
+                match ledger::release(next.as_ref().unwrap_or(&ledger.spec), uid, now, self.rest) {
                     Ok(freed) => next = freed.or(next),
                     Err(source) => {
                         let name = name.clone();

@@ -60,6 +60,9 @@ pub(crate) struct Options {
     /// Seconds after which everything is looked at again, should a watch ever have missed something.
     #[arg(long, env = "RAILHEAD_RESYNC_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     resync_seconds: u64,
+    /// Seconds for which addresses and VLANs of a network that is gone rest before another gets them.
+    #[arg(long, env = "RAILHEAD_REST_SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    rest_seconds: u64,
 }
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
@@ -111,7 +114,11 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     metrics.leads();
     let (stop, stopped) = oneshot::channel();
     let mut keeper = tokio::spawn(keep(lease, stopped));
-    let mut controllers = start_controllers(&client, &world, &metrics, &identity, resync, changes);
+    let times = Times {
+        resync,
+        rest: Duration::from_secs(options.rest_seconds),
+    };
+    let mut controllers = start_controllers(&client, &world, &metrics, &identity, times, changes);
     let result = tokio::select! {
         result = &mut outside => result,
         _ = controllers.join_next() => Err(anyhow::anyhow!("a controller has ended, which it never should")),
@@ -137,20 +144,27 @@ async fn keep(mut lease: Lease, stopped: oneshot::Receiver<()>) -> Result<(), Le
     Ok(())
 }
 
+/// What takes long on purpose.
+#[derive(Clone, Copy)]
+struct Times {
+    resync: Duration,
+    rest: Duration,
+}
+
 /// All that writes, each a task.
 fn start_controllers(
     client: &Client,
     world: &World,
     metrics: &Arc<Metrics>,
     identity: &str,
-    resync: Duration,
+    Times { resync, rest }: Times,
     changes: Changes,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let recorder = Recorder::new(client.clone(), REPORTER, identity.to_owned()).sparing();
     let recorder = Arc::new(recorder);
     let (reservations, ledger_worker) =
-        reservations::start(client.clone(), Store::clone(&world.slices), Arc::clone(metrics));
+        reservations::start(client.clone(), Store::clone(&world.slices), Arc::clone(metrics), rest);
     let (queues, inboxes) = route::queues();
     tasks.spawn(controller::run(
         "Fabric",

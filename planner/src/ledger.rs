@@ -3,6 +3,7 @@
 mod contested;
 mod free;
 mod refused;
+mod rest;
 
 use std::{
     borrow::Borrow,
@@ -10,14 +11,22 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
 use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NetworkSlice};
 use serde_json::Value;
 
-use self::free::{find_block, find_vlan};
 pub use self::{
     contested::contested,
     free::{Usage, usage},
     refused::{Holding, Kept, Newer, Refusal},
+    rest::{has_rested, next_to_wake, rests},
+};
+use self::{
+    free::{find_block, find_vlan},
+    rest::Rest,
 };
 use crate::{
     pools::{self, Laid, Written},
@@ -117,6 +126,7 @@ pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
         owner: LedgerOwner::new(namespace, &spec.network.name, &spec.network.uid),
         sequence: spec.ledger_sequence,
         state: LedgerState::Held,
+        rests_until: None,
         unknown: BTreeMap::new(),
     }
 }
@@ -133,6 +143,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
             results: requests.iter().map(|_| Err(newer.into())).collect(),
         };
     }
+    drop_what_slices_of_others_have(&mut next, requests);
     let entered: Vec<_> = requests
         .iter()
         .map(|request| {
@@ -143,6 +154,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
     let mut taken = next.clone();
     taken.entries.extend(requests.iter().filter_map(Request::held).cloned());
     let mut known: Option<(&Arc<Written>, Laid)> = None;
+    let mut rest = Rest::of(&taken);
     let results = requests
         .iter()
         .zip(entered)
@@ -157,8 +169,10 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                     known = Some((written, pools::lay_out(written, &next, slices)));
                 }
                 let laid = known.as_ref().map(|(_, laid)| laid).ok_or(Refusal::FabricGone)?;
-                let (base, size) = find_block(&taken, &laid.space, *pods)?;
-                let vlan = find_vlan(&taken, written.vlans)?;
+                let block = |taken: &FabricLedgerSpec| find_block(taken, &laid.space, *pods);
+                let (base, size) = block(&taken).map_err(|why| rest.or_rests(why, block))?;
+                let vlan = |taken: &FabricLedgerSpec| find_vlan(taken, written.vlans);
+                let vlan = vlan(&taken).map_err(|why| rest.or_rests(why, vlan))?;
                 note(&mut next, laid, base);
                 next.sequence += 1;
                 let entry = LedgerEntry {
@@ -167,10 +181,12 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                     owner: request.owner.clone(),
                     sequence: next.sequence,
                     state: LedgerState::Held,
+                    rests_until: None,
                     unknown: BTreeMap::new(),
                 };
                 insert(&mut next, entry.clone());
                 taken.entries.push(entry.clone());
+                rest.take(&entry);
                 Ok(entry)
             }
         })
@@ -200,7 +216,8 @@ pub struct Known<'a>(HashSet<(&'a str, Interval, Option<u16>)>);
 impl<'a> Known<'a> {
     /// All that is in `ledger`.
     pub fn of(ledger: &'a FabricLedgerSpec) -> Self {
-        Self(ledger.entries.iter().flat_map(exactly).collect())
+        let held = ledger.entries.iter().filter(|entry| !rests(entry));
+        Self(held.flat_map(exactly).collect())
     }
 
     /// Whether the owner of `held` is given exactly that. For what the ledger does not know so, a request with `held` must be
@@ -226,8 +243,26 @@ fn entry_for(ledger: &FabricLedgerSpec, owner: &LedgerOwner) -> Option<LedgerEnt
     ledger
         .entries
         .iter()
-        .find(|entry| entry.owner.uid == owner.uid)
+        .find(|entry| entry.owner.uid == owner.uid && !rests(entry))
         .cloned()
+}
+
+/// A backup brings back what a network had that has no slice yet; meanwhile that may have become another's, who has a slice.
+fn drop_what_slices_of_others_have(ledger: &mut FabricLedgerSpec, requests: &[Request]) {
+    let held: Vec<&LedgerEntry> = requests.iter().filter_map(Request::held).collect();
+    if held.is_empty() {
+        return;
+    }
+    let asking = requests.iter().filter(|request| request.held().is_none());
+    let asking: HashSet<&str> = asking.map(|request| request.owner.uid.as_str()).collect();
+    let before = ledger.entries.len();
+    ledger.entries.retain(|entry| {
+        let is_anothers = |held: &&LedgerEntry| held.owner.uid != entry.owner.uid && collide(held, entry);
+        !asking.contains(entry.owner.uid.as_str()) || !held.iter().any(is_anothers)
+    });
+    if ledger.entries.len() != before {
+        ledger.sequence += 1;
+    }
 }
 
 fn first_slot(entry: &LedgerEntry) -> u32 {
@@ -248,12 +283,16 @@ fn collide(one: &LedgerEntry, other: &LedgerEntry) -> bool {
 
 /// Enters what a slice holds, unless somebody else has any of it.
 fn enter_again(ledger: &mut FabricLedgerSpec, held: &LedgerEntry) -> Result<LedgerEntry, Refusal> {
-    if let Some(other) = ledger.entries.iter().find(|other| collide(other, held)) {
+    // What a slice has was given back too early, and rests: it is the slice's again.
+    let is_its_own = |other: &LedgerEntry| rests(other) && other.owner.uid == held.owner.uid;
+    let mut others = ledger.entries.iter().filter(|other| !is_its_own(other));
+    if let Some(other) = others.find(|other| collide(other, held)) {
         return Err(Refusal::LedgerMismatch {
             held: Box::new(held.clone()),
             given: Box::new(other.clone()),
         });
     }
+    ledger.entries.retain(|other| !is_its_own(other));
     ledger.sequence = ledger.sequence.max(held.sequence) + 1;
     insert(ledger, held.clone());
     Ok(held.clone())
@@ -281,12 +320,18 @@ pub fn speaks_of(ledger: &Value, uid: &str) -> bool {
     }
 }
 
-/// The ledger without what `owner_uid` holds; `None` if it holds nothing.
+/// The ledger when `owner_uid` has given back what it holds at `now`; `None` if nothing changes. That rests for so long: it is
+/// nobody's, and given to nobody before then. What of it has rested goes.
 ///
 /// # Errors
 ///
 /// What a later release has written is not freed.
-pub fn release(ledger: &FabricLedgerSpec, owner_uid: &str) -> Result<Option<FabricLedgerSpec>, Kept> {
+pub fn release(
+    ledger: &FabricLedgerSpec,
+    owner_uid: &str,
+    now: Timestamp,
+    rest: SignedDuration,
+) -> Result<Option<FabricLedgerSpec>, Kept> {
     if let Err(newer) = check_version(ledger) {
         // What came as JSON can be written as JSON.
         let written = serde_json::to_value(ledger).unwrap_or_default();
@@ -296,11 +341,8 @@ pub fn release(ledger: &FabricLedgerSpec, owner_uid: &str) -> Result<Option<Fabr
             Ok(None)
         };
     }
-    let is_owners = |entry: &&LedgerEntry| entry.owner.uid == owner_uid;
-    if !ledger.entries.iter().any(|entry| is_owners(&entry)) {
-        return Ok(None);
-    }
-    for entry in ledger.entries.iter().filter(is_owners) {
+    let is_owners = |entry: &LedgerEntry| entry.owner.uid == owner_uid;
+    for entry in ledger.entries.iter().filter(|entry| is_owners(entry)) {
         if let LedgerState::Unknown(state) = &entry.state {
             return Err(Kept::State {
                 owner: Box::new(entry.owner.clone()),
@@ -309,11 +351,23 @@ pub fn release(ledger: &FabricLedgerSpec, owner_uid: &str) -> Result<Option<Fabr
         }
     }
     let mut next = ledger.clone();
-    next.entries.retain(|entry| entry.owner.uid != owner_uid);
+    for entry in next
+        .entries
+        .iter_mut()
+        .filter(|entry| is_owners(entry) && !rests(entry))
+    {
+        entry.state = LedgerState::Resting;
+        entry.rests_until = Some(Time(now.saturating_add(rest).unwrap_or(now)));
+    }
+    next.entries
+        .retain(|entry| !is_owners(entry) || !has_rested(entry, now));
+    if next.entries == ledger.entries {
+        return Ok(None);
+    }
     next.sequence += 1;
     next.version = version(&next);
     Ok(Some(next))
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -48,6 +48,7 @@ impl Context {
                 .spec
                 .entries
                 .iter()
+                .filter(|entry| !ledger::rests(entry))
                 .map(|entry| format!("{}/{}", entry.owner.namespace, entry.owner.name))
                 .collect();
             if !holders.is_empty() {

@@ -122,7 +122,8 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
         context.announce(&fabric, &status).await;
     }
     failed.map_or(swept, Err)?;
-    Ok(Action::requeue(context.resync))
+    let until_awake = context.until_awake(&name).unwrap_or(context.resync);
+    Ok(Action::requeue(context.resync.min(until_awake)))
 }
 
 impl Context {

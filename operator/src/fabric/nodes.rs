@@ -184,8 +184,12 @@ mod tests {
             ..empty()
         };
         let (client, asked) = test_api::client(answer);
-        let (reservations, _) =
-            reservations::start(client.clone(), Store::clone(&world.slices), Arc::new(Metrics::new()));
+        let (reservations, _) = reservations::start(
+            client.clone(),
+            Store::clone(&world.slices),
+            Arc::new(Metrics::new()),
+            std::time::Duration::ZERO,
+        );
         let context = Context {
             recorder: Arc::new(Recorder::new(
                 client.clone(),

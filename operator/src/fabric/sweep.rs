@@ -1,6 +1,9 @@
 //! Ledger entries whose network went without giving them back (its finalizer was taken by force, or an operator that had
 //! lost its lease reserved for it once more).
 
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
 use railhead_crds::{LedgerEntry, LedgerOwner, LedgerState, NetworkSlice, TrainingNetwork, names};
 use railhead_planner::ledger;
@@ -20,15 +23,34 @@ impl Context {
             return Ok(());
         }
         let mut swept = Ok(());
-        for entry in ledger
-            .spec
-            .entries
-            .iter()
-            .filter(|entry| entry.state == LedgerState::Held)
-        {
-            swept = swept.and(self.sweep_entry(fabric, entry).await);
+        let now = Timestamp::now();
+        for entry in &ledger.spec.entries {
+            let done = match entry.state {
+                LedgerState::Held => self.sweep_entry(fabric, entry).await,
+                LedgerState::Resting if ledger::has_rested(entry, now) => self.wake(fabric, entry).await,
+                _ => Ok(()),
+            };
+            swept = swept.and(done);
         }
         swept
+    }
+
+    /// Lets go what has rested, so that those who wait for it hear of it. A slice that an operator made of it late keeps it, and
+    /// gets it back when the ledger is written next.
+    async fn wake(&self, fabric: &str, entry: &LedgerEntry) -> Result<(), FabricError> {
+        if self.slice_exists(fabric, &entry.owner).await? {
+            return Ok(());
+        }
+        self.let_go(fabric, &entry.owner).await
+    }
+
+    /// How long until something has rested.
+    pub(super) fn until_awake(&self, fabric: &str) -> Option<Duration> {
+        let ledger = self.world.ledgers.get(&ObjectRef::new(fabric))?;
+        let next = ledger::next_to_wake(&ledger.spec)?;
+        let left = Timestamp::now().duration_until(next);
+        // What has rested and is kept by a late slice is looked at again, and not all the time.
+        Some(Duration::try_from(left).unwrap_or_default() + Duration::from_millis(500))
     }
 
     async fn sweep_entry(&self, fabric: &str, entry: &LedgerEntry) -> Result<(), FabricError> {
@@ -46,14 +68,16 @@ impl Context {
             held = %ledger::Holding(entry),
             "giving back what a vanished network held"
         );
-        self.reservations
-            .release(&owner.uid)
-            .await
-            .map_err(|source| FabricError::Sweep {
-                name: fabric.to_owned(),
-                owner: name,
-                source,
-            })
+        self.let_go(fabric, owner).await
+    }
+
+    async fn let_go(&self, fabric: &str, owner: &LedgerOwner) -> Result<(), FabricError> {
+        let released = self.reservations.release(&owner.uid).await;
+        released.map_err(|source| FabricError::Sweep {
+            name: fabric.to_owned(),
+            owner: format!("{}/{}", owner.namespace, owner.name),
+            source,
+        })
     }
 
     async fn exists(&self, fabric: &str, owner: &LedgerOwner) -> Result<bool, FabricError> {
@@ -67,11 +91,19 @@ impl Context {
         if network.is_some_and(|network| network.uid().as_deref() == Some(&owner.uid)) {
             return Ok(true);
         }
+        self.slice_exists(fabric, owner).await
+    }
+
+    async fn slice_exists(&self, fabric: &str, owner: &LedgerOwner) -> Result<bool, FabricError> {
         let slices: Api<NetworkSlice> = Api::namespaced(self.client.clone(), &owner.namespace);
         let slice = slices
             .get_opt(&names::slice(&owner.name, &owner.uid))
             .await
-            .map_err(failed)?;
+            .map_err(|source| FabricError::ReadOwner {
+                name: fabric.to_owned(),
+                owner: format!("{}/{}", owner.namespace, owner.name),
+                source: Box::new(source),
+            })?;
         Ok(slice.is_some_and(|slice| slice.spec.network.uid == owner.uid))
     }
 }

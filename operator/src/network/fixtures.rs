@@ -26,7 +26,12 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 pub(crate) fn context(client: Client, world: World) -> Context {
-    let (reservations, _) = reservations::start(client.clone(), Store::clone(&world.slices), Arc::new(Metrics::new()));
+    let (reservations, _) = reservations::start(
+        client.clone(),
+        Store::clone(&world.slices),
+        Arc::new(Metrics::new()),
+        Duration::ZERO,
+    );
     Context {
         recorder: Arc::new(Recorder::new(
             client.clone(),

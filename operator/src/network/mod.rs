@@ -12,7 +12,11 @@ mod surplus;
 mod template;
 mod wording;
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
@@ -72,6 +76,8 @@ pub(crate) enum NetworkError {
     ReadSlice { name: String, source: Box<kube::Error> },
     #[error("cannot write NetworkSlice {name}")]
     WriteSlice { name: String, source: Box<kube::Error> },
+    #[error("the API server was so slow that the reservation of TrainingNetwork {name} has to be read again")]
+    Late { name: String },
     #[error("cannot write the status of TrainingNetwork {name}")]
     WriteStatus { name: String, source: Box<kube::Error> },
 }
@@ -85,6 +91,7 @@ impl Category for NetworkError {
             Self::Ledger { .. } => "ledger",
             Self::ReadSlice { .. } | Self::WriteSlice { .. } => "slice",
             Self::WriteStatus { .. } => "status",
+            Self::Late { .. } => "late",
         }
     }
 
@@ -98,6 +105,7 @@ impl Category for NetworkError {
             | Self::WriteSlice { source, .. }
             | Self::WriteStatus { source, .. } => write::is_conflict(source) || write::is_not_found(source),
             Self::Ledger { source, .. } => source.is_conflict(),
+            Self::Late { .. } => false,
         }
     }
 }
@@ -255,6 +263,7 @@ impl Subject<'_> {
             pods: self.network.spec.pods,
             written: Arc::clone(&written),
         };
+        let asked = Instant::now();
         let given = match self.reserve(&resolved.fabric.name_any(), wanted).await? {
             Ok(given) => given,
             Err(refused) => return Ok(refused),
@@ -270,6 +279,12 @@ impl Subject<'_> {
         };
         if let Err(refused) = self.offer_template(resolved).await? {
             return Ok(refused);
+        }
+        // What was given back meanwhile rests, and is another's after that.
+        if asked.elapsed() > self.context.reservations.trusted_for() {
+            return Err(NetworkError::Late {
+                name: self.name.clone(),
+            });
         }
         self.create_slice(&slice).await
     }

@@ -12,13 +12,14 @@ use crate::{reservations::Given, write};
 impl Subject<'_> {
     /// The network's entry in the ledger, made if there is none; for a network with a slice it is what the slice says.
     pub(super) async fn reserve(&self, fabric: &str, wanted: Wanted) -> Result<Result<Given, Outcome>, NetworkError> {
-        if let Some(given) = self.known_entry(fabric) {
-            return Ok(Ok(given));
-        }
         let held = match &wanted {
             Wanted::Held(entry) => Some(entry.clone()),
             Wanted::Block { .. } => None,
         };
+        // Without a slice nothing holds what the watch told of: it may have been given back since, and be another's.
+        if let Some(entry) = self.known_entry(fabric).filter(|_| held.is_some()) {
+            return Ok(Ok(entry));
+        }
         let request = Request {
             owner: LedgerOwner::new(&self.namespace, &self.name, &self.uid),
             wanted,
@@ -53,7 +54,7 @@ impl Subject<'_> {
             .spec
             .entries
             .iter()
-            .find(|entry| entry.owner.uid == self.uid)
+            .find(|entry| entry.owner.uid == self.uid && !ledger::rests(entry))
             .map(|entry| Given::of(&ledger.spec, entry.clone()))
     }
 

@@ -8,7 +8,7 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
     core::DeserializeGuard,
 };
-use railhead_crds::{Fabric, FabricLedger, FabricLedgerSpec, NetworkSlice};
+use railhead_crds::{Fabric, FabricLedger, FabricLedgerSpec};
 use railhead_planner::ledger;
 use tracing::{info, warn};
 
@@ -40,6 +40,7 @@ impl Worker {
         match self.ledgers.replace(&name, &parameters, ledger).await {
             Ok(written) => {
                 self.metrics.ledger_written();
+                self.note_write(&name, ledger, &written);
                 Ok(Some(written))
             }
             Err(error) if write::is_conflict(&error) || write::is_not_found(&error) => {
@@ -132,15 +133,8 @@ impl Worker {
     }
 
     async fn made_of_slices(&self, fabric: &str) -> Result<FabricLedgerSpec, LedgerError> {
-        let slices: Api<NetworkSlice> = Api::all(self.client.clone());
-        let slices = slices
-            .list(&ListParams::default())
-            .await
-            .map_err(|source| LedgerError::ListSlices {
-                name: fabric.to_owned(),
-                source: Arc::new(source),
-            })?;
-        let spec = super::lost::from_slices(fabric, &slices.items);
+        let slices = self.list_slices(fabric).await?;
+        let spec = super::lost::from_slices(fabric, &slices);
         if !spec.entries.is_empty() {
             warn!(
                 fabric,
@@ -165,7 +159,7 @@ impl Worker {
     /// Takes a ledger away in which nothing is held any more and whose fabric is gone.
     pub(super) async fn drop_if_nobodys(&self, ledger: &FabricLedger) -> Result<(), LedgerError> {
         let name = ledger.name_any();
-        if !ledger.spec.entries.is_empty()
+        if !ledger.spec.entries.iter().all(ledger::rests)
             || ledger::check_version(&ledger.spec).is_err()
             || self.fabric(&name).await?.is_some()
         {

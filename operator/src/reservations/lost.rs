@@ -1,10 +1,10 @@
 //! What slices hold and the ledger does not know so: somebody deleted the ledger, restored an old one, took an entry out or
 //! altered it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use kube::{Api, ResourceExt as _};
-use railhead_crds::{FabricLedgerSpec, NetworkSlice};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use railhead_crds::{FabricLedger, FabricLedgerSpec, NetworkSlice};
 use railhead_planner::ledger::{self, Known, Request};
 use tracing::warn;
 
@@ -14,9 +14,27 @@ impl Worker {
     /// Requests by which the slices of a fabric get back the entries that `ledger` has lost, and by which what they hold is
     /// given to nobody where it says otherwise. The ledger must have been read before this, from the API server: an entry
     /// comes before its slice and goes after it, so a slice that still exists now and has no entry there has lost it.
-    pub(super) async fn lost(&self, fabric: &str, ledger: &FabricLedgerSpec) -> Result<Vec<Request>, LedgerError> {
-        let mut requests = Vec::new();
-        for known in unknown_to(ledger, fabric, self.known_slices.state()) {
+    ///
+    /// Where somebody else wrote the ledger since, the watch of the slices may not have told of what is missing in it: then they
+    /// are listed.
+    pub(super) async fn lost(&self, fabric: &str, ledger: &FabricLedger) -> Result<Vec<Request>, LedgerError> {
+        if !self.is_written_here(fabric, ledger) {
+            let listed = self.list_slices(fabric).await?.into_iter().map(Arc::new).collect();
+            let lost = unknown_to(&ledger.spec, fabric, listed);
+            let requests = lost.iter().map(|slice| Request::of_slice(slice)).collect();
+            self.note(fabric, ledger, lost);
+            return Ok(requests);
+        }
+        let mut slices = self.known_slices.state();
+        slices.extend(self.missed(fabric));
+        let mut requests: Vec<Request> = Vec::new();
+        for known in unknown_to(&ledger.spec, fabric, slices) {
+            if requests
+                .iter()
+                .any(|request| request.owner.uid == known.spec.network.uid)
+            {
+                continue;
+            }
             let name = known.name_any();
             let slices: Api<NetworkSlice> =
                 Api::namespaced(self.client.clone(), &known.namespace().unwrap_or_default());
@@ -35,6 +53,53 @@ impl Worker {
         }
         Ok(requests)
     }
+
+    pub(super) async fn list_slices(&self, fabric: &str) -> Result<Vec<NetworkSlice>, LedgerError> {
+        let slices: Api<NetworkSlice> = Api::all(self.client.clone());
+        let listed = slices.list(&ListParams::default()).await;
+        listed.map(|list| list.items).map_err(|source| LedgerError::ListSlices {
+            name: fabric.to_owned(),
+            source: Arc::new(source),
+        })
+    }
+
+    fn is_written_here(&self, fabric: &str, ledger: &FabricLedger) -> bool {
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked
+            .get(fabric)
+            .is_some_and(|checked| Some(&checked.version) == ledger.metadata.resource_version.as_ref())
+    }
+
+    fn missed(&self, fabric: &str) -> Vec<Arc<NetworkSlice>> {
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked
+            .get(fabric)
+            .map_or_else(Vec::new, |checked| checked.lost.clone())
+    }
+
+    fn note(&self, fabric: &str, ledger: &FabricLedger, lost: Vec<Arc<NetworkSlice>>) {
+        let version = ledger.resource_version().unwrap_or_default();
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.insert(fabric.to_owned(), Checked { version, lost });
+    }
+
+    /// A ledger that was compared with the slices was written here, and nobody else wrote it in between.
+    pub(super) fn note_write(&self, fabric: &str, before: &FabricLedger, after: &FabricLedger) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let its = checked
+            .get_mut(fabric)
+            .filter(|checked| Some(&checked.version) == before.metadata.resource_version.as_ref());
+        if let Some(checked) = its {
+            checked.version = after.resource_version().unwrap_or_default();
+        }
+    }
+}
+
+/// A ledger as it was when all slices were compared with it.
+pub(super) struct Checked {
+    version: String,
+    /// What it did not know so.
+    lost: Vec<Arc<NetworkSlice>>,
 }
 
 fn unknown_to(ledger: &FabricLedgerSpec, fabric: &str, mut slices: Vec<Arc<NetworkSlice>>) -> Vec<Arc<NetworkSlice>> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use railhead_crds::{FabricLedgerSpec, LedgerEntry};
 
-use super::{Holding, collide, refused::name, slots};
+use super::{Holding, collide, refused::name, rests, slots};
 use crate::slots::Interval;
 
 /// One word about what somebody has.
@@ -29,7 +29,9 @@ impl Word<'_> {
 /// The networks of a fabric whose addresses or VLAN somebody else has too, or of which ledger and slice say different things:
 /// by UID of the network, with what is to be said. `slices` are the entries that belong to the fabric's slices.
 pub fn contested(ledger: &FabricLedgerSpec, slices: &[LedgerEntry]) -> BTreeMap<String, String> {
-    let in_ledger = ledger.entries.iter().map(|entry| Word {
+    // What rests is nobody's.
+    let held = ledger.entries.iter().filter(|entry| !rests(entry));
+    let in_ledger = held.map(|entry| Word {
         entry,
         source: "the ledger",
     });
@@ -113,6 +115,7 @@ mod tests {
             owner: LedgerOwner::new("team-a", format!("n{uid}"), uid.to_string()),
             sequence: 1,
             state: LedgerState::Held,
+            rests_until: None,
             unknown: BTreeMap::new(),
         }
     }

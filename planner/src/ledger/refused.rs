@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use k8s_openapi::jiff::Timestamp;
 use railhead_crds::{LedgerEntry, LedgerOwner};
 use thiserror::Error;
 
@@ -44,6 +45,16 @@ pub enum Refusal {
         /// Last.
         max: u16,
     },
+    /// There would be room, but what networks gave back that are gone rests.
+    #[error(
+        "all that is free was given back a moment ago and rests until {until}, for those who may not know yet that it is: the network gets it then, and nothing has to be done"
+    )]
+    Rests {
+        /// The condition's reason.
+        reason: &'static str,
+        /// When all of it has rested.
+        until: Timestamp,
+    },
     /// The network has a slice, but the ledger does not know it and has given its addresses or its VLAN to another.
     #[error(
         "the slice of {} has {}, and the ledger gives {} to {}: delete the pods of one of the two networks, then that network, and apply it anew",
@@ -78,6 +89,7 @@ impl Refusal {
             Self::PoolExhausted { .. } => "PoolExhausted",
             Self::NoPool { .. } => "FabricInvalid",
             Self::VlanExhausted { .. } => "VlanExhausted",
+            Self::Rests { reason, .. } => reason,
             Self::LedgerMismatch { .. } => "LedgerMismatch",
             Self::FabricGone => "FabricNotFound",
             Self::LedgerNewer(_) => "LedgerNewer",

@@ -7,6 +7,11 @@ use crate::slots::{SlotSpace, tests::rail};
 
 const NO_SLICES: &[NetworkSlice] = &[];
 
+/// Without a rest.
+pub(crate) fn release_now(ledger: &FabricLedgerSpec, uid: &str) -> Result<Option<FabricLedgerSpec>, Kept> {
+    release(ledger, uid, Timestamp::UNIX_EPOCH, SignedDuration::ZERO)
+}
+
 const VLANS: VlanRange = VlanRange { min: 1000, max: 1003 };
 
 /// A network of some pods, with what its slice has.
@@ -157,6 +162,7 @@ fn entry(uid: &str, intervals: &[(u32, u32)], vlan: Option<u16>) -> LedgerEntry 
         owner: request(uid, 1).owner,
         sequence: 7,
         state: LedgerState::Held,
+        rests_until: None,
         unknown: BTreeMap::new(),
     }
 }
@@ -262,7 +268,7 @@ fn all_intervals_of_an_entry_are_held_and_one_without_a_vlan_holds_none() {
         let refused = reserve(&outcome.ledger, &space, VLANS, &[lost]).results.remove(0);
         assert_eq!(refused.unwrap_err().reason(), "LedgerMismatch");
     }
-    let freed = release(&outcome.ledger, "leaves").unwrap().unwrap();
+    let freed = release_now(&outcome.ledger, "leaves").unwrap().unwrap();
     let large = reserve(&freed, &space, VLANS, &[request("d", 4), request("e", 4)]);
     assert!(large.results.iter().all(Result::is_ok), "{large:?}");
     assert_eq!(freed.version, 2, "a version is never lowered");
@@ -301,13 +307,13 @@ fn a_ledger_of_a_later_release_is_not_changed_and_the_refusal_says_what_to_do() 
             "{text}"
         );
     }
-    assert_eq!(release(&ledger, "a"), Err(Kept::Newer(Newer { found: 3 })));
-    assert_eq!(release(&ledger, "other-uid"), Ok(None), "it is not spoken of there");
+    assert_eq!(release_now(&ledger, "a"), Err(Kept::Newer(Newer { found: 3 })));
+    assert_eq!(release_now(&ledger, "other-uid"), Ok(None), "it is not spoken of there");
     ledger
         .unknown
         .insert("quarantine".into(), serde_json::json!([{"network": "other-uid"}]));
     assert!(
-        release(&ledger, "other-uid").is_err(),
+        release_now(&ledger, "other-uid").is_err(),
         "what that means is not known here"
     );
 }
@@ -321,12 +327,12 @@ fn a_state_of_a_later_release_holds_and_is_neither_freed_nor_written_away() {
     assert_eq!(outcome.results[0].as_ref().map(base), Ok(8));
     assert!(outcome.results[1].is_err());
     assert!(outcome.ledger.entries.contains(&ledger.entries[0]));
-    let kept = release(&outcome.ledger, "a").unwrap_err().to_string();
+    let kept = release_now(&outcome.ledger, "a").unwrap_err().to_string();
     assert!(
         kept.contains("team/a in the state \"Quarantined\"") && kept.contains("run that release again"),
         "{kept}"
     );
-    assert!(release(&outcome.ledger, "b").unwrap().is_some());
+    assert!(release_now(&outcome.ledger, "b").unwrap().is_some());
 }
 
 /// What a later release may have written beside the fields that are known.
@@ -437,7 +443,7 @@ proptest! {
                 Step::Delete { network } => {
                     let uid = format!("n{network}");
                     slices.retain(|slice| slice.owner.uid != uid);
-                    ledger = release(&ledger, &uid).unwrap().unwrap_or(ledger);
+                    ledger = release_now(&ledger, &uid).unwrap().unwrap_or(ledger);
                 }
                 Step::TakeOut { place } if !ledger.entries.is_empty() => {
                     ledger.entries.remove(place.index(ledger.entries.len()));
@@ -470,7 +476,7 @@ proptest! {
                 prop_assert_eq!(outcome.changed, outcome.ledger != ledger);
                 if outcome.changed { pods.insert(uid, count); }
                 ledger = outcome.ledger;
-            } else if let Some(next) = release(&ledger, &uid).unwrap() {
+            } else if let Some(next) = release_now(&ledger, &uid).unwrap() {
                 pods.remove(&uid);
                 ledger = next;
             }
@@ -517,7 +523,7 @@ proptest! {
         prop_assert_eq!(&written(&read), &before);
         let reserved = reserve(&read, &space("10.0.0.0/24"), VLANS, &[request("c", 4)]).ledger;
         survives(&before, &written(&reserved), &["a", "b"])?;
-        let released = release(&reserved, "b").unwrap().unwrap();
+        let released = release_now(&reserved, "b").unwrap().unwrap();
         survives(&before, &written(&released), &["a"])?;
         prop_assert_eq!(released.entries.len(), 2);
     }
@@ -532,7 +538,7 @@ proptest! {
             ledger = reserve(&ledger, &space, vlans, &[request(&format!("n{id}"), *pods)]).ledger;
         }
         for id in 0..sizes.len() {
-            if let Some(next) = release(&ledger, &format!("n{id}")).unwrap() { ledger = next; }
+            if let Some(next) = release_now(&ledger, &format!("n{id}")).unwrap() { ledger = next; }
         }
         prop_assert!(reserve(&ledger, &space, vlans, &[request("all", 512)]).results[0].is_ok());
     }

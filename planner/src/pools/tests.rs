@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    ledger::{Request, Wanted, empty, release, reserve},
+    ledger::{Request, Wanted, empty, reserve, tests::release_now},
     slots::tests::rail,
 };
 
@@ -153,7 +153,7 @@ fn a_draining_pool_gives_nothing_new_and_may_go_when_nobody_has_any_of_it() {
     }
     let early = said(&lay_out(&written(&removed), &next, &[&llama]));
     assert!(early.contains("10.0.0.0/28 is not in it and in use"), "{early}");
-    let freed = release(&next, "llama").unwrap().unwrap();
+    let freed = release_now(&next, "llama").unwrap().unwrap();
     assert_eq!(said(&lay_out(&written(&removed), &freed, NOBODY)), "");
     assert!(
         lay_out(&written(&rails), &freed, NOBODY).draining[0]
@@ -168,7 +168,7 @@ fn slots_of_live_networks_never_shift_when_a_pool_before_theirs_goes() {
     add(&mut rails, ["10.2.0.0/28", "10.3.0.0/28"]);
     let qwen = grant(&mut ledger, &[llama], &rails, "qwen", 16).unwrap();
     let before = slice(&ledger, &qwen, &rails, 16).unwrap();
-    let mut ledger = release(&ledger, "llama").unwrap().unwrap();
+    let mut ledger = release_now(&ledger, "llama").unwrap().unwrap();
     for rail in &mut rails {
         rail.pools.remove(0);
     }
@@ -351,7 +351,7 @@ proptest! {
                 Step::Delete(network) => {
                     let uid = format!("n{network}");
                     slices.retain(|slice| slice.spec.network.uid != uid);
-                    ledger = release(&ledger, &uid).unwrap().unwrap_or(ledger);
+                    ledger = release_now(&ledger, &uid).unwrap().unwrap_or(ledger);
                 }
                 Step::Forget if ledger.entries.len() == slices.len() => ledger.pools.clear(),
                 Step::Drop(place) if specs.len() > 1 => {
