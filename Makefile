@@ -36,8 +36,9 @@ scale: check-machine ## The operator beside a real API server with 5,000 simulat
 faults: check-machine ## kill -9 behind every change of Prepare, ADD, DEL and Unprepare, then each way on from there, on this machine; takes no lab
 	$(STANDIN) faults
 
-soak: check-machine ## 10,000 ADDs and DELs, 32 at once, with random kills, on this machine; takes no lab
+soak: check-machine ## 10,000 ADDs and DELs, 32 at once, with random kills; 100,000 changes of the control plane under two leaders that are cut off and killed (OPERATIONS, SEED)
 	$(STANDIN) soak
+	$(RUN) soak -- --operations $(or $(OPERATIONS),100000) $(if $(SEED),--seed $(SEED))
 
 fuzz: ## Fuzz whatever Railhead reads that others wrote, ten minutes per kind (SECONDS_EACH=600; TARGETS for some of them)
 	./fuzz/run

@@ -1,6 +1,5 @@
 //! What Helm makes of the chart's values.
 
-use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
 use anyhow::{Result, anyhow, bail};
@@ -11,15 +10,7 @@ use crate::cluster::contains;
 use crate::samples;
 use crate::simulated_node::SimulatedNode;
 
-/// The repository's own folder.
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The chart's folder.
-pub(crate) fn folder() -> PathBuf {
-    repository().join("charts/railhead")
-}
+pub(crate) use railhead_e2e::control_plane::{chart as folder, repository};
 
 fn template(world: &World, set: &[&str]) -> Result<railhead_e2e::lab::run::Output> {
     let chart = folder().display().to_string();

@@ -4,23 +4,24 @@
 //! agent's real identity writes. One control plane serves all tests; each test has namespaces, fabrics and nodes of its own.
 
 mod admission;
+mod bad_input;
 mod chart;
 mod claims;
-mod cluster;
 mod fabric_edits;
 mod fabrics;
 mod guards;
 mod ledger;
 mod networks;
-mod operator;
 mod operator_rights;
 mod operators;
 mod refusals;
+mod rest;
 mod samples;
 mod scheduling;
 mod schema;
 mod simulated_node;
 mod slices;
+mod soak;
 mod teardown;
 mod templates;
 mod way;
@@ -32,18 +33,17 @@ use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
-use railhead_e2e::cluster::eventually;
+use railhead_e2e::control_plane::cluster::{Cluster, Identity, SYSTEM};
+use railhead_e2e::control_plane::operator::Operator;
+// The tests' modules call them by these names.
+pub(crate) use railhead_e2e::control_plane::{cluster, helm_release, install, operator};
 use railhead_e2e::lab::Lab;
 use railhead_e2e::lab::cache::Cache;
 use railhead_e2e::lab::pins::Pins;
 use railhead_e2e::lab::prepare::Parts;
 use railhead_e2e::lab::progress::{say, step};
-use serde_json::json;
-
-use cluster::{Cluster, Identity, SYSTEM};
-use operator::Operator;
 
 /// Name of the lab that this tier starts and stops. `RAILHEAD_TESTS_LAB` names another, so that two of them run side by side.
 static LAB: LazyLock<String> =
@@ -260,6 +260,7 @@ fn shared() -> Vec<Test> {
             a_rail_of_a_slice_has_prefixes_in_their_pools_of_one_family_each,
             a_slice_changes_its_pods_within_its_block_and_its_guarantee_and_nothing_else,
         ],
+        rest: [a_vlan_that_was_given_back_rests_before_another_network_gets_it],
         scheduling: [
             a_pod_gets_one_port_per_rail_with_its_guarantee,
             a_port_is_never_oversold_and_the_event_says_what_is_free,
@@ -279,6 +280,12 @@ fn alone() -> Vec<Test> {
         networks: [two_classes_that_want_to_be_the_default_say_so_as_long_as_there_are_two],
         operators: [a_follower_takes_over_and_keeps_what_is_reserved],
         guards: [a_group_named_for_emergencies_may_write_records_after_an_upgrade],
+        bad_input: [
+            an_absurd_network_is_refused_or_answered_and_the_operator_lives,
+            an_absurd_fabric_is_refused_or_answered_and_so_are_its_networks,
+            absurd_classes_and_records_harm_nobody_else,
+        ],
+        soak: [two_leaders_that_are_cut_off_delayed_and_killed_lose_and_double_nothing],
         teardown: [
             teardown_is_refused_while_a_pod_is_attached,
             a_pod_that_comes_during_the_teardown_ends_it,
@@ -365,41 +372,4 @@ fn run_inside(arguments: &Arguments, lab: Lab, binary: PathBuf) -> Result<bool> 
         bail!("no test has a name that matches {:?}", arguments.filter);
     }
     Ok(failed == 0)
-}
-
-/// Values of the release. The images do not exist: one replica that waits for a node for ever is enough.
-const VALUES: &str = "image.repository=railhead,image.tag=test,operator.replicas=1,operator.nodeSelector.nowhere=yes";
-
-/// Runs Helm on the chart, as a user does.
-pub(crate) fn helm_release(cluster: &Cluster, verb: &str, more: &[&str]) -> Result<()> {
-    let chart = chart::folder();
-    let chart = chart.to_str().context("the clone's path is not UTF-8")?;
-    let release = [verb, "railhead", chart, "--namespace", SYSTEM, "--set", VALUES];
-    cluster.lab.helm(&[&release[..], more].concat())?.ok()?;
-    Ok(())
-}
-
-/// Installs the chart, and waits until its policies are in force.
-fn install(cluster: &Cluster) -> Result<()> {
-    helm_release(cluster, "install", &["--create-namespace"])?;
-    eventually("the policies are in force", || {
-        let mut pod = samples::pod("default", "probe", "probe", 0);
-        pod["spec"]["hostNetwork"] = json!(true);
-        let output = cluster.feed(
-            &cluster.admin(),
-            &["create", "--dry-run=server", "--filename", "-"],
-            &[pod],
-        )?;
-        cluster::expect_refusal(&output, &["railhead-pods"])?;
-        let ledger = json!({
-            "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "probe"},
-            "spec": {"version": 1, "sequence": 0},
-        });
-        let output = cluster.feed(
-            &cluster.admin(),
-            &["create", "--dry-run=server", "--filename", "-"],
-            &[ledger],
-        )?;
-        cluster::expect_refusal(&output, &["railhead-records"])
-    })
 }

@@ -24,6 +24,29 @@ pub(crate) fn stop_leader() {
     }
 }
 
+/// Starts it again.
+pub(crate) fn restart_leader(world: &World) -> Result<()> {
+    let (name, lease) = ("operator-again", "railhead-operator");
+    let account = &world.operator_account;
+    let leader = Operator::start(&world.cluster, &world.binary, account, name, lease, LEADER_PORT)?;
+    replace_leader(leader);
+    Ok(())
+}
+
+/// Checks that none of those that served all tests ever panicked.
+pub(crate) fn no_leader_panicked(world: &World) -> Result<()> {
+    for name in ["operator-a", "operator-b", "operator-again"] {
+        let Ok(log) = std::fs::read(world.cluster.lab.log(name)) else {
+            continue;
+        };
+        let log = String::from_utf8_lossy(&log);
+        if let Some(line) = log.lines().find(|line| line.contains("panicked at")) {
+            bail!("{name}: {line}");
+        }
+    }
+    Ok(())
+}
+
 fn replace_leader(with: Operator) {
     let leader = LEADER.get().expect("set before the first test");
     *leader.lock().expect("no holder of this lock panics") = Some(with);

@@ -5,32 +5,35 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::cluster::eventually;
+use crate::lab::Lab;
+use crate::lab::run::{Output, capture, capture_with_input};
 use anyhow::{Context, Result, bail};
-use railhead_e2e::cluster::eventually;
-use railhead_e2e::lab::Lab;
-use railhead_e2e::lab::run::{Output, capture, capture_with_input};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Namespace of the Helm release.
-pub(crate) const SYSTEM: &str = "railhead-system";
+pub const SYSTEM: &str = "railhead-system";
 const COMMAND_LIMIT: Duration = Duration::from_mins(5);
 
 /// Who talks to the API server.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) kubeconfig: PathBuf,
+pub struct Identity {
+    /// The file by which they do.
+    pub kubeconfig: PathBuf,
 }
 
 /// The running control plane.
-pub(crate) struct Cluster {
-    pub(crate) lab: Lab,
+pub struct Cluster {
+    /// Where it runs.
+    pub lab: Lab,
     folder: TempDir,
     names: AtomicUsize,
 }
 
 impl Cluster {
-    pub(crate) fn new(lab: Lab) -> Result<Self> {
+    /// The control plane of a lab that is up.
+    pub fn new(lab: Lab) -> Result<Self> {
         Ok(Self {
             lab,
             folder: tempfile::tempdir()?,
@@ -39,14 +42,14 @@ impl Cluster {
     }
 
     /// The cluster's administrator, member of system:masters.
-    pub(crate) fn admin(&self) -> Identity {
+    pub fn admin(&self) -> Identity {
         Identity {
             kubeconfig: self.lab.kubeconfig(),
         }
     }
 
     /// A service account, by a token that is bound to a pod if one is named: such a token carries the pod's node.
-    pub(crate) fn service_account(&self, namespace: &str, account: &str, pod: Option<&str>) -> Result<Identity> {
+    pub fn service_account(&self, namespace: &str, account: &str, pod: Option<&str>) -> Result<Identity> {
         let mut arguments = vec!["create", "token", account, "--namespace", namespace, "--duration", "2h"];
         if let Some(pod) = pod {
             arguments.extend(["--bound-object-kind", "Pod", "--bound-object-name", pod]);
@@ -60,7 +63,7 @@ impl Cluster {
     }
 
     /// Somebody with this kubeconfig.
-    pub(crate) fn identity(&self, name: &str, config: &Value) -> Result<Identity> {
+    pub fn identity(&self, name: &str, config: &Value) -> Result<Identity> {
         let kubeconfig = self.folder.path().join(format!("{name}-{}.json", self.number()));
         std::fs::write(&kubeconfig, config.to_string())?;
         Ok(Identity { kubeconfig })
@@ -80,35 +83,35 @@ impl Cluster {
     }
 
     /// Runs kubectl as somebody; a refusal is an answer here, not an error.
-    pub(crate) fn kubectl(&self, who: &Identity, arguments: &[&str]) -> Result<Output> {
+    pub fn kubectl(&self, who: &Identity, arguments: &[&str]) -> Result<Output> {
         capture(&mut self.command(who, arguments), COMMAND_LIMIT)
     }
 
     /// What kubectl prints for the administrator.
-    pub(crate) fn ok(&self, arguments: &[&str]) -> Result<String> {
+    pub fn ok(&self, arguments: &[&str]) -> Result<String> {
         Ok(self.kubectl(&self.admin(), arguments)?.ok()?.stdout)
     }
 
     /// Runs kubectl with these objects on its standard input, as for `apply -f -`.
-    pub(crate) fn feed(&self, who: &Identity, arguments: &[&str], objects: &[Value]) -> Result<Output> {
+    pub fn feed(&self, who: &Identity, arguments: &[&str], objects: &[Value]) -> Result<Output> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
         capture_with_input(&mut self.command(who, arguments), list.into_bytes(), COMMAND_LIMIT)
     }
 
     /// Runs kubectl with one object as it is on its standard input, as for `create --raw`.
-    pub(crate) fn raw(&self, who: &Identity, arguments: &[&str], object: &Value) -> Result<Output> {
+    pub fn raw(&self, who: &Identity, arguments: &[&str], object: &Value) -> Result<Output> {
         let input = object.to_string().into_bytes();
         capture_with_input(&mut self.command(who, arguments), input, COMMAND_LIMIT)
     }
 
     /// Creates objects as somebody who may.
-    pub(crate) fn create(&self, who: &Identity, objects: &[Value]) -> Result<()> {
+    pub fn create(&self, who: &Identity, objects: &[Value]) -> Result<()> {
         self.feed(who, &["create", "--filename", "-"], objects)?.ok()?;
         Ok(())
     }
 
     /// Tries to create an object, and checks that it is refused with a message that holds all these words, and not stored.
-    pub(crate) fn refused(&self, who: &Identity, object: &Value, words: &[&str]) -> Result<()> {
+    pub fn refused(&self, who: &Identity, object: &Value, words: &[&str]) -> Result<()> {
         let output = self.feed(who, &["create", "--filename", "-"], std::slice::from_ref(object))?;
         expect_refusal(&output, words)?;
         let kind = object["kind"].as_str().context("the object has no kind")?;
@@ -122,7 +125,7 @@ impl Cluster {
     }
 
     /// A namespace for one test.
-    pub(crate) fn namespace(&self, purpose: &str) -> Result<String> {
+    pub fn namespace(&self, purpose: &str) -> Result<String> {
         let name = format!("{purpose}-{}", self.number());
         self.create(
             &self.admin(),
@@ -136,7 +139,7 @@ impl Cluster {
     }
 
     /// An object as it is now.
-    pub(crate) fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
+    pub fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
         Ok(serde_json::from_str(&self.ok(&[
             "get",
             kind,
@@ -149,7 +152,7 @@ impl Cluster {
     }
 
     /// All objects of a kind in a namespace.
-    pub(crate) fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
+    pub fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
         let mut list: Value =
             serde_json::from_str(&self.ok(&["get", kind, "--namespace", namespace, "--output", "json"])?)?;
         let Value::Array(items) = list["items"].take() else {
@@ -159,13 +162,7 @@ impl Cluster {
     }
 
     /// Waits until a condition has this status and reason, and gives its message.
-    pub(crate) fn condition(
-        &self,
-        object: (&str, &str, &str),
-        kind: &str,
-        status: &str,
-        reason: &str,
-    ) -> Result<String> {
+    pub fn condition(&self, object: (&str, &str, &str), kind: &str, status: &str, reason: &str) -> Result<String> {
         let (_, resource, name) = object;
         eventually(&format!("{resource} {name} has {kind}={status} for {reason}"), || {
             self.message(object, kind, status, reason)
@@ -173,7 +170,7 @@ impl Cluster {
     }
 
     /// The message of a condition that has this status and reason now.
-    pub(crate) fn message(
+    pub fn message(
         &self,
         (namespace, resource, name): (&str, &str, &str),
         kind: &str,
@@ -192,7 +189,7 @@ impl Cluster {
     }
 
     /// Waits for an event with this reason on an object, and gives its message.
-    pub(crate) fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<String> {
+    pub fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<String> {
         eventually(&format!("{name} has an event {reason}"), || {
             let message = self.events(namespace, name, reason)?.pop();
             message.with_context(|| match self.ok(&["get", "events", "--namespace", namespace]) {
@@ -203,7 +200,7 @@ impl Cluster {
     }
 
     /// The messages of all events with this reason on an object.
-    pub(crate) fn events(&self, namespace: &str, name: &str, reason: &str) -> Result<Vec<String>> {
+    pub fn events(&self, namespace: &str, name: &str, reason: &str) -> Result<Vec<String>> {
         let events = self.list(namespace, "events")?;
         let its = events
             .iter()
@@ -214,7 +211,7 @@ impl Cluster {
     }
 
     /// Waits until an object is gone.
-    pub(crate) fn gone(&self, namespace: &str, kind: &str, name: &str) -> Result<()> {
+    pub fn gone(&self, namespace: &str, kind: &str, name: &str) -> Result<()> {
         eventually(&format!("{kind} {name} is gone"), || {
             let found = self.ok(&[
                 "get",
@@ -236,7 +233,7 @@ impl Cluster {
 }
 
 /// Checks that kubectl failed and that its message holds all these words.
-pub(crate) fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
+pub fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
     if output.success() {
         bail!("this should have been refused: {output}");
     }
@@ -244,7 +241,7 @@ pub(crate) fn expect_refusal(output: &Output, words: &[&str]) -> Result<()> {
 }
 
 /// Checks that a text for people holds all these words.
-pub(crate) fn contains(text: &str, words: &[&str]) -> Result<()> {
+pub fn contains(text: &str, words: &[&str]) -> Result<()> {
     match words.iter().find(|word| !text.contains(**word)) {
         None => Ok(()),
         Some(missing) => bail!("{missing:?} is missing in: {text}"),

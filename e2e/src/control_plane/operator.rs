@@ -7,49 +7,44 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::cluster::eventually;
+use crate::lab::run::cargo;
 use anyhow::{Context, Result, bail};
-use railhead_e2e::cluster::eventually;
-use railhead_e2e::lab::run::cargo;
 
-use crate::cluster::{Cluster, Identity, SYSTEM};
+use super::cluster::{Cluster, Identity, SYSTEM};
+
+/// How long what was given back rests.
+pub const REST_SECONDS: u64 = 4;
 
 /// A running operator; it ends with this value.
-pub(crate) struct Operator {
+pub struct Operator {
     child: Child,
     http: SocketAddr,
 }
 
 /// Builds the operator, and says where the binary is.
-pub(crate) fn build() -> Result<PathBuf> {
+pub fn build() -> Result<PathBuf> {
     let status = cargo()
         .args(["build", "--quiet", "--package", "railhead-operator"])
         .status()?;
     if !status.success() {
         bail!("`cargo build --package railhead-operator` ended with {status}");
     }
-    // This test lies in <target>/<profile>/deps; the operator was just built in <target>/debug.
+    // Whoever asks lies in the same target folder.
     let this = std::env::current_exe()?;
-    let target = this
-        .ancestors()
-        .nth(3)
-        .context("this test does not lie in a target folder")?;
-    let binary = target.join("debug/railhead-operator");
-    if !binary.exists() {
-        bail!("{} was not built", binary.display());
-    }
-    Ok(binary)
+    let built = this.ancestors().map(|folder| folder.join("debug/railhead-operator"));
+    let binary = built.into_iter().find(|binary| binary.exists());
+    binary.with_context(|| {
+        format!(
+            "railhead-operator was built, and not into a folder above {}",
+            this.display()
+        )
+    })
 }
 
 impl Operator {
     /// Starts one. Two with different leases both think that they lead.
-    pub(crate) fn start(
-        cluster: &Cluster,
-        binary: &Path,
-        who: &Identity,
-        name: &str,
-        lease: &str,
-        port: u16,
-    ) -> Result<Self> {
+    pub fn start(cluster: &Cluster, binary: &Path, who: &Identity, name: &str, lease: &str, port: u16) -> Result<Self> {
         let log = File::create(cluster.lab.log(name))?;
         let http = SocketAddr::from(([127, 0, 0, 1], port));
         let child = Command::new(binary)
@@ -60,6 +55,8 @@ impl Operator {
             .env("RAILHEAD_LEASE", lease)
             .env("RAILHEAD_HTTP", http.to_string())
             .env("RAILHEAD_LOG", "info")
+            // Long enough to be seen, short enough to be waited for.
+            .env("RAILHEAD_REST_SECONDS", REST_SECONDS.to_string())
             // Nothing is seen only because it was looked at once more.
             .env("RAILHEAD_RESYNC_SECONDS", "86400")
             .stdin(Stdio::null())
@@ -82,7 +79,7 @@ impl Operator {
     }
 
     /// A page of its HTTP server.
-    pub(crate) fn page(&self, path: &str) -> Result<String> {
+    pub fn page(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.http, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(
@@ -99,7 +96,7 @@ impl Operator {
     }
 
     /// Ends it at once, as when its node loses power.
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
