@@ -283,7 +283,6 @@ fn alone() -> Vec<Test> {
         bad_input: [
             an_absurd_network_is_refused_or_answered_and_the_operator_lives,
             an_absurd_fabric_is_refused_or_answered_and_so_are_its_networks,
-            absurd_classes_and_records_harm_nobody_else,
         ],
         soak: [two_leaders_that_are_cut_off_delayed_and_killed_lose_and_double_nothing],
         teardown: [
