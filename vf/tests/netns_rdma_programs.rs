@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     fs,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -35,6 +35,14 @@ impl RdmaUse for Played {
     }
 }
 
+/// These tests have the same VF, each in a namespace of its own, and which VFs are being let go is told by address in a whole
+/// process: two at once would take each other's for one that hangs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn with_rdma(node: &Node, others: u64) -> (Host, Driver) {
     let sysfs = node.layout().sysfs();
     let device = sysfs.join("bus/pci/devices").join(node.vf.pci_address.as_str());
@@ -53,6 +61,7 @@ fn with_rdma(node: &Node, others: u64) -> (Host, Driver) {
 
 #[test]
 fn programs_that_still_have_a_vf_open_lose_it() {
+    let _alone = alone();
     in_a_namespace(|| {
         let node = Node::new();
         let (mut host, driver) = with_rdma(&node, 0);
@@ -65,6 +74,7 @@ fn programs_that_still_have_a_vf_open_lose_it() {
 
 #[test]
 fn a_vf_that_is_opened_again_is_not_free_and_who_has_it_is_named() {
+    let _alone = alone();
     in_a_namespace(|| {
         let node = Node::new();
         let (mut host, _driver) = with_rdma(&node, 1);
@@ -81,6 +91,7 @@ fn a_vf_that_is_opened_again_is_not_free_and_who_has_it_is_named() {
 
 #[test]
 fn a_vf_without_rdma_device_keeps_its_driver() {
+    let _alone = alone();
     in_a_namespace(|| {
         let node = Node::new();
         let driver = node.vf.driven(&node.layout(), "igbvf");
@@ -92,6 +103,7 @@ fn a_vf_without_rdma_device_keeps_its_driver() {
 /// A pod had it, its plan is lost, and nobody knows whether its programs have ended.
 #[test]
 fn a_vf_that_nobody_gave_back_is_taken_from_programs_before_the_next_pod_gets_it() {
+    let _alone = alone();
     in_a_namespace(|| {
         let node = Node::new();
         let (mut host, driver) = with_rdma(&node, 0);
