@@ -21,7 +21,6 @@ mod scheduling;
 mod schema;
 mod simulated_node;
 mod slices;
-mod soak;
 mod teardown;
 mod templates;
 mod way;
@@ -284,7 +283,6 @@ fn alone() -> Vec<Test> {
             an_absurd_network_is_refused_or_answered_and_the_operator_lives,
             an_absurd_fabric_is_refused_or_answered_and_so_are_its_networks,
         ],
-        soak: [two_leaders_that_are_cut_off_delayed_and_killed_lose_and_double_nothing],
         teardown: [
             teardown_is_refused_while_a_pod_is_attached,
             a_pod_that_comes_during_the_teardown_ends_it,

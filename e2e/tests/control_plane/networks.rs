@@ -316,7 +316,7 @@ pub(crate) fn a_network_is_ready_before_its_job_is_applied_and_after_that_ended(
         "wait",
         "--for=condition=Ready",
         "tnet/llama",
-        "--timeout=60s",
+        "--timeout=240s",
         "--namespace",
         &namespace,
     ];
@@ -353,7 +353,7 @@ pub(crate) fn a_network_is_ready_before_its_job_is_applied_and_after_that_ended(
         "wait",
         "--for=condition=Complete",
         "job/llama",
-        "--timeout=60s",
+        "--timeout=240s",
         "--namespace",
         &namespace,
     ];

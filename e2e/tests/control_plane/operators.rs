@@ -24,18 +24,9 @@ pub(crate) fn stop_leader() {
     }
 }
 
-/// Starts it again.
-pub(crate) fn restart_leader(world: &World) -> Result<()> {
-    let (name, lease) = ("operator-again", "railhead-operator");
-    let account = &world.operator_account;
-    let leader = Operator::start(&world.cluster, &world.binary, account, name, lease, LEADER_PORT)?;
-    replace_leader(leader);
-    Ok(())
-}
-
 /// Checks that none of those that served all tests ever panicked.
 pub(crate) fn no_leader_panicked(world: &World) -> Result<()> {
-    for name in ["operator-a", "operator-b", "operator-again"] {
+    for name in ["operator-a", "operator-b"] {
         let Ok(log) = std::fs::read(world.cluster.lab.log(name)) else {
             continue;
         };

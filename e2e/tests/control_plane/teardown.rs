@@ -76,7 +76,7 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
 fn begin_anew(cluster: &Cluster) -> Result<()> {
     cluster.ok(&["delete", "nodes", "--all"])?;
     cluster.ok(&["delete", "fabrics", "--all", "--wait=false"])?;
-    cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=60s"])?;
+    cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=240s"])?;
     Ok(())
 }
 
