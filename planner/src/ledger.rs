@@ -163,7 +163,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
             (Wanted::Held(held), None) => Ok(held.clone()),
             (Wanted::Block { pods, written }, None) => {
                 if let Some(entry) = entry_for(&next, &request.owner) {
-                    return Ok(entry);
+                    return uncontested(&taken, entry);
                 }
                 if known.as_ref().is_none_or(|(before, _)| *before != written) {
                     known = Some((written, pools::lay_out(written, &next, slices)));
@@ -245,6 +245,18 @@ fn entry_for(ledger: &FabricLedgerSpec, owner: &LedgerOwner) -> Option<LedgerEnt
         .iter()
         .find(|entry| entry.owner.uid == owner.uid && !rests(entry))
         .cloned()
+}
+
+/// What a network without a slice holds, unless somebody else has any of it: a ledger that was edited by hand may say so.
+fn uncontested(taken: &FabricLedgerSpec, entry: LedgerEntry) -> Result<LedgerEntry, Refusal> {
+    let is_anothers = |other: &&LedgerEntry| other.owner.uid != entry.owner.uid && collide(other, &entry);
+    match taken.entries.iter().find(is_anothers).cloned() {
+        None => Ok(entry),
+        Some(other) => Err(Refusal::Contested {
+            held: Box::new(entry),
+            given: Box::new(other),
+        }),
+    }
 }
 
 /// A backup brings back what a network had that has no slice yet; meanwhile that may have become another's, who has a slice.

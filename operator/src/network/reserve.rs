@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt as _, api::PostParams, runtime::reflector::ObjectRef
 use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice};
 use railhead_planner::ledger::{self, Holding, Refusal, Request, Wanted, entry_of};
 
-use super::{MANAGER, NetworkError, Outcome, Subject};
+use super::{LEDGER_MISMATCH, MANAGER, NetworkError, Outcome, Subject};
 use crate::{reservations::Given, write};
 
 impl Subject<'_> {
@@ -106,7 +106,7 @@ pub(super) fn standing(slice: Arc<NetworkSlice>, uid: &str, entry: &LedgerEntry)
     let rails_agree = slice.spec.rails.iter().all(|rail| rail.vlan == entry.vlan);
     if !rails_agree || held.intervals != entry.intervals {
         return refused(
-            "LedgerMismatch",
+            LEDGER_MISMATCH,
             format!(
                 "NetworkSlice {name} has {}, but the ledger of {} says {}: delete this network when its pods are gone and apply it anew",
                 Holding(&held),

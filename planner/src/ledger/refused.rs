@@ -66,6 +66,17 @@ pub enum Refusal {
         /// The other network's entry.
         given: Box<LedgerEntry>,
     },
+    /// The ledger gives the network, which has no slice yet, something of what another has.
+    #[error(
+        "the ledger gives {} to {}, and {} has {}: delete one of the two networks when it has no pods, and apply it anew",
+        Holding(held), name(&held.owner), name(&given.owner), Holding(given)
+    )]
+    Contested {
+        /// What the network would have.
+        held: Box<LedgerEntry>,
+        /// What the other has.
+        given: Box<LedgerEntry>,
+    },
     /// There is nothing to take a block from.
     #[error("it is gone or being deleted: wait for it to be applied anew, or name another in spec.fabricName")]
     FabricGone,
@@ -90,7 +101,7 @@ impl Refusal {
             Self::NoPool { .. } => "FabricInvalid",
             Self::VlanExhausted { .. } => "VlanExhausted",
             Self::Rests { reason, .. } => reason,
-            Self::LedgerMismatch { .. } => "LedgerMismatch",
+            Self::LedgerMismatch { .. } | Self::Contested { .. } => "LedgerMismatch",
             Self::FabricGone => "FabricNotFound",
             Self::LedgerNewer(_) => "LedgerNewer",
             Self::LedgerUnreadable { .. } => "LedgerUnreadable",

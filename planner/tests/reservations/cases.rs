@@ -122,3 +122,26 @@ fn what_a_backup_brings_back_does_not_go_before_anothers_slice() {
     assert!(outcome.results[1].is_ok(), "{:?}", outcome.results[1]);
     assert_eq!(outcome.ledger.entries.len(), 2);
 }
+
+/// Somebody edited the ledger while neither network had its slice.
+#[test]
+fn a_ledger_that_gives_two_networks_one_address_gives_it_to_neither() {
+    let mut edited = reserve(&empty(), &[request("llama", 4), request("qwen", 1)]).ledger;
+    let qwen = edited
+        .entries
+        .iter()
+        .position(|entry| entry.owner.uid == "qwen")
+        .unwrap();
+    let llama = edited.entries[1 - qwen].intervals[0].base;
+    edited.entries[qwen].intervals[0].base = llama;
+    let outcome = reserve(&edited, &[request("llama", 4), request("qwen", 1)]);
+    for (result, other) in outcome.results.iter().zip(["team/qwen", "team/llama"]) {
+        let why = result.as_ref().unwrap_err();
+        assert_eq!(why.reason(), "LedgerMismatch");
+        assert!(
+            why.to_string().contains(other) && why.to_string().contains("delete one"),
+            "{why}"
+        );
+    }
+    assert!(!outcome.changed);
+}

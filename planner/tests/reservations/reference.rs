@@ -124,11 +124,20 @@ pub(crate) fn only_its_own_is_released(
     Ok(())
 }
 
-/// What is free on a fabric, slot by slot.
-pub(crate) struct Room {
-    /// Pools, as slots from and to.
-    pools: Vec<(u32, u32)>,
+/// The pools of one place in the rails' lists.
+struct Line {
+    /// One of every rail.
+    cidrs: BTreeSet<String>,
+    size: u32,
+    /// How far from the first address those are that no pod may have.
     never: HashSet<u32>,
+}
+
+/// What is free on a fabric, slot by slot. Which slots a line has is the ledger's to say, once somebody has some of them.
+pub(crate) struct Room {
+    lines: Vec<Line>,
+    /// Nobody can tell where there is room.
+    was_damaged: bool,
     taken: HashSet<u32>,
     vlans: BTreeSet<u16>,
     by_owner: BTreeMap<String, LedgerEntry>,
@@ -136,28 +145,32 @@ pub(crate) struct Room {
 
 impl Room {
     /// What is free beside what a ledger and the slices of `requests` hold.
-    pub(crate) fn of(rails: &[Rail], vlans: VlanRange, ledger: &FabricLedgerSpec, requests: &[Request]) -> Self {
+    pub(crate) fn of(
+        rails: &[Rail],
+        vlans: VlanRange,
+        ledger: &FabricLedgerSpec,
+        requests: &[Request],
+        was_damaged: bool,
+    ) -> Self {
+        let line = |place: usize| {
+            let pools = || rails.iter().map(|rail| &rail.pools[place]);
+            let cidr = &rails[0].pools[place].cidr;
+            let length: u32 = cidr.rsplit('/').next().and_then(|l| l.parse().ok()).unwrap_or(32);
+            // Single addresses of a pool whose last number is its own.
+            let last = |excluded: &String| excluded.trim_end_matches("/32").rsplit('.').next()?.parse().ok();
+            Line {
+                cidrs: pools().map(|pool| pool.cidr.clone()).collect(),
+                size: 1 << (32 - length),
+                never: pools().flat_map(|pool| &pool.exclude).filter_map(last).collect(),
+            }
+        };
         let mut room = Self {
-            pools: Vec::new(),
-            never: HashSet::new(),
+            lines: (0..rails[0].pools.len()).map(line).collect(),
+            was_damaged,
             taken: HashSet::new(),
             vlans: (vlans.min..=vlans.max).collect(),
             by_owner: BTreeMap::new(),
         };
-        let mut next = 0;
-        for (place, pool) in rails[0].pools.iter().enumerate() {
-            let length: u32 = pool.cidr.rsplit('/').next().and_then(|l| l.parse().ok()).unwrap_or(32);
-            let size = 1 << (32 - length);
-            let start = u32::div_ceil(next, size) * size;
-            room.pools.push((start, start + size));
-            next = start + size;
-            for excluded in rails.iter().flat_map(|rail| &rail.pools[place].exclude) {
-                // Single addresses of a pool whose last number is its own.
-                let last = excluded.trim_end_matches("/32").rsplit('.').next();
-                room.never
-                    .extend(last.and_then(|l| l.parse::<u32>().ok()).map(|l| start + l));
-            }
-        }
         for entry in ledger
             .entries
             .iter()
@@ -179,32 +192,65 @@ impl Room {
         }
     }
 
-    /// An aligned block of `size` slots in a pool, of which none is taken and whose first `pods` may be a pod's.
-    fn has_block(&self, pods: u32) -> bool {
+    /// The lines that a ledger says something of, with their first slots.
+    fn recorded<'a>(&'a self, ledger: &'a FabricLedgerSpec) -> impl Iterator<Item = (&'a Line, u32)> {
+        ledger.pools.iter().filter_map(|pool| {
+            let cidrs: BTreeSet<String> = pool.rails.iter().map(|rail| rail.cidr.clone()).collect();
+            let line = self.lines.iter().find(|line| line.cidrs == cidrs)?;
+            Some((line, pool.base))
+        })
+    }
+
+    /// An aligned block of one line, of which nothing is taken and whose first `pods` may be pods'. A line that the ledger says
+    /// nothing of is nobody's.
+    fn has_block(&self, ledger: &FabricLedgerSpec, pods: u32) -> bool {
         let size = pods.next_power_of_two();
-        self.pools.iter().any(|(start, end)| {
-            let aligned = (*start..*end).filter(|base| base % size == 0 && base + size <= *end);
-            aligned.into_iter().any(|base| {
-                (base..base + size).all(|slot| !self.taken.contains(&slot))
-                    && (base..base + pods).all(|slot| !self.never.contains(&slot))
+        self.lines.iter().any(|line| {
+            let first = self.recorded(ledger).find(|(of, _)| of.cidrs == line.cidrs);
+            let is_taken = |offset: u32| first.is_some_and(|(_, first)| self.taken.contains(&(first + offset)));
+            let mut blocks = (0..line.size / size).map(|number| number * size);
+            blocks.any(|base| {
+                (base..base + size).all(|offset| !is_taken(offset))
+                    && (base..base + pods).all(|offset| !line.never.contains(&offset))
             })
         })
+    }
+
+    /// No slot has two pools, and no pool two places.
+    fn rows_are_apart(&self, ledger: &FabricLedgerSpec) -> Result<(), TestCaseError> {
+        let mut slots = HashSet::new();
+        let mut cidrs = HashSet::new();
+        for (line, first) in self.recorded(ledger) {
+            prop_assert_eq!(first % line.size, 0, "{:?}", ledger.pools);
+            prop_assert!(
+                (first..first + line.size).all(|slot| slots.insert(slot)),
+                "{:?}",
+                ledger.pools
+            );
+        }
+        for rail in ledger.pools.iter().flat_map(|pool| &pool.rails) {
+            prop_assert!(cidrs.insert(&rail.cidr), "{:?}", ledger.pools);
+        }
+        Ok(())
     }
 
     /// Whether each answer is the one that there had to be, in the order of asking.
     pub(crate) fn agrees(mut self, outcome: &Outcome, requests: &[Request]) -> Result<(), TestCaseError> {
         prop_assert_eq!(outcome.results.len(), requests.len());
+        self.rows_are_apart(&outcome.ledger)?;
         for (request, result) in requests.iter().zip(&outcome.results) {
             let before = self.by_owner.get(&request.owner.uid).cloned();
             match (result, &request.wanted) {
                 (Ok(entry), _) if before.as_ref() == Some(entry) => {}
                 (Ok(entry), Wanted::Held(held)) => prop_assert!(same(entry, held), "{entry:?} is not {held:?}"),
                 (Ok(entry), Wanted::Block { pods, .. }) => {
-                    self.fits(entry, *pods)?;
+                    self.fits(&outcome.ledger, entry, *pods)?;
                     self.take(entry);
                 }
-                (Err(refusal @ Refusal::LedgerMismatch { .. }), Wanted::Held(held)) => {
-                    let mut others = outcome.ledger.entries.iter();
+                (Err(refusal @ (Refusal::LedgerMismatch { held, .. } | Refusal::Contested { held, .. })), _) => {
+                    prop_assert_eq!(&held.owner, &request.owner);
+                    let others = outcome.ledger.entries.iter();
+                    let mut others = others.chain(requests.iter().filter_map(held_of));
                     prop_assert!(
                         others.any(|entry| entry.owner != held.owner && meet(entry, held)),
                         "{refusal}"
@@ -212,7 +258,7 @@ impl Room {
                 }
                 (Err(refusal @ Refusal::Rests { .. }), Wanted::Block { pods, .. }) => {
                     prop_assert!(
-                        !self.has_block(*pods) || self.vlans.is_empty(),
+                        self.was_damaged || !self.has_block(&outcome.ledger, *pods) || self.vlans.is_empty(),
                         "there is room: {refusal}"
                     );
                     let rest = outcome
@@ -223,7 +269,10 @@ impl Room {
                     prop_assert!(rest.count() > 0, "nothing rests: {refusal}");
                 }
                 (Err(refusal), Wanted::Block { pods, .. }) if is_for_room(refusal) => {
-                    prop_assert!(!self.has_block(*pods), "there is room: {refusal}");
+                    prop_assert!(
+                        self.was_damaged || !self.has_block(&outcome.ledger, *pods),
+                        "there is room: {refusal}"
+                    );
                 }
                 (Err(refusal @ Refusal::VlanExhausted { .. }), Wanted::Block { .. }) => {
                     prop_assert!(self.vlans.is_empty(), "there are VLANs: {refusal}");
@@ -234,22 +283,29 @@ impl Room {
         Ok(())
     }
 
-    /// Whether a block is one that nobody has, aligned, in one pool and free of what no pod may have.
-    fn fits(&self, entry: &LedgerEntry, pods: u32) -> Result<(), TestCaseError> {
+    /// Whether a block is one that nobody has, aligned, in one line and free of what no pod may have.
+    fn fits(&self, ledger: &FabricLedgerSpec, entry: &LedgerEntry, pods: u32) -> Result<(), TestCaseError> {
         let size = pods.next_power_of_two();
         prop_assert_eq!(entry.intervals.len(), 1);
         let (base, its_size) = (entry.intervals[0].base, entry.intervals[0].size);
         prop_assert!(its_size == size && base % size == 0, "{entry:?}");
-        let pool = self.pools.iter().find(|(start, end)| (*start..*end).contains(&base));
-        prop_assert!(
-            pool.is_some_and(|(_, end)| base + size <= *end),
-            "{entry:?} is in no pool"
-        );
+        let row = self
+            .recorded(ledger)
+            .find(|(line, first)| (*first..first + line.size).contains(&base));
+        let Some((line, first)) = row.filter(|(line, first)| base + size <= first + line.size) else {
+            return Err(TestCaseError::fail(format!(
+                "{entry:?} is in none of {:?}",
+                ledger.pools
+            )));
+        };
         prop_assert!(
             slots(entry).iter().all(|slot| !self.taken.contains(slot)),
             "{entry:?} is taken"
         );
-        prop_assert!((base..base + pods).all(|slot| !self.never.contains(&slot)), "{entry:?}");
+        prop_assert!(
+            (base..base + pods).all(|slot| !line.never.contains(&(slot - first))),
+            "{entry:?}"
+        );
         prop_assert!(
             entry.vlan.is_some_and(|vlan| self.vlans.contains(&vlan)),
             "{entry:?} has no free VLAN"

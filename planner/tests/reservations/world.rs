@@ -8,13 +8,13 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::{prelude::*, sample::Index};
 use railhead_crds::{
-    Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork, VlanRange,
+    Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerPool, NetworkSlice, NodeNetwork, QosClass,
+    TrainingNetwork, VlanRange,
 };
 use railhead_planner::{
     ledger::{self, Known, Refusal, Request, Wanted},
     network,
-    pools::Written,
-    slots::SlotSpace,
+    pools::{self, Written},
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,8 @@ pub(crate) struct Stored {
     pub(crate) spec: FabricLedgerSpec,
     /// Somebody damaged it, and no operator has written it since.
     pub(crate) is_damaged: bool,
+    /// Somebody damaged it since it was empty: it may say of slots what no pool has, so that nobody can tell where there is room.
+    pub(crate) was_damaged: bool,
     /// All that it ever was: what a backup may bring back.
     copies: Vec<FabricLedgerSpec>,
 }
@@ -60,6 +62,17 @@ struct Reading {
     waiting: Vec<TrainingNetwork>,
 }
 
+/// What an operator got for a network.
+#[derive(Clone, Debug)]
+struct Grant {
+    at: Timestamp,
+    fabric: usize,
+    network: TrainingNetwork,
+    entry: LedgerEntry,
+    /// In which it lies.
+    pools: Vec<LedgerPool>,
+}
+
 /// What somebody does to a ledger behind Railhead's back.
 #[derive(Clone, Debug)]
 pub(crate) enum Damage {
@@ -81,7 +94,7 @@ pub(crate) struct World {
     class: QosClass,
     readings: Vec<Option<Reading>>,
     /// By operator: what each got when, and has made no slices of.
-    grants: Vec<Vec<(Timestamp, usize, TrainingNetwork, LedgerEntry)>>,
+    grants: Vec<Vec<Grant>>,
     now: Timestamp,
     named: u32,
 }
@@ -95,6 +108,7 @@ impl World {
                     version: 0,
                     spec: ledger::empty(),
                     is_damaged: false,
+                    was_damaged: false,
                     copies: vec![ledger::empty()],
                 })
                 .collect(),
@@ -171,11 +185,28 @@ impl World {
         requests.extend(reading.lost.iter().cloned());
         let outcome = ledger::reserve(&reading.spec, &reading.slices, &requests);
         prop_assert_eq!(outcome.changed, outcome.ledger != reading.spec);
-        Room::of(&fabric.spec.rails, vlans, &reading.spec, &requests).agrees(&outcome, &requests)?;
         let stored = &mut self.ledgers[reading.fabric];
+        let room = Room::of(&fabric.spec.rails, vlans, &reading.spec, &requests, stored.was_damaged);
+        room.agrees(&outcome, &requests)?;
         if stored.version != reading.version {
             return Ok(());
         }
+        let of_entry = |entry: &LedgerEntry| pools::of_entry(&outcome.ledger, entry);
+        let grants: Vec<Grant> = reading
+            .waiting
+            .into_iter()
+            .zip(outcome.results)
+            .filter_map(|(network, result)| {
+                let entry = result.ok()?;
+                Some(Grant {
+                    at: self.now,
+                    fabric: reading.fabric,
+                    network,
+                    pools: of_entry(&entry),
+                    entry,
+                })
+            })
+            .collect();
         if outcome.changed {
             stored.write(outcome.ledger);
         }
@@ -184,11 +215,7 @@ impl World {
             self.grants[operator].clear();
             return Ok(());
         }
-        for (network, result) in reading.waiting.into_iter().zip(outcome.results) {
-            if let Ok(entry) = result {
-                self.grants[operator].push((self.now, reading.fabric, network, entry));
-            }
-        }
+        self.grants[operator].extend(grants);
         if then == Then::Dawdles {
             return Ok(());
         }
@@ -201,9 +228,9 @@ impl World {
     }
 
     pub(crate) fn make_slices(&mut self, operator: usize) -> Result<(), TestCaseError> {
-        for (at, fabric, network, entry) in std::mem::take(&mut self.grants[operator]) {
-            if self.is_recent(at) {
-                self.make_slice(fabric, &network, &entry)?;
+        for grant in std::mem::take(&mut self.grants[operator]) {
+            if self.is_recent(grant.at) {
+                self.make_slice(grant)?;
             }
         }
         Ok(())
@@ -213,19 +240,15 @@ impl World {
         self.now += SignedDuration::from_secs(seconds);
     }
 
-    fn make_slice(
-        &mut self,
-        fabric: usize,
-        network: &TrainingNetwork,
-        entry: &LedgerEntry,
-    ) -> Result<(), TestCaseError> {
-        let space = SlotSpace::new(&self.fabrics[fabric].spec.rails).expect("only pools that fit are appended");
-        let uid = network.metadata.uid.clone().unwrap_or_default();
+    fn make_slice(&mut self, grant: Grant) -> Result<(), TestCaseError> {
+        let fabric = grant.fabric;
+        let space = pools::recorded(&self.fabrics[fabric].spec.rails, &grant.pools);
+        let uid = grant.network.metadata.uid.clone().unwrap_or_default();
         let fabrics = [self.fabrics[fabric].clone()];
-        let resolved = network::resolve(network, &fabrics, std::slice::from_ref(&self.class), NO_NODES)
+        let resolved = network::resolve(&grant.network, &fabrics, std::slice::from_ref(&self.class), NO_NODES)
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
         // Refused where somebody altered the entry so that it is no block of the pools.
-        if let Ok(slice) = network::slice(network, &resolved, &space, entry) {
+        if let Ok(slice) = network::slice(&grant.network, &resolved, &space, &grant.entry) {
             self.slices.entry(uid).or_insert((fabric, slice));
         }
         Ok(())
@@ -297,7 +320,7 @@ impl World {
     /// Nobody repairs a ledger while networks that it gave something have no slices yet: of those nobody else could know.
     pub(crate) fn damage(&mut self, fabric: usize, damage: &Damage) {
         for grants in &mut self.grants {
-            grants.retain(|(_, of, ..)| *of != fabric);
+            grants.retain(|grant| grant.fabric != fabric);
         }
         let stored = &mut self.ledgers[fabric];
         let mut spec = stored.spec.clone();
@@ -314,6 +337,7 @@ impl World {
         }
         stored.write(spec);
         stored.is_damaged = true;
+        stored.was_damaged = true;
     }
 
     pub(crate) fn append_pool(&mut self, fabric: usize, length: u8) {
@@ -321,8 +345,9 @@ impl World {
         let place = rails[0].pools.len();
         if place < 4 {
             for (rail, its) in rails.iter_mut().enumerate() {
-                its.pools
-                    .push(from(json!({"cidr": format!("10.{fabric}{rail}.{place}.0/{length}")})));
+                its.pools.push(from(
+                    json!({"cidr": format!("{}.{place}.0/{length}", addresses(fabric, rail))}),
+                ));
             }
         }
     }
@@ -331,7 +356,7 @@ impl World {
     pub(crate) fn exclude(&mut self, fabric: usize, slot: Index) {
         let rail = &mut self.fabrics[fabric].spec.rails[1];
         let place = slot.index(LARGEST_POOL as usize);
-        rail.pools[0].exclude = vec![format!("10.{fabric}1.0.{place}/32")];
+        rail.pools[0].exclude = vec![format!("{}.0.{place}/32", addresses(fabric, 1))];
     }
 
     pub(crate) fn set_vlans(&mut self, fabric: usize, min: u16, count: u16) {
@@ -357,6 +382,7 @@ impl World {
         for fabric in 0..FABRICS {
             self.sweep(fabric)?;
             prop_assert_eq!(&self.ledgers[fabric].spec.entries, &[]);
+            self.ledgers[fabric].was_damaged = false;
         }
         prop_assert!(self.slices.is_empty());
         self.readings = vec![None; OPERATORS];
@@ -398,11 +424,16 @@ fn name(fabric: usize) -> String {
     format!("fabric-{fabric}")
 }
 
+/// How the addresses of a rail begin.
+fn addresses(fabric: usize, rail: usize) -> String {
+    format!("10.{}", 10 * (fabric + 1) + rail)
+}
+
 fn fabric(number: usize) -> Fabric {
     let rail = |rail: usize| {
         json!({
             "id": rail, "name": format!("rail{rail}"), "ports": [{"netdev": format!("eth{rail}")}],
-            "pools": [{"cidr": format!("10.{number}{rail}.0.0/26")}],
+            "pools": [{"cidr": format!("{}.0.0/26", addresses(number, rail))}],
         })
     };
     from(json!({
