@@ -230,7 +230,7 @@ impl World {
     pub(crate) fn make_slices(&mut self, operator: usize) -> Result<(), TestCaseError> {
         for grant in std::mem::take(&mut self.grants[operator]) {
             if self.is_recent(grant.at) {
-                self.make_slice(grant)?;
+                self.make_slice(&grant)?;
             }
         }
         Ok(())
@@ -240,7 +240,7 @@ impl World {
         self.now += SignedDuration::from_secs(seconds);
     }
 
-    fn make_slice(&mut self, grant: Grant) -> Result<(), TestCaseError> {
+    fn make_slice(&mut self, grant: &Grant) -> Result<(), TestCaseError> {
         let fabric = grant.fabric;
         let space = pools::recorded(&self.fabrics[fabric].spec.rails, &grant.pools);
         let uid = grant.network.metadata.uid.clone().unwrap_or_default();
