@@ -12,7 +12,6 @@ pub mod namespace;
 pub mod node;
 pub mod observe;
 pub mod pf;
-mod random;
 pub mod soak;
 mod times;
 mod trace;

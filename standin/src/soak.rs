@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use fastrand::Rng;
 use nix::{
     sched::{CloneFlags, unshare},
     sys::resource::{UsageWho, getrusage},
@@ -24,7 +25,6 @@ use crate::{
     namespace::Namespace,
     node::{Node, Vf},
     observe::{HostState, assert_as_before, assert_empty, assert_wired},
-    random::Random,
 };
 
 /// Rails of a pod.
@@ -155,7 +155,7 @@ impl Soak<'_> {
 
     /// The life of one pod.
     fn attachment(&self, number: u32) -> Result<()> {
-        let mut random = Random::new(self.seed.wrapping_mul(0x1_0000_0001) ^ u64::from(number));
+        let mut random = Rng::with_seed(self.seed.wrapping_mul(0x1_0000_0001) ^ u64::from(number));
         let mut pod = Pod {
             name: format!("pod-{number}"),
             sandboxes: 0,
@@ -163,7 +163,7 @@ impl Soak<'_> {
         };
         let vfs = self.wire(&mut pod, &mut random)?;
         assert_wired(&pod.namespace, &vfs).context("after ADD")?;
-        thread::sleep(random.up_to(Duration::from_millis(20)));
+        thread::sleep(Duration::from_millis(20).mul_f64(random.f64()));
         assert_wired(&pod.namespace, &vfs)
             .context("before DEL, as the kernel shows it: was it given to another pod?")?;
         self.delete(&pod, &mut random)?;
@@ -172,9 +172,9 @@ impl Soak<'_> {
     }
 
     /// As kubelet does it: a sandbox whose ADD failed or was cut off is deleted, or forgotten for a while, and a new one made.
-    fn wire(&self, pod: &mut Pod, random: &mut Random) -> Result<Vec<Vf>> {
+    fn wire(&self, pod: &mut Pod, random: &mut Rng) -> Result<Vec<Vf>> {
         for _ in 0..TRIES {
-            let vfs = self.node.vfs(random.below(self.node.vfs_per_port()));
+            let vfs = self.node.vfs(random.u32(..self.node.vfs_per_port()));
             self.node.write_plan(&pod.name, &vfs)?;
             pod.sandboxes += 1;
             let add = pod.call("ADD");
@@ -185,12 +185,12 @@ impl Soak<'_> {
                 }
                 Outcome::Refused(TRY_AGAIN, _) => {
                     self.counted.busy.fetch_add(1, Relaxed);
-                    thread::sleep(random.up_to(Duration::from_millis(10)));
+                    thread::sleep(Duration::from_millis(10).mul_f64(random.f64()));
                 }
                 Outcome::Refused(code, said) => bail!("ADD of {}: code {code}: {said}", add.container),
             }
             // Sometimes the next ADD finds what this one left.
-            if random.once_in(2) {
+            if random.u32(..2) == 0 {
                 self.delete(pod, random)?;
             }
         }
@@ -198,7 +198,7 @@ impl Soak<'_> {
     }
 
     /// Every sandbox that the pod ever had, until each DEL has succeeded.
-    fn delete(&self, pod: &Pod, random: &mut Random) -> Result<()> {
+    fn delete(&self, pod: &Pod, random: &mut Rng) -> Result<()> {
         for sandbox in 1..=pod.sandboxes {
             let del = Call {
                 container: format!("{}-{sandbox}", pod.name),
@@ -218,8 +218,8 @@ impl Soak<'_> {
         Ok(())
     }
 
-    fn call(&self, call: &Call, random: &mut Random) -> Result<Outcome> {
-        if random.once_in(HERE) {
+    fn call(&self, call: &Call, random: &mut Rng) -> Result<Outcome> {
+        if random.u32(..HERE) == 0 {
             let (success, said) = call.run_here(&self.node);
             return Ok(if success {
                 Outcome::Succeeded
@@ -227,9 +227,9 @@ impl Soak<'_> {
                 Outcome::refused(&said)
             });
         }
-        if random.once_in(KILLED) {
+        if random.u32(..KILLED) == 0 {
             let usual = Duration::from_micros(self.counted.call_us.load(Relaxed));
-            let ended = call.run_killed_after(random.up_to(usual * 5 / 4), self.program, &self.node)?;
+            let ended = call.run_killed_after((usual * 5 / 4).mul_f64(random.f64()), self.program, &self.node)?;
             return Ok(if ended.was_killed() {
                 Outcome::Killed
             } else {

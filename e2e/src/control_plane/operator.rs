@@ -42,26 +42,33 @@ pub fn build() -> Result<PathBuf> {
     })
 }
 
+/// The operator's program, to be started with the rights of a kubeconfig. It writes to `log`.
+pub fn command(binary: &Path, kubeconfig: &Path, name: &str, log: File) -> Result<Command> {
+    let mut command = Command::new(binary);
+    command
+        .arg("run")
+        .env("KUBECONFIG", kubeconfig)
+        .env("POD_NAMESPACE", SYSTEM)
+        .env("POD_NAME", name)
+        .env("RAILHEAD_LOG", "info")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command)
+}
+
 impl Operator {
     /// Starts one. Two with different leases both think that they lead.
     pub fn start(cluster: &Cluster, binary: &Path, who: &Identity, name: &str, lease: &str, port: u16) -> Result<Self> {
         let log = File::create(cluster.lab.log(name))?;
         let http = SocketAddr::from(([127, 0, 0, 1], port));
-        let child = Command::new(binary)
-            .arg("run")
-            .env("KUBECONFIG", &who.kubeconfig)
-            .env("POD_NAMESPACE", SYSTEM)
-            .env("POD_NAME", name)
+        let child = command(binary, &who.kubeconfig, name, log)?
             .env("RAILHEAD_LEASE", lease)
             .env("RAILHEAD_HTTP", http.to_string())
-            .env("RAILHEAD_LOG", "info")
             // Long enough to be seen, short enough to be waited for.
             .env("RAILHEAD_REST_SECONDS", REST_SECONDS.to_string())
             // Nothing is seen only because it was looked at once more.
             .env("RAILHEAD_RESYNC_SECONDS", "86400")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let mut operator = Self { child, http };

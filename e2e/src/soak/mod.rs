@@ -8,7 +8,6 @@ mod facts;
 mod history;
 mod nodes;
 mod people;
-mod random;
 mod rival;
 mod way;
 
@@ -29,7 +28,6 @@ use self::{
     history::History,
     nodes::Node,
     people::{FABRICS, Worker},
-    random::Random,
     rival::Rival,
 };
 use crate::control_plane::cluster::{Cluster, SYSTEM};
@@ -112,9 +110,9 @@ impl Soak {
             })
             .collect::<Result<Vec<_>>>()?;
         let ended = Ends(&rivals);
-        let random = Random::new(self.seed);
+        let mut random = fastrand::Rng::with_seed(self.seed);
         let mut workers = (0..WORKERS)
-            .map(|number| Worker::new(number, &random, (&admin, &repairer), &nodes, &rivals))
+            .map(|number| Worker::new(number, random.fork(), (&admin, &repairer), &nodes, &rivals))
             .collect::<Result<Vec<_>>>()?;
         let mut checker = Checker::default();
         let mut done = 0;

@@ -10,7 +10,6 @@ use super::{
     api::{Api, items},
     facts::BY_HAND,
     nodes::{self, Node, Wired},
-    random::Random,
     rival::Rival,
     way::Fault,
 };
@@ -62,7 +61,7 @@ pub(super) struct Worker {
     pub(super) repairer: Api,
     pub(super) nodes: Vec<Node>,
     pub(super) rivals: Vec<Arc<Rival>>,
-    random: Random,
+    random: fastrand::Rng,
     number: usize,
     made: u64,
     namespaces: Vec<String>,
@@ -75,7 +74,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         number: usize,
-        random: &Random,
+        random: fastrand::Rng,
         (admin, repairer): (&Api, &Api),
         nodes: &[Node],
         rivals: &[Arc<Rival>],
@@ -85,7 +84,7 @@ impl Worker {
             repairer: repairer.clone(),
             nodes: nodes.to_vec(),
             rivals: rivals.to_vec(),
-            random: random.branch(number as u64 + 1),
+            random,
             number,
             made: 0,
             namespaces: Vec::new(),
@@ -112,7 +111,7 @@ impl Worker {
     /// Does one thing. Whether it was granted does not matter: an API server that cannot be asked does.
     pub(super) fn operate(&mut self) -> Result<()> {
         let all: u64 = SORTS.iter().map(|(_, weight)| weight).sum();
-        let mut left = self.random.below(all);
+        let mut left = self.random.u64(..all);
         let sort = SORTS.iter().find(|(_, weight)| {
             let is_it = left < *weight;
             left = left.saturating_sub(*weight);
@@ -138,7 +137,7 @@ impl Worker {
                 Ok(())
             }
             Sort::DelayWatches => {
-                let by = Duration::from_millis(self.random.below(4000));
+                let by = Duration::from_millis(self.random.u64(..4000));
                 if let Some(rival) = self.rival() {
                     rival.way.delay_watches(by);
                 }
@@ -155,11 +154,11 @@ impl Worker {
     }
 
     fn rival(&mut self) -> Option<Arc<Rival>> {
-        self.random.choose(&self.rivals).cloned()
+        self.random.choice(&self.rivals).cloned()
     }
 
     fn namespace(&mut self) -> Result<String> {
-        let namespace = self.random.choose(&self.namespaces).cloned();
+        let namespace = self.random.choice(&self.namespaces).cloned();
         namespace.context("a worker without namespaces")
     }
 
@@ -178,16 +177,16 @@ impl Worker {
 
     fn apply(&mut self) -> Result<()> {
         let namespace = self.namespace()?;
-        let pods = match self.random.below(20) {
-            0..14 => 1 + self.random.below(8),
-            14..18 => 9 + self.random.below(24),
+        let pods = match self.random.u64(..20) {
+            0..14 => 1 + self.random.u64(..8),
+            14..18 => 9 + self.random.u64(..24),
             18 => 64,
             _ => 257,
         };
         // Few names: a network comes again under the name of one that goes.
-        let name = format!("network-{}", self.random.below(NETWORKS / NAMESPACES as u64));
-        let fabric = self.random.choose(&FABRICS).copied();
-        let class = self.random.choose(&["development", "production"]).copied();
+        let name = format!("network-{}", self.random.u64(..NETWORKS / NAMESPACES as u64));
+        let fabric = self.random.choice(&FABRICS).copied();
+        let class = self.random.choice(&["development", "production"]).copied();
         self.admin.post(
             &networks(&namespace),
             &json!({
@@ -201,7 +200,7 @@ impl Worker {
     fn some_network(&mut self) -> Result<Option<(String, Value)>> {
         let namespace = self.namespace()?;
         let (all, _) = items(self.admin.get(&networks(&namespace))?.ok()?)?;
-        Ok(self.random.choose(&all).map(|network| (namespace, network.clone())))
+        Ok(self.random.choice(&all).map(|network| (namespace, network.clone())))
     }
 
     fn delete(&mut self) -> Result<()> {
@@ -209,7 +208,7 @@ impl Worker {
             let path = named(&networks(&namespace), &network);
             let policy = *self
                 .random
-                .choose(&["Background", "Background", "Foreground", "Orphan"])
+                .choice(&["Background", "Background", "Foreground", "Orphan"])
                 .unwrap_or(&"Background");
             self.admin.delete(&path, &json!({"propagationPolicy": policy}))?;
         }
@@ -218,12 +217,12 @@ impl Worker {
 
     fn edit(&mut self) -> Result<()> {
         if let Some((namespace, network)) = self.some_network()? {
-            let spec = match self.random.below(3) {
-                0 => json!({"pods": 1 + self.random.below(40)}),
-                1 => json!({"nccl": {"settings": {"NCCL_IB_QPS_PER_CONNECTION": self.random.below(8).to_string()}}}),
+            let spec = match self.random.u64(..3) {
+                0 => json!({"pods": 1 + self.random.u64(..40)}),
+                1 => json!({"nccl": {"settings": {"NCCL_IB_QPS_PER_CONNECTION": self.random.u64(..8).to_string()}}}),
                 _ => json!({"qosClassName": "large-scale"}),
             };
-            let patch = json!({"metadata": {"labels": {"edit": self.random.below(9).to_string()}}, "spec": spec});
+            let patch = json!({"metadata": {"labels": {"edit": self.random.u64(..9).to_string()}}, "spec": spec});
             self.admin.merge(&named(&networks(&namespace), &network), &patch)?;
         }
         Ok(())
@@ -240,8 +239,8 @@ impl Worker {
         if network["status"]["sliceName"].is_null() {
             return Ok(());
         }
-        let index = self.random.below(network["spec"]["pods"].as_u64().unwrap_or(1));
-        let node = usize::try_from(self.random.below(self.nodes.len() as u64))?;
+        let index = self.random.u64(..network["spec"]["pods"].as_u64().unwrap_or(1));
+        let node = self.random.usize(..self.nodes.len());
         self.made += 1;
         let pod = format!("pod-{}-{}", self.number, self.made);
         let created = self.admin.post(
@@ -282,8 +281,10 @@ impl Worker {
     }
 
     fn some_wired(&mut self) -> Option<Wired> {
-        let count = u64::try_from(self.wired.len()).ok().filter(|count| *count > 0)?;
-        let place = usize::try_from(self.random.below(count)).ok()?;
+        if self.wired.is_empty() {
+            return None;
+        }
+        let place = self.random.usize(..self.wired.len());
         Some(self.wired.swap_remove(place))
     }
 
@@ -309,7 +310,7 @@ impl Worker {
     }
 
     fn delete_namespace(&mut self) -> Result<()> {
-        let place = usize::try_from(self.random.below(self.namespaces.len() as u64))?;
+        let place = self.random.usize(..self.namespaces.len());
         let name = self.namespaces.swap_remove(place);
         self.admin.delete(&format!("/api/v1/namespaces/{name}"), &json!({}))?;
         self.make_namespace()
@@ -318,11 +319,11 @@ impl Worker {
     /// What a person may do who repairs a ledger or restores it from a backup. That is done while nothing is being reserved: of a network
     /// that was given something and has no slice yet nobody could know afterwards. What the operators watch may come late all the same.
     pub(super) fn edit_ledger(&mut self) -> Result<()> {
-        let late = Duration::from_millis(self.random.below(6000));
+        let late = Duration::from_millis(self.random.u64(..6000));
         if let Some(rival) = self.rival() {
             rival.way.delay_watches(late);
         }
-        let Some(fabric) = self.random.choose(&FABRICS).copied() else {
+        let Some(fabric) = self.random.choice(&FABRICS).copied() else {
             return Ok(());
         };
         let path = format!("/apis/railhead.dev/v1alpha1/fabricledgers/{fabric}");
@@ -333,9 +334,9 @@ impl Worker {
         let mut ledger = found.body;
         let spec = ledger["spec"].clone();
         let copies = self.copies.entry(fabric.to_owned()).or_default();
-        let older = self.random.choose(copies).cloned();
+        let older = self.random.choice(copies.as_slice()).cloned();
         copies.push(spec);
-        match (self.random.below(8), older) {
+        match (self.random.u64(..8), older) {
             (0, _) => {
                 self.repairer.delete(&path, &json!({}))?;
                 return Ok(());
@@ -347,7 +348,7 @@ impl Worker {
                 if let Some(entries) = ledger["spec"]["entries"].as_array_mut()
                     && count > 0
                 {
-                    entries.swap_remove(usize::try_from(self.random.below(count as u64))?);
+                    entries.swap_remove(self.random.usize(..count));
                 }
             }
         }
@@ -358,24 +359,24 @@ impl Worker {
     }
 
     fn edit_fabric(&mut self) -> Result<()> {
-        let Some(fabric) = self.random.choose(&FABRICS).copied() else {
+        let Some(fabric) = self.random.choice(&FABRICS).copied() else {
             return Ok(());
         };
         let path = format!("/apis/railhead.dev/v1alpha1/fabrics/{fabric}");
-        let max = 1000 + 9 + self.random.below(31);
+        let max = 1000 + 9 + self.random.u64(..31);
         self.admin
             .merge(&path, &json!({"spec": {"vlan": {"range": {"min": 1000, "max": max}}}}))?;
         Ok(())
     }
 
     fn fault(&mut self) {
-        let after = self.random.below(12);
-        let fault = match self.random.below(5) {
+        let after = self.random.u64(..12);
+        let fault = match self.random.u64(..5) {
             0 => Fault::KilledBefore,
             1 => Fault::KilledAfter,
             2 => Fault::Lost,
             3 => Fault::Unanswered,
-            _ => Fault::Late(Duration::from_millis(self.random.below(3000))),
+            _ => Fault::Late(Duration::from_millis(self.random.u64(..3000))),
         };
         if let Some(rival) = self.rival() {
             rival.way.plan(after, fault);
@@ -384,9 +385,9 @@ impl Worker {
 
     /// Most cuts are short. One that lasts longer than a leader waits for its lease ends the operator.
     fn cut(&mut self) {
-        let lasts = match self.random.below(10) {
+        let lasts = match self.random.u64(..10) {
             0 => 13_000,
-            _ => self.random.below(1500),
+            _ => self.random.u64(..1500),
         };
         if let Some(rival) = self.rival() {
             rival.way.cut();

@@ -5,7 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::Child,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +19,10 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{api::Api, way::Way};
-use crate::control_plane::cluster::{Cluster, SYSTEM};
+use crate::control_plane::{
+    cluster::{Cluster, SYSTEM},
+    operator,
+};
 
 /// How a program is started and where it writes.
 #[derive(Clone, Debug)]
@@ -107,20 +110,12 @@ impl Rival {
     fn start_again(&self, number: u64) -> Result<()> {
         let program = &self.program;
         let log = OpenOptions::new().append(true).open(&program.log)?;
-        let child = Command::new(&program.binary)
-            .arg("run")
-            .env("KUBECONFIG", &program.kubeconfig)
-            .env("POD_NAMESPACE", SYSTEM)
-            .env("POD_NAME", &program.name)
+        let child = operator::command(&program.binary, &program.kubeconfig, &program.name, log)?
             .env("RAILHEAD_LEASE", lease(&program.name, number))
             .env("RAILHEAD_HTTP", program.http.to_string())
-            .env("RAILHEAD_LOG", "info")
             .env("RAILHEAD_REST_SECONDS", program.rest.to_string())
             // Nothing is seen only because it was looked at once more.
             .env("RAILHEAD_RESYNC_SECONDS", "86400")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", program.binary.display()))?;
         let pid = Pid::from_raw(i32::try_from(child.id())?);

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, SysconfVar, sysconf},
 };
-use railhead_e2e::lab::{Lab, run::cargo};
+use railhead_e2e::{
+    control_plane::operator::command,
+    lab::{Lab, run::cargo},
+};
 use serde_json::{Value, json};
 
 use crate::{SYSTEM, api::Server};
@@ -59,17 +62,9 @@ impl Installed {
     /// Starts one, and waits until it knows the cluster.
     pub(crate) async fn start(&self, name: &str) -> Result<Operator> {
         let log = File::create(self.logs.join(format!("{name}.log")))?;
-        let child = Command::new(&self.binary)
-            .arg("run")
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("POD_NAMESPACE", SYSTEM)
-            .env("POD_NAME", name)
+        let child = command(&self.binary, &self.kubeconfig, name, log)?
             // Pages are of no interest here; any free port will do.
             .env("RAILHEAD_HTTP", "127.0.0.1:0")
-            .env("RAILHEAD_LOG", "info")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", self.binary.display()))?;
         let log = self.logs.join(format!("{name}.log"));

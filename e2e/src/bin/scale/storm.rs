@@ -55,7 +55,9 @@ pub(crate) async fn measure(
     fill::namespace(server, OTHERS).await?;
     let (done, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let changes = tokio::spawn(change(server.clone(), size, Arc::clone(&done), Arc::clone(&failed)));
-    let renewals = tokio::spawn(renewals(server.clone()));
+    // Milliseconds.
+    let longest = Arc::new(AtomicUsize::new(0));
+    let renewals = tokio::spawn(renewals(server.clone(), Arc::clone(&longest)));
     let (start, processor) = (Instant::now(), operator.processor()?);
     let mut took = Vec::new();
     for number in 0.. {
@@ -80,7 +82,7 @@ pub(crate) async fn measure(
     operator.runs()?;
     let used = (operator.processor()? - processor) / elapsed;
     let late = match renewals.await {
-        Err(ended) if ended.is_cancelled() => LATEST.load(Ordering::Relaxed),
+        Err(ended) if ended.is_cancelled() => longest.load(Ordering::Relaxed),
         _ => anyhow::bail!("the lease cannot be read"),
     };
     #[expect(clippy::cast_precision_loss, reason = "counts of a minute or two")]
@@ -148,10 +150,8 @@ async fn one(server: &Server, size: Size, number: usize) -> Result<()> {
     }
 }
 
-/// The longest time between two renewals so far, milliseconds.
-static LATEST: AtomicUsize = AtomicUsize::new(0);
-
-async fn renewals(server: Server) -> Result<()> {
+/// Notes the longest time between two renewals so far, in milliseconds.
+async fn renewals(server: Server, longest: Arc<AtomicUsize>) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(server.client, SYSTEM);
     let mut last: Option<Timestamp> = None;
     loop {
@@ -161,7 +161,7 @@ async fn renewals(server: Server) -> Result<()> {
             // One that does not come at all counts as well.
             let until = if before == now { Timestamp::now() } else { now };
             let gap = usize::try_from(until.duration_since(before).as_millis()).unwrap_or(0);
-            LATEST.fetch_max(gap, Ordering::Relaxed);
+            longest.fetch_max(gap, Ordering::Relaxed);
         }
         last = renewed.or(last);
         tokio::time::sleep(Duration::from_millis(200)).await;
