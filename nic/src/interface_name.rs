@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -17,7 +18,7 @@ const MAX_BYTES: usize = 15;
 /// A name that the kernel's `dev_valid_name` accepts: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct InterfaceName(String);
+pub struct InterfaceName(ArrayString<MAX_BYTES>);
 
 /// A text that cannot name an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,14 +29,23 @@ impl InterfaceName {
     /// A name that no other function of the node has: made of the PCI address, whose longest form just fits.
     pub fn temporary(function: &PciAddress) -> Self {
         let digits = function.as_str().chars().filter(char::is_ascii_hexdigit);
-        Self("rh".chars().chain(digits).collect())
+        let mut name = ArrayString::new();
+        for character in "rh".chars().chain(digits) {
+            // 2 and 13 bytes at the most.
+            name.push(character);
+        }
+        Self(name)
     }
 
     /// A name that nobody can have taken on purpose: the standard library seeds its hashers from the kernel's random source.
     pub fn random() -> Self {
         let number = RandomState::new().build_hasher().finish();
-        // 15 bytes at the most.
-        Self(format!("rh{:012x}", number >> 16))
+        let mut name = ArrayString::new();
+        for character in format!("rh{:012x}", number >> 16).chars() {
+            // 14 bytes.
+            name.push(character);
+        }
+        Self(name)
     }
 
     /// The name.
@@ -48,11 +58,12 @@ impl FromStr for InterfaceName {
     type Err = InvalidInterfaceName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidInterfaceName(text.chars().take(64).collect());
         let printable = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
         if (1..=MAX_BYTES).contains(&text.len()) && text != "." && text != ".." && text.bytes().all(printable) {
-            Ok(Self(text.to_owned()))
+            ArrayString::from(text).map(Self).map_err(|_| invalid())
         } else {
-            Err(InvalidInterfaceName(text.chars().take(64).collect()))
+            Err(invalid())
         }
     }
 }
@@ -67,7 +78,7 @@ impl TryFrom<String> for InterfaceName {
 
 impl From<InterfaceName> for String {
     fn from(name: InterfaceName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

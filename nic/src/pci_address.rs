@@ -2,13 +2,17 @@
 
 use std::{fmt, str::FromStr};
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+/// The longest, with a domain of 8 digits.
+const MAX_BYTES: usize = 16;
 
 /// `0000:18:00.3`: domain, bus, device, function; lower case, safe to use as a file name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PciAddress(String);
+pub struct PciAddress(ArrayString<MAX_BYTES>);
 
 /// A text that is not a PCI address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -42,11 +46,12 @@ impl FromStr for PciAddress {
             && hex(device, 2..=2)
             && function.len() == 1
             && matches!(function.as_bytes(), [b'0'..=b'7']);
-        if valid {
-            Ok(Self(text.to_ascii_lowercase()))
-        } else {
-            Err(invalid())
+        if !valid {
+            return Err(invalid());
         }
+        let mut address = ArrayString::from(text).map_err(|_| invalid())?;
+        address.make_ascii_lowercase();
+        Ok(Self(address))
     }
 }
 
@@ -60,7 +65,7 @@ impl TryFrom<String> for PciAddress {
 
 impl From<PciAddress> for String {
     fn from(address: PciAddress) -> Self {
-        address.0
+        address.as_str().to_owned()
     }
 }
 

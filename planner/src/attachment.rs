@@ -110,6 +110,7 @@ pub fn plan(
 ) -> Result<AttachmentPlan, PlanError> {
     let slice_name = slice.metadata.name.clone().unwrap_or_default();
     let pod_uid = pod.metadata.uid.clone().unwrap_or_default();
+    let fabric = fabric_byte(&slice.spec.fabric.uid);
     let rails = slice
         .spec
         .rails
@@ -122,7 +123,7 @@ pub fn plan(
                     slice: slice_name.clone(),
                     rail: rail.name.clone(),
                 })?;
-            rail_plan(slice, rail, index, &pod_uid, function)
+            rail_plan(slice, rail, fabric, index, &pod_uid, function)
         })
         .collect::<Result<_, _>>()?;
     Ok(AttachmentPlan {
@@ -151,6 +152,7 @@ pub fn plan(
 fn rail_plan(
     slice: &NetworkSlice,
     rail: &SliceRail,
+    fabric: u8,
     index: u32,
     pod_uid: &str,
     function: &VfChoice,
@@ -206,7 +208,7 @@ fn rail_plan(
             spoof_check: qos.spoof_check,
             trust: qos.trust,
         },
-        mac: mac(&slice.spec.fabric.uid, rail.id, slice.spec.base + index),
+        mac: mac_of(fabric, rail.id, slice.spec.base + index),
         mtu: slice.spec.fabric.mtu,
         addresses: vec![IpNet::V4(address)],
         on_link: on_link.map(IpNet::V4).into_iter().collect(),
@@ -238,11 +240,20 @@ fn address(prefix: Ipv4Net, pool: Ipv4Net, index: u32, pods: u32) -> Option<(Ipv
 /// A locally administered address that is unique in the fabric by construction: `02`, one byte of the fabric's identity, the
 /// rail, and the slot in 24 bits. It stays with the index on every node.
 pub fn mac(fabric_uid: &str, rail: u32, slot: u32) -> MacAddress {
-    let fabric = fabric_uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    mac_of(fabric_byte(fabric_uid), rail, slot)
+}
+
+/// The byte of a fabric in the addresses of all its rails.
+fn fabric_byte(fabric_uid: &str) -> u8 {
+    let hash = fabric_uid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
     });
+    let [fabric, ..] = hash.to_le_bytes();
+    fabric
+}
+
+fn mac_of(fabric: u8, rail: u32, slot: u32) -> MacAddress {
     let [.., high, middle, low] = slot.to_be_bytes();
-    let [fabric, ..] = fabric.to_le_bytes();
     let [rail, ..] = rail.to_le_bytes();
     MacAddress::new([2, fabric, rail, high, middle, low])
 }

@@ -25,7 +25,7 @@ pub use self::{
     rest::{has_rested, next_to_wake, rests},
 };
 use self::{
-    free::{find_block, find_vlan},
+    free::{Taken, find_block, find_vlan},
     rest::Rest,
 };
 use crate::{
@@ -151,10 +151,13 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
             Some(entry_for(&next, &request.owner).map_or_else(|| enter_again(&mut next, held), Ok))
         })
         .collect();
-    let mut taken = next.clone();
-    taken.entries.extend(requests.iter().filter_map(Request::held).cloned());
+    // What is in the ledger, and what slices hold.
+    let mut all = next.entries.clone();
+    all.extend(requests.iter().filter_map(Request::held).cloned());
+    let mut owners: HashSet<String> = next.entries.iter().map(|entry| entry.owner.uid.clone()).collect();
+    let mut taken = Taken::by(&all);
+    let mut rest = Rest::of(&all);
     let mut known: Option<(&Arc<Written>, Laid)> = None;
-    let mut rest = Rest::of(&taken);
     let results = requests
         .iter()
         .zip(entered)
@@ -162,16 +165,19 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
             (_, Some(entered)) => entered,
             (Wanted::Held(held), None) => Ok(held.clone()),
             (Wanted::Block { pods, written }, None) => {
-                if let Some(entry) = entry_for(&next, &request.owner) {
-                    return uncontested(&taken, entry);
+                let known_entry = owners
+                    .contains(&request.owner.uid)
+                    .then(|| entry_for(&next, &request.owner));
+                if let Some(entry) = known_entry.flatten() {
+                    return uncontested(&all, entry);
                 }
                 if known.as_ref().is_none_or(|(before, _)| *before != written) {
                     known = Some((written, pools::lay_out(written, &next, slices)));
                 }
                 let laid = known.as_ref().map(|(_, laid)| laid).ok_or(Refusal::FabricGone)?;
-                let block = |taken: &FabricLedgerSpec| find_block(taken, &laid.space, *pods);
+                let block = |taken: &Taken| find_block(taken, &laid.space, *pods);
                 let (base, size) = block(&taken).map_err(|why| rest.or_rests(why, block))?;
-                let vlan = |taken: &FabricLedgerSpec| find_vlan(taken, written.vlans);
+                let vlan = |taken: &Taken| find_vlan(taken, written.vlans);
                 let vlan = vlan(&taken).map_err(|why| rest.or_rests(why, vlan))?;
                 note(&mut next, laid, base);
                 next.sequence += 1;
@@ -185,14 +191,16 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                     unknown: BTreeMap::new(),
                 };
                 insert(&mut next, entry.clone());
-                taken.entries.push(entry.clone());
+                owners.insert(entry.owner.uid.clone());
+                all.push(entry.clone());
+                taken.take(&entry);
                 rest.take(&entry);
                 Ok(entry)
             }
         })
         .collect();
     if let Some((_, laid)) = known.filter(|_| next.sequence != ledger.sequence) {
-        next.pools = laid.rows_of(|place| taken.entries.iter().flat_map(slots).any(|slots| slots.meets(place)));
+        next.pools = laid.rows_of(|place| all.iter().flat_map(slots).any(|slots| slots.meets(place)));
     }
     next.version = version(&next);
     Outcome {
@@ -248,9 +256,9 @@ fn entry_for(ledger: &FabricLedgerSpec, owner: &LedgerOwner) -> Option<LedgerEnt
 }
 
 /// What a network without a slice holds, unless somebody else has any of it: a ledger that was edited by hand may say so.
-fn uncontested(taken: &FabricLedgerSpec, entry: LedgerEntry) -> Result<LedgerEntry, Refusal> {
+fn uncontested(all: &[LedgerEntry], entry: LedgerEntry) -> Result<LedgerEntry, Refusal> {
     let is_anothers = |other: &&LedgerEntry| other.owner.uid != entry.owner.uid && collide(other, &entry);
-    match taken.entries.iter().find(is_anothers).cloned() {
+    match all.iter().find(is_anothers).cloned() {
         None => Ok(entry),
         Some(other) => Err(Refusal::Contested {
             held: Box::new(entry),

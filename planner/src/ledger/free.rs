@@ -3,9 +3,7 @@
 //! Best fit among the free aligned blocks keeps large blocks whole. The first and the last address of a pool are used only
 //! when nothing else fits, because the kernel makes the last one of a wide prefix a broadcast (the pod then gets a /32).
 
-use std::collections::HashSet;
-
-use railhead_crds::{FabricLedgerSpec, VlanRange};
+use railhead_crds::{FabricLedgerSpec, LedgerEntry, VlanRange};
 
 use super::{Refusal, slots};
 use crate::slots::{Interval, SlotSpace};
@@ -21,6 +19,48 @@ pub struct Usage {
     pub vlans_free: u32,
 }
 
+/// What somebody has, to be asked many times.
+pub(super) struct Taken {
+    /// Sorted.
+    slots: Vec<Interval>,
+    /// By VLAN.
+    vlans: Vec<bool>,
+}
+
+impl Taken {
+    pub(super) fn by<'a>(entries: impl IntoIterator<Item = &'a LedgerEntry>) -> Self {
+        let mut taken = Self {
+            slots: Vec::new(),
+            vlans: vec![false; usize::from(u16::MAX) + 1],
+        };
+        for entry in entries {
+            taken.slots.extend(slots(entry));
+            taken.take_vlan(entry);
+        }
+        taken.slots.sort_unstable();
+        taken
+    }
+
+    /// Somebody got this.
+    pub(super) fn take(&mut self, entry: &LedgerEntry) {
+        for slots in slots(entry) {
+            let place = self.slots.partition_point(|other| *other < slots);
+            self.slots.insert(place, slots);
+        }
+        self.take_vlan(entry);
+    }
+
+    fn take_vlan(&mut self, entry: &LedgerEntry) {
+        if let Some(vlan) = entry.vlan {
+            self.vlans[usize::from(vlan)] = true;
+        }
+    }
+
+    fn has_vlan(&self, vlan: u16) -> bool {
+        self.vlans[usize::from(vlan)]
+    }
+}
+
 /// How full the fabric is.
 pub fn usage(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange) -> Usage {
     let sizes = ledger.entries.iter().flat_map(|entry| &entry.intervals);
@@ -34,7 +74,7 @@ pub fn usage(ledger: &FabricLedgerSpec, space: &SlotSpace, vlans: VlanRange) -> 
         .count();
     Usage {
         used_percent: u32::try_from((held * 100).div_ceil(total)).unwrap_or(u32::MAX),
-        largest_free: largest_free(ledger, space),
+        largest_free: largest_free(&Taken::by(&ledger.entries), space),
         vlans_free: vlan_count(vlans).saturating_sub(u32::try_from(vlans_held).unwrap_or(u32::MAX)),
     }
 }
@@ -43,10 +83,9 @@ fn vlan_count(vlans: VlanRange) -> u32 {
     u32::from(vlans.max.saturating_sub(vlans.min)) + 1
 }
 
-pub(super) fn find_vlan(ledger: &FabricLedgerSpec, vlans: VlanRange) -> Result<u16, Refusal> {
-    let held: HashSet<u16> = ledger.entries.iter().filter_map(|entry| entry.vlan).collect();
+pub(super) fn find_vlan(taken: &Taken, vlans: VlanRange) -> Result<u16, Refusal> {
     (vlans.min..=vlans.max)
-        .find(|vlan| !held.contains(vlan))
+        .find(|vlan| !taken.has_vlan(*vlan))
         .ok_or(Refusal::VlanExhausted {
             total: vlan_count(vlans),
             min: vlans.min,
@@ -54,12 +93,12 @@ pub(super) fn find_vlan(ledger: &FabricLedgerSpec, vlans: VlanRange) -> Result<u
         })
 }
 
-pub(super) fn find_block(ledger: &FabricLedgerSpec, space: &SlotSpace, pods: u32) -> Result<(u32, u32), Refusal> {
+pub(super) fn find_block(taken: &Taken, space: &SlotSpace, pods: u32) -> Result<(u32, u32), Refusal> {
     let needed = u64::from(pods).next_power_of_two();
     let refusal = || Refusal::PoolExhausted {
         pods,
         needed,
-        largest: largest_free(ledger, space).unwrap_or(0),
+        largest: largest_free(taken, space).unwrap_or(0),
         closed: space.closed().to_vec(),
     };
     if space.layout().is_empty() {
@@ -68,7 +107,7 @@ pub(super) fn find_block(ledger: &FabricLedgerSpec, space: &SlotSpace, pods: u32
         });
     }
     let size = u32::try_from(needed).map_err(|_| refusal())?;
-    let mut blocks = free_blocks(ledger, space);
+    let mut blocks = free_blocks(taken, space);
     blocks.retain(|block| block.end - block.start >= size);
     blocks.sort_unstable_by_key(|block| (block.end - block.start, block.start));
     let edges: Vec<Interval> = space
@@ -109,8 +148,8 @@ fn place(block: Interval, size: u32, pods: u32, forbidden: &[&[Interval]]) -> Op
 }
 
 /// The largest network that would still fit, in pods rounded to a power of two.
-fn largest_free(ledger: &FabricLedgerSpec, space: &SlotSpace) -> Option<u32> {
-    let blocks = free_blocks(ledger, space);
+fn largest_free(taken: &Taken, space: &SlotSpace) -> Option<u32> {
+    let blocks = free_blocks(taken, space);
     let mut size = blocks.iter().map(|block| block.end - block.start).max()?;
     while size > 0 {
         if blocks
@@ -125,15 +164,13 @@ fn largest_free(ledger: &FabricLedgerSpec, space: &SlotSpace) -> Option<u32> {
 }
 
 /// The free slots as maximal aligned power-of-two blocks.
-fn free_blocks(ledger: &FabricLedgerSpec, space: &SlotSpace) -> Vec<Interval> {
-    let mut held: Vec<Interval> = ledger.entries.iter().flat_map(slots).collect();
-    held.sort_unstable();
+fn free_blocks(taken: &Taken, space: &SlotSpace) -> Vec<Interval> {
     let mut blocks = Vec::new();
     for pool in space.layout() {
         let mut at = pool.start;
-        for taken in held.iter().filter(|taken| taken.meets(*pool)) {
-            split(at, taken.start.max(at), &mut blocks);
-            at = at.max(taken.end);
+        for held in taken.slots.iter().filter(|held| held.meets(*pool)) {
+            split(at, held.start.max(at), &mut blocks);
+            at = at.max(held.end);
         }
         split(at, pool.end, &mut blocks);
     }

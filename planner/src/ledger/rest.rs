@@ -4,7 +4,7 @@
 use k8s_openapi::jiff::Timestamp;
 use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerState};
 
-use super::Refusal;
+use super::{Refusal, free::Taken};
 
 /// Whether an entry is nobody's and given to nobody.
 pub fn rests(entry: &LedgerEntry) -> bool {
@@ -31,17 +31,16 @@ pub fn next_to_wake(ledger: &FabricLedgerSpec) -> Option<Timestamp> {
 
 /// What there would be if nothing rested.
 pub(super) struct Rest {
-    /// The ledger without what rests, and when the last of that has rested.
-    awake: Option<(FabricLedgerSpec, Timestamp)>,
+    /// What is taken and does not rest, and when the last of that which does has rested.
+    awake: Option<(Taken, Timestamp)>,
 }
 
 impl Rest {
-    pub(super) fn of(taken: &FabricLedgerSpec) -> Self {
-        let resting = taken.entries.iter().filter(|entry| rests(entry));
+    pub(super) fn of(entries: &[LedgerEntry]) -> Self {
+        let resting = entries.iter().filter(|entry| rests(entry));
         let last = resting.filter_map(|entry| Some(entry.rests_until.as_ref()?.0)).max();
         let awake = last.map(|last| {
-            let mut awake = taken.clone();
-            awake.entries.retain(|entry| !rests(entry));
+            let awake = Taken::by(entries.iter().filter(|entry| !rests(entry)));
             (awake, last)
         });
         Self { awake }
@@ -50,16 +49,12 @@ impl Rest {
     /// Somebody got this.
     pub(super) fn take(&mut self, entry: &LedgerEntry) {
         if let Some((awake, _)) = &mut self.awake {
-            awake.entries.push(entry.clone());
+            awake.take(entry);
         }
     }
 
     /// The refusal, or that there is room as soon as all has rested.
-    pub(super) fn or_rests<T>(
-        &self,
-        refusal: Refusal,
-        find: impl FnOnce(&FabricLedgerSpec) -> Result<T, Refusal>,
-    ) -> Refusal {
+    pub(super) fn or_rests<T>(&self, refusal: Refusal, find: impl FnOnce(&Taken) -> Result<T, Refusal>) -> Refusal {
         match &self.awake {
             Some((awake, until)) if find(awake).is_ok() => Refusal::Rests {
                 reason: refusal.reason(),
