@@ -3,8 +3,14 @@
 //!
 //! Own code because of how the lease is taken: a PUT with the resourceVersion that was read, so that of two replicas that see
 //! it run out only one gets it; and a leader that cannot renew in time ends before the lease does.
+//!
+//! The lease has a thread and a connection of its own: whatever the controllers compute or wait for, it is renewed.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    thread::Builder as Thread,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease as Record, LeaseSpec},
@@ -12,9 +18,13 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
-use railhead_service::chain;
+use railhead_service::{chain, client};
 use thiserror::Error;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime,
+    sync::oneshot,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tracing::warn;
 
 use crate::write;
@@ -23,8 +33,12 @@ use crate::write;
 const DURATION: Duration = Duration::from_secs(15);
 /// How long a leader tries to renew before it gives up, well before others may take over.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Time between attempts, to take or to renew.
-const PERIOD: Duration = Duration::from_secs(2);
+/// Time from one renewal to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How often a replica that does not lead looks whether it may: what was handed back waits for it no longer.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long one attempt may take, to take, to renew or to hand back.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why this replica must not write.
 #[derive(Debug, Error)]
@@ -39,45 +53,126 @@ pub(crate) enum LeaseError {
         "lease {namespace}/{name} could not be renewed for {DEADLINE:?}: this replica must not write any more and ends"
     )]
     Expired { namespace: String, name: String },
+    #[error("no thread for the lease")]
+    Thread { source: io::Error },
+    #[error("no way to the API server for the lease")]
+    Connect { source: Box<kube::Error> },
+    #[error("the thread of the lease has ended: this replica must not write any more and ends")]
+    Ended,
+}
+
+/// The lease in its thread.
+pub(crate) struct Keeper {
+    gained: oneshot::Receiver<()>,
+    stop: oneshot::Sender<()>,
+    ended: oneshot::Receiver<Result<(), LeaseError>>,
+}
+
+impl Keeper {
+    /// Applies for the lease.
+    pub(crate) fn start(namespace: &str, name: &str, identity: &str) -> Result<Self, LeaseError> {
+        let thread = |source| LeaseError::Thread { source };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(thread)?;
+        let (namespace, name, identity) = (namespace.to_owned(), name.to_owned(), identity.to_owned());
+        let (gains, gained) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let (ends, ended) = oneshot::channel();
+        let work = async move {
+            let client = client::connect(PATIENCE).await;
+            let client = client.map_err(|source| LeaseError::Connect {
+                source: Box::new(source),
+            })?;
+            keep(Lease::new(client, &namespace, &name, &identity), gains, stopped).await
+        };
+        Thread::new()
+            .name("lease".to_owned())
+            // Nobody hears it where this replica is ending already.
+            .spawn(move || drop(ends.send(runtime.block_on(work))))
+            .map_err(thread)?;
+        Ok(Self { gained, stop, ended })
+    }
+
+    /// Waits until this replica leads.
+    pub(crate) async fn gained(&mut self) -> Result<(), LeaseError> {
+        if (&mut self.gained).await.is_ok() {
+            return Ok(());
+        }
+        self.lost().await
+    }
+
+    /// Waits until it leads no more, and says why.
+    pub(crate) async fn lost(&mut self) -> Result<(), LeaseError> {
+        (&mut self.ended).await.unwrap_or(Err(LeaseError::Ended))
+    }
+
+    /// Hands the lease back, if it is held.
+    pub(crate) async fn stop(self) -> Result<(), LeaseError> {
+        // Its thread may have ended, and says so itself.
+        let _ = self.stop.send(());
+        self.ended.await.unwrap_or(Err(LeaseError::Ended))
+    }
+}
+
+/// Takes the lease and renews it until that fails, or until `stopped` resolves: then it is handed back, also where an answer is not
+/// there yet that would have said that it was taken.
+async fn keep(
+    mut lease: Lease,
+    gained: oneshot::Sender<()>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Result<(), LeaseError> {
+    let leads = async {
+        lease.gained().await;
+        let _ = gained.send(());
+        lease.lost().await
+    };
+    tokio::select! {
+        lost = leads => return Err(lost),
+        _ = &mut stopped => {}
+    }
+    lease.release().await;
+    Ok(())
 }
 
 /// The lease, as this replica knows it.
-pub(crate) struct Lease {
+struct Lease {
     api: Api<Record>,
     namespace: String,
     name: String,
     identity: String,
     silence: Silence,
-    held: bool,
+    /// As this replica has written it last.
+    written: Option<Record>,
 }
 
 enum Attempt {
     Held,
     HeldBy(String),
+    /// Somebody wrote first: another replica, or this one with a request whose answer did not come in time.
+    Conflict,
 }
 
 impl Lease {
     /// `identity` is made unique by the time: two processes of one name are still two.
-    pub(crate) fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             identity: format!("{identity}_{:x}", Timestamp::now().as_nanosecond()),
             silence: Silence::default(),
-            held: false,
+            written: None,
         }
     }
 
     /// Waits until this replica leads.
-    pub(crate) async fn gained(&mut self) {
+    async fn gained(&mut self) {
         loop {
-            match timeout(PERIOD, self.attempt()).await {
-                Ok(Ok(Attempt::Held)) => {
-                    self.held = true;
-                    return;
-                }
-                Ok(Ok(Attempt::HeldBy(_))) | Err(_) => {}
+            match timeout(PATIENCE, self.attempt()).await {
+                Ok(Ok(Attempt::Held)) => return,
+                Ok(Ok(Attempt::HeldBy(_) | Attempt::Conflict)) | Err(_) => {}
                 Ok(Err(error)) => {
                     warn!(
                         lease = self.name,
@@ -87,25 +182,28 @@ impl Lease {
                     );
                 }
             }
-            sleep(PERIOD).await;
+            sleep(LOOK).await;
         }
     }
 
     /// Renews until that fails for too long.
-    pub(crate) async fn lost(&mut self) -> LeaseError {
+    async fn lost(&mut self) -> LeaseError {
         let mut renewed = Instant::now();
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
         loop {
-            sleep(PERIOD).await;
-            match timeout(PERIOD, self.attempt()).await {
+            ticks.tick().await;
+            match timeout(PATIENCE, self.renew()).await {
                 Ok(Ok(Attempt::Held)) => renewed = Instant::now(),
                 Ok(Ok(Attempt::HeldBy(holder))) => {
-                    self.held = false;
                     return LeaseError::Taken {
                         namespace: self.namespace.clone(),
                         name: self.name.clone(),
                         holder,
                     };
                 }
+                Ok(Ok(Attempt::Conflict)) => warn!("lease not renewed: somebody else wrote it meanwhile"),
                 Ok(Err(error)) => warn!(error = chain(&error), "lease not renewed"),
                 Err(_) => warn!("lease not renewed: the API server does not answer"),
             }
@@ -119,12 +217,11 @@ impl Lease {
     }
 
     /// Hands the lease back, for a successor that need not wait then.
-    pub(crate) async fn release(&mut self) {
-        if !self.held {
-            return;
-        }
+    async fn release(&mut self) {
         let release = async {
-            let mut record = self.api.get(&self.name).await?;
+            let Some(mut record) = self.api.get_opt(&self.name).await? else {
+                return Ok(());
+            };
             if holder(&record) == Some(&self.identity) {
                 record.spec.get_or_insert_default().holder_identity = None;
                 let parameters = PostParams::default();
@@ -132,10 +229,19 @@ impl Lease {
             }
             Ok::<_, kube::Error>(())
         };
-        if let Ok(Err(error)) = timeout(PERIOD, release).await {
+        if let Ok(Err(error)) = timeout(PATIENCE, release).await {
             warn!(error = chain(&error), "lease not handed back; it runs out");
         }
-        self.held = false;
+    }
+
+    /// One write where nobody else has written since, which is all of them but few.
+    async fn renew(&mut self) -> Result<Attempt, kube::Error> {
+        if let Some(written) = self.written.take()
+            && matches!(self.replace(written).await?, Attempt::Held)
+        {
+            return Ok(Attempt::Held);
+        }
+        self.attempt().await
     }
 
     async fn attempt(&mut self) -> Result<Attempt, kube::Error> {
@@ -148,7 +254,7 @@ impl Lease {
                 spec: Some(self.spec(None)),
             };
             let created = self.api.create(&PostParams::default(), &record).await;
-            return Self::won(created);
+            return self.won(created);
         };
         let now = Instant::now();
         let other = holder(&found).filter(|holder| *holder != self.identity);
@@ -157,16 +263,23 @@ impl Lease {
         {
             return Ok(Attempt::HeldBy(other.to_owned()));
         }
-        let mut record = found;
-        record.spec = Some(self.spec(record.spec.as_ref()));
-        let parameters = PostParams::default();
-        Self::won(self.api.replace(&self.name, &parameters, &record).await)
+        self.replace(found).await
     }
 
-    fn won(written: Result<Record, kube::Error>) -> Result<Attempt, kube::Error> {
+    /// Writes with the version that was read.
+    async fn replace(&mut self, mut record: Record) -> Result<Attempt, kube::Error> {
+        record.spec = Some(self.spec(record.spec.as_ref()));
+        let written = self.api.replace(&self.name, &PostParams::default(), &record).await;
+        self.won(written)
+    }
+
+    fn won(&mut self, written: Result<Record, kube::Error>) -> Result<Attempt, kube::Error> {
         match written {
-            Ok(_) => Ok(Attempt::Held),
-            Err(error) if write::is_conflict(&error) => Ok(Attempt::HeldBy("another replica".to_owned())),
+            Ok(written) => {
+                self.written = Some(written);
+                Ok(Attempt::Held)
+            }
+            Err(error) if write::is_conflict(&error) || write::is_not_found(&error) => Ok(Attempt::Conflict),
             Err(error) => Err(error),
         }
     }

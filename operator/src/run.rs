@@ -16,7 +16,6 @@ use kube::{Client, runtime::reflector::Store};
 use railhead_service::{client, events::Recorder};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::oneshot,
     task::JoinSet,
 };
 use tracing::info;
@@ -25,7 +24,7 @@ use crate::{
     changes::Changes,
     class, controller, fabric, freed,
     http::{self, Shown},
-    leader::{Lease, LeaseError},
+    leader::{Keeper, LeaseError},
     lost_nodes,
     metrics::Metrics,
     network, observe, pod, reservations, route, slice, stray,
@@ -99,21 +98,20 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             _ = interrupt.recv() => Ok(()),
         }
     });
-    let mut lease = Lease::new(client.clone(), &options.namespace, &options.lease, &identity);
     let gained = async {
         world.synced().await;
         synced.store(true, Ordering::Release);
         info!("knows the cluster; applies for the lease");
-        lease.gained().await;
+        let mut keeper = Keeper::start(&options.namespace, &options.lease, &identity)?;
+        keeper.gained().await?;
+        Ok::<_, LeaseError>(keeper)
     };
-    tokio::select! {
-        () = gained => {}
+    let mut keeper = tokio::select! {
+        keeper = gained => keeper?,
         result = &mut outside => return result,
-    }
+    };
     info!(identity, "leads");
     metrics.leads();
-    let (stop, stopped) = oneshot::channel();
-    let mut keeper = tokio::spawn(keep(lease, stopped));
     let times = Times {
         resync,
         rest: Duration::from_secs(options.rest_seconds),
@@ -122,26 +120,15 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let result = tokio::select! {
         result = &mut outside => result,
         _ = controllers.join_next() => Err(anyhow::anyhow!("a controller has ended, which it never should")),
-        lost = &mut keeper => {
+        lost = keeper.lost() => {
             controllers.shutdown().await;
-            return Ok(lost??);
+            return Ok(lost?);
         }
     };
     // Only when the controllers have stopped may somebody else begin.
     controllers.shutdown().await;
-    drop(stop);
-    keeper.await??;
+    keeper.stop().await?;
     result
-}
-
-/// Renews the lease until that fails, or until `stopped` resolves: then it is handed back.
-async fn keep(mut lease: Lease, stopped: oneshot::Receiver<()>) -> Result<(), LeaseError> {
-    tokio::select! {
-        lost = lease.lost() => return Err(lost),
-        _ = stopped => {}
-    }
-    lease.release().await;
-    Ok(())
 }
 
 /// What takes long on purpose.

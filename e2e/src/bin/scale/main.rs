@@ -7,6 +7,7 @@
 mod api;
 mod failover;
 mod fill;
+mod floor;
 mod operator;
 mod pending;
 mod planning;
@@ -66,6 +67,9 @@ struct Arguments {
     /// Name of the control plane's lab.
     #[arg(long, default_value = "scale")]
     lab: String,
+    /// Measure the planner alone, which needs no control plane.
+    #[arg(long)]
+    planning: bool,
     /// Leave the control plane running.
     #[arg(long)]
     keep: bool,
@@ -83,6 +87,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<bool> {
+    if arguments.planning {
+        let mut verdict = Verdict::default();
+        planning::measure(&mut verdict)?;
+        return Ok(verdict.end());
+    }
     prepare(&Cache::open()?, None)?;
     let (name, keep) = (arguments.lab.clone(), arguments.keep);
     Lab::down(&name)?;

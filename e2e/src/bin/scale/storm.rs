@@ -18,6 +18,7 @@ use crate::{
     SYSTEM,
     api::{Server, Verb, Who},
     fill::{self, Place},
+    floor::Floor,
     operator::Operator,
     reserved::Reserved,
     shapes,
@@ -58,6 +59,7 @@ pub(crate) async fn measure(
     // Milliseconds.
     let longest = Arc::new(AtomicUsize::new(0));
     let renewals = tokio::spawn(renewals(server.clone(), Arc::clone(&longest)));
+    let floor = Floor::begin(server).await?;
     let (start, processor) = (Instant::now(), operator.processor()?);
     let mut took = Vec::new();
     for number in 0.. {
@@ -108,6 +110,7 @@ pub(crate) async fn measure(
         at(50)
     ));
     verdict.at_most("a new network is Reserved, 99 of 100 of them", at(99), SOON, "s");
+    floor.tell(verdict);
     Ok(())
 }
 
