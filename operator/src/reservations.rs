@@ -1,7 +1,7 @@
 //! The one place that writes ledgers.
 //!
-//! Requests wait in a bounded queue. The worker takes all that wait, reads the ledger, plans, and writes once with the
-//! resourceVersion that it read. If somebody else wrote meanwhile it starts over, so two operators that both think they lead
+//! Requests wait in a bounded queue. The worker takes all that wait, reads the ledger (or has it from its own last write), plans, and
+//! writes once with the resourceVersion that it read. If somebody else wrote meanwhile it starts over, so two operators that both think they lead
 //! cannot give one block or VLAN away twice. What a slice holds is in the ledger, or is entered again before anything new; where
 //! the ledger gives it to another already, it is at least given to no third. A ledger of a later release is left as it is.
 
@@ -11,7 +11,7 @@ mod lost;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -30,6 +30,9 @@ use crate::metrics::Metrics;
 
 /// A batch larger than this would make the first of it wait for long. As many networks as are worked on at a time wait at most.
 const BATCH: usize = 256;
+/// Behind a batch there is a pause of its own length, but no longer than this: whoever comes meanwhile shares one write of the ledger,
+/// which costs the more the more it holds.
+const PAUSE: Duration = Duration::from_millis(300);
 /// With n writers at once somebody always wins, so the losers need about n turns.
 const ATTEMPTS: u32 = 32;
 
@@ -138,11 +141,12 @@ impl Reservations {
     }
 }
 
-/// The queue and the worker behind it, to be spawned. `known_slices` are those that the watch has told of.
+/// The queue and the worker behind it, to be spawned. `known_slices` and `known_ledgers` are those that the watches have told of.
 /// What is given back rests for so long before anybody gets it.
 pub(crate) fn start(
     client: Client,
     known_slices: Store<NetworkSlice>,
+    known_ledgers: Store<FabricLedger>,
     metrics: Arc<Metrics>,
     rest: Duration,
 ) -> (Reservations, impl Future<Output = ()>) {
@@ -151,6 +155,7 @@ pub(crate) fn start(
         ledgers: Api::all(client.clone()),
         client,
         known_slices,
+        known_ledgers,
         metrics,
         rest: SignedDuration::try_from(rest).unwrap_or(SignedDuration::MAX),
         checked: Mutex::default(),
@@ -158,7 +163,9 @@ pub(crate) fn start(
     let work = async move {
         let mut batch = Vec::new();
         while commands.recv_many(&mut batch, BATCH).await > 0 {
+            let begun = Instant::now();
             worker.serve(batch.drain(..)).await;
+            tokio::time::sleep(begun.elapsed().min(PAUSE)).await;
         }
     };
     (Reservations { queue, rest }, work)
@@ -168,6 +175,7 @@ struct Worker {
     client: Client,
     ledgers: Api<FabricLedger>,
     known_slices: Store<NetworkSlice>,
+    known_ledgers: Store<FabricLedger>,
     metrics: Arc<Metrics>,
     rest: SignedDuration,
     /// By fabric.
@@ -218,8 +226,15 @@ impl Worker {
 
     async fn reserve(&self, fabric: &str, reserves: &[Reserve]) -> Result<Vec<Result<Given, Refusal>>, LedgerError> {
         let asked: Vec<Request> = reserves.iter().map(|r| r.request.clone()).collect();
+        // What was written here a moment ago is not read again.
+        let mut written = self.written_last(fabric);
         for attempt in 0..ATTEMPTS {
-            let mut ledger = match self.read_or_create(fabric).await {
+            let is_told = written.is_some();
+            let ledger = match written.take() {
+                Some(written) => Ok(Some(written)),
+                None => self.read_or_create(fabric).await,
+            };
+            let mut ledger = match ledger {
                 Ok(Some(ledger)) => ledger,
                 Ok(None) => return Ok(asked.into_iter().map(without_fabric).collect()),
                 Err(LedgerError::Unreadable { why, .. }) => {
@@ -237,6 +252,12 @@ impl Worker {
             let given = |entry| Given::of(&outcome.ledger, entry);
             let results: Vec<_> = results.map(|result| result.map(given)).collect();
             if !outcome.changed {
+                let is_held = |request: &Request| matches!(request.wanted, Wanted::Held(_));
+                if is_told && !(asked.iter().all(is_held) && results.iter().all(Result::is_ok)) {
+                    // Nobody is refused because of what may have been so a moment ago.
+                    self.forget_written(fabric);
+                    continue;
+                }
                 return Ok(results);
             }
             ledger.spec = outcome.ledger;
@@ -249,6 +270,7 @@ impl Worker {
                 );
                 return Ok(results);
             }
+            self.forget_written(fabric);
         }
         Err(LedgerError::Contended {
             name: fabric.to_owned(),

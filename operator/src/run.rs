@@ -38,8 +38,8 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(20);
 
 /// How many objects of a kind are worked on at a time; they mostly wait for the API server.
 const AT_ONCE: u16 = 8;
-/// Those that wait for a reservation together get theirs by one write of the ledger, which is large.
-const NETWORKS_AT_ONCE: u16 = 64;
+/// Those that wait for a reservation together get theirs by one write of the ledger, which is large: the more, the fewer writes.
+const NETWORKS_AT_ONCE: u16 = 128;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -150,8 +150,13 @@ fn start_controllers(
     let mut tasks = JoinSet::new();
     let recorder = Recorder::new(client.clone(), REPORTER, identity.to_owned()).sparing();
     let recorder = Arc::new(recorder);
-    let (reservations, ledger_worker) =
-        reservations::start(client.clone(), Store::clone(&world.slices), Arc::clone(metrics), rest);
+    let (reservations, ledger_worker) = reservations::start(
+        client.clone(),
+        Store::clone(&world.slices),
+        world.ledgers.clone(),
+        Arc::clone(metrics),
+        rest,
+    );
     let (queues, inboxes) = route::queues();
     tasks.spawn(controller::run(
         "Fabric",

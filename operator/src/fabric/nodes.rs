@@ -44,7 +44,7 @@ impl Context {
         let mut wrong = Vec::new();
         let mut on_ports = OnPorts::default();
         for node in self.world.nodes.state() {
-            let Some(wanted) = railhead_planner::node::spec(fabric, node.labels()) else {
+            let Some(wanted) = railhead_planner::node::spec(fabric, |key| node.labels.get(key)) else {
                 continue;
             };
             let name = node.name_any();
@@ -107,7 +107,6 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use http::Method;
-    use k8s_openapi::api::core::v1::Node;
     use kube::runtime::{
         controller::Action,
         reflector::{Store, store},
@@ -120,6 +119,7 @@ mod tests {
     use super::*;
     use crate::{
         fabric::reconcile,
+        known::Node,
         metrics::Metrics,
         network::fixtures,
         reservations, test_api,
@@ -187,6 +187,7 @@ mod tests {
         let (reservations, _) = reservations::start(
             client.clone(),
             Store::clone(&world.slices),
+            world.ledgers.clone(),
             Arc::new(Metrics::new()),
             std::time::Duration::ZERO,
         );

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, runtime::reflector::Store};
 use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosClass, TrainingNetwork, names};
 use railhead_planner::{
@@ -15,7 +14,7 @@ use railhead_service::events::Recorder;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::{metrics::Metrics, observe::Named, reservations, world::World};
+use crate::{known::Pod, metrics::Metrics, observe::Named, reservations, world::World};
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
 
@@ -29,6 +28,7 @@ pub(crate) fn context(client: Client, world: World) -> Context {
     let (reservations, _) = reservations::start(
         client.clone(),
         Store::clone(&world.slices),
+        world.ledgers.clone(),
         Arc::new(Metrics::new()),
         Duration::ZERO,
     );

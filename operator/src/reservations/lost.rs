@@ -1,9 +1,12 @@
 //! What slices hold and the ledger does not know so: somebody deleted the ledger, restored an old one, took an entry out or
 //! altered it.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
+};
 
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, ResourceExt as _, api::ListParams, runtime::reflector::ObjectRef};
 use railhead_crds::{FabricLedger, FabricLedgerSpec, NetworkSlice};
 use railhead_planner::ledger::{self, Known, Request};
 use tracing::warn;
@@ -63,11 +66,34 @@ impl Worker {
         })
     }
 
+    /// The ledger of a fabric as it was written here last, where nobody else has written it as far as the watch has told. It may be
+    /// planned with, since a write with its version fails where that is not so; and what it gives to whom is as certain as what
+    /// the watch tells.
+    pub(super) fn written_last(&self, fabric: &str) -> Option<FabricLedger> {
+        let known = self.known_ledgers.get(&ObjectRef::new(fabric))?;
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = checked.get(fabric)?;
+        let told = known.metadata.resource_version.as_ref()?;
+        checked
+            .versions
+            .contains(told)
+            .then(|| checked.written.clone())
+            .flatten()
+    }
+
+    /// What is known here of a fabric's ledger is not so any more.
+    pub(super) fn forget_written(&self, fabric: &str) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(checked) = checked.get_mut(fabric) {
+            checked.written = None;
+        }
+    }
+
     fn is_written_here(&self, fabric: &str, ledger: &FabricLedger) -> bool {
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked
             .get(fabric)
-            .is_some_and(|checked| Some(&checked.version) == ledger.metadata.resource_version.as_ref())
+            .is_some_and(|checked| checked.versions.back() == ledger.metadata.resource_version.as_ref())
     }
 
     fn missed(&self, fabric: &str) -> Vec<Arc<NetworkSlice>> {
@@ -78,9 +104,17 @@ impl Worker {
     }
 
     fn note(&self, fabric: &str, ledger: &FabricLedger, lost: Vec<Arc<NetworkSlice>>) {
-        let version = ledger.resource_version().unwrap_or_default();
+        let versions = ledger.resource_version().into_iter().collect();
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.insert(fabric.to_owned(), Checked { version, lost });
+        let written = None;
+        checked.insert(
+            fabric.to_owned(),
+            Checked {
+                versions,
+                written,
+                lost,
+            },
+        );
     }
 
     /// A ledger that was compared with the slices was written here, and nobody else wrote it in between.
@@ -88,16 +122,26 @@ impl Worker {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let its = checked
             .get_mut(fabric)
-            .filter(|checked| Some(&checked.version) == before.metadata.resource_version.as_ref());
+            .filter(|checked| checked.versions.back() == before.metadata.resource_version.as_ref());
         if let Some(checked) = its {
-            checked.version = after.resource_version().unwrap_or_default();
+            if checked.versions.len() == VERSIONS {
+                checked.versions.pop_front();
+            }
+            checked.versions.extend(after.resource_version());
+            checked.written = Some(after.clone());
         }
     }
 }
 
+/// How many writes the watch may be late and still count as telling of nobody else's.
+const VERSIONS: usize = 64;
+
 /// A ledger as it was when all slices were compared with it.
 pub(super) struct Checked {
-    version: String,
+    /// Its version then, and after each write here since; nobody else wrote in between.
+    versions: VecDeque<String>,
+    /// As it was written last.
+    written: Option<FabricLedger>,
     /// What it did not know so.
     lost: Vec<Arc<NetworkSlice>>,
 }
