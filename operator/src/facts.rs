@@ -7,11 +7,10 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use k8s_openapi::api::core::v1::Node;
 use kube::{Resource, runtime::reflector::ObjectRef};
 use railhead_crds::{Bandwidth, LedgerState, NodeNetwork, TrainingNetwork};
 
-use crate::{conditions, observe::Named, world::World};
+use crate::{conditions, known::Node, observe::Named, world::World};
 
 /// What was read last.
 #[derive(Default)]
@@ -135,7 +134,7 @@ fn seen_of_node(node: &Node) -> u64 {
     let ranges = node.spec.as_ref().map(|spec| (&spec.pod_cidr, &spec.pod_cidrs));
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let addresses: Vec<&str> = addresses.map(|address| address.address.as_str()).collect();
-    digest(&(&node.metadata.labels, ranges, addresses))
+    digest(&(&node.labels, ranges, addresses))
 }
 
 fn network_seen_by_pods(network: &TrainingNetwork) -> u64 {

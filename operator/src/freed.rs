@@ -13,7 +13,6 @@ use std::{
 };
 
 use futures::{StreamExt as _, channel::mpsc::UnboundedReceiver, stream::FuturesUnordered};
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -26,6 +25,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
+    known::Pod,
     observe::Named,
     pod::{has_ended, has_started},
     world::World,
@@ -164,7 +164,7 @@ fn waiting(
         .filter(|pod| is_waiting_on_its_node(pod) && !have.contains(pod.metadata.uid.as_deref().unwrap_or_default()))
         .collect();
     candidates.sort_by_key(|pod| pod.creation_timestamp());
-    let choice = |pod: &Pod| index::of(pod, size).ok();
+    let choice = |pod: &Pod| index::of(&pod.metadata, size).ok();
     let mut any = candidates
         .iter()
         .filter(|pod| choice(pod) == Some(IndexChoice::Any))

@@ -105,12 +105,11 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Deref for Grouped<K> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
     use kube::runtime::reflector::{store, store::Writer};
     use railhead_crds::names::NETWORK_LABEL;
 
     use super::*;
-    use crate::{network::fixtures, world};
+    use crate::{known::Pod, network::fixtures, world};
 
     fn llama() -> Named {
         fixtures::named("llama")

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Preconditions},
@@ -16,7 +16,7 @@ use railhead_crds::{NetworkAttachment, names::ATTACHMENT_FINALIZER};
 use railhead_service::chain;
 use tracing::{info, warn};
 
-use crate::{world::World, write};
+use crate::{known::Pod, world::World, write};
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(15);

@@ -12,6 +12,7 @@ mod freed;
 mod grouped;
 mod http;
 mod kept;
+mod known;
 mod leader;
 mod lost_nodes;
 mod metrics;

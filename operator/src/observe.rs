@@ -4,7 +4,6 @@ use std::{fmt::Debug, future::ready};
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
-    core::v1::{Node, Pod},
     networking::v1::ServiceCIDR,
     resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice},
 };
@@ -33,6 +32,7 @@ use crate::{
     contested::Contested,
     grouped::Grouped,
     kept::Kept,
+    known::{Node, Pod},
     surroundings::Surroundings,
     trim,
     world::{self, World, label},

@@ -10,9 +10,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::{ResourceExt as _, runtime::reflector::Store};
+
+use crate::known::Node;
 
 const ADVICE: &str = "pods with rails could not reach what is there; choose addresses that nothing in the cluster has";
 

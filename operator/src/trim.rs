@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    core::v1::{Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
-    resource::v1::ResourceClaimTemplate,
-};
+use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use kube::{Resource, ResourceExt as _};
 use railhead_crds::{
     NetworkAttachment, NetworkAttachmentStatus, NodeNetwork,
     names::{ATTACH_ANNOTATION, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION},
 };
 use railhead_planner::claim;
+
+use crate::known::{Node, Pod};
 
 /// Every object: who wrote which field is of no interest here.
 pub(crate) fn metadata<K: Resource>(object: &mut K) {
@@ -21,7 +20,7 @@ pub(crate) fn metadata<K: Resource>(object: &mut K) {
     }
 }
 
-/// A pod: node, phase, whether it was scheduled, claims and whose it is; no containers, volumes or environment.
+/// A pod: node, phase, whether it was scheduled, claims and whose it is. Containers, volumes and environment are not even read.
 pub(crate) fn pod(pod: &mut Pod) {
     metadata(pod);
     keep(pod.labels_mut(), &[NETWORK_LABEL, JOB_COMPLETION_INDEX]);
@@ -30,27 +29,17 @@ pub(crate) fn pod(pod: &mut Pod) {
         &[ATTACH_ANNOTATION, REQUEUE_ANNOTATION, JOB_COMPLETION_INDEX],
     );
     pod.metadata.generate_name = None;
-    if let Some(spec) = &mut pod.spec {
-        *spec = PodSpec {
-            node_name: spec.node_name.take(),
-            ..PodSpec::default()
-        };
-    }
     if let Some(status) = &mut pod.status {
-        let mut conditions = status.conditions.take();
-        if let Some(conditions) = &mut conditions {
+        if let Some(conditions) = &mut status.conditions {
             conditions.retain(|condition| condition.type_ == "PodScheduled");
             for condition in conditions.iter_mut() {
                 condition.message = None;
             }
             conditions.shrink_to_fit();
         }
-        *status = PodStatus {
-            phase: status.phase.take(),
-            conditions,
-            resource_claim_statuses: status.resource_claim_statuses.take(),
-            ..PodStatus::default()
-        };
+        if let Some(claims) = &mut status.resource_claim_statuses {
+            claims.shrink_to_fit();
+        }
     }
 }
 
@@ -96,19 +85,6 @@ pub(crate) fn node(node: &mut Node) {
     metadata(node);
     node.metadata.annotations = None;
     node.metadata.owner_references = None;
-    if let Some(spec) = &mut node.spec {
-        *spec = NodeSpec {
-            pod_cidr: spec.pod_cidr.take(),
-            pod_cidrs: spec.pod_cidrs.take(),
-            ..NodeSpec::default()
-        };
-    }
-    if let Some(status) = &mut node.status {
-        *status = NodeStatus {
-            addresses: status.addresses.take(),
-            ..NodeStatus::default()
-        };
-    }
 }
 
 /// A claim template: whose it is, and of a network's what it asks for.
@@ -143,9 +119,9 @@ mod tests {
         .unwrap();
         pod(&mut found);
         let spec = found.spec.as_ref().unwrap();
-        assert_eq!((spec.node_name.as_deref(), spec.containers.len()), (Some("node1"), 0));
+        assert_eq!(spec.node_name.as_deref(), Some("node1"));
         let status = found.status.unwrap();
-        assert_eq!((status.phase.as_deref(), status.pod_ip), (Some("Pending"), None));
+        assert_eq!(status.phase.as_deref(), Some("Pending"));
         assert_eq!(status.conditions.unwrap().len(), 1);
         assert!(found.metadata.annotations.unwrap().is_empty());
         assert!(

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{
-    core::v1::{Node, Pod},
-    networking::v1::ServiceCIDR,
-    resource::v1::ResourceClaimTemplate,
-};
+use k8s_openapi::api::{networking::v1::ServiceCIDR, resource::v1::ResourceClaimTemplate};
 use kube::{
     Resource,
     runtime::reflector::{ObjectRef, Store},
@@ -26,6 +22,7 @@ use crate::{
     fabric::others,
     grouped::Grouped,
     kept::Kept,
+    known::{Node, Pod},
     observe::{Named, named},
     surroundings::Surroundings,
 };

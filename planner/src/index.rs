@@ -1,6 +1,6 @@
 //! Which index of its network a pod gets.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use railhead_crds::names::{JOB_COMPLETION_INDEX, NETWORK_LABEL};
 use thiserror::Error;
 
@@ -37,9 +37,8 @@ pub enum IndexError {
     },
 }
 
-/// The index of `pod` in a network of `pods` pods: the completion index of an Indexed Job, else any.
-pub fn of(pod: &Pod, pods: u32) -> Result<IndexChoice, IndexError> {
-    let metadata = &pod.metadata;
+/// The index of the pod of that metadata in a network of `pods` pods: the completion index of an Indexed Job, else any.
+pub fn of(metadata: &ObjectMeta, pods: u32) -> Result<IndexChoice, IndexError> {
     let find = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| map.as_ref()?.get(key).cloned();
     let written =
         find(&metadata.annotations, JOB_COMPLETION_INDEX).or_else(|| find(&metadata.labels, JOB_COMPLETION_INDEX));
@@ -58,11 +57,12 @@ pub fn of(pod: &Pod, pods: u32) -> Result<IndexChoice, IndexError> {
 mod tests {
     use super::*;
 
-    fn pod(index: Option<&str>) -> Pod {
-        let mut pod = Pod::default();
-        pod.metadata.labels = Some([(NETWORK_LABEL.to_owned(), "llama".to_owned())].into());
-        pod.metadata.annotations = index.map(|i| [(JOB_COMPLETION_INDEX.to_owned(), i.to_owned())].into());
-        pod
+    fn pod(index: Option<&str>) -> ObjectMeta {
+        ObjectMeta {
+            labels: Some([(NETWORK_LABEL.to_owned(), "llama".to_owned())].into()),
+            annotations: index.map(|i| [(JOB_COMPLETION_INDEX.to_owned(), i.to_owned())].into()),
+            ..ObjectMeta::default()
+        }
     }
 
     #[test]

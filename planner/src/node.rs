@@ -1,19 +1,12 @@
 //! What a node should have, from the fabric and the node's labels.
 
-use std::collections::BTreeMap;
-
 use railhead_crds::{Fabric, LinkType, NodeNetworkSpec, NodeRail, NodeSelector, SoftRoce};
 
-/// Whether a node with these labels belongs to `fabric`.
-pub fn selected(fabric: &Fabric, labels: &BTreeMap<String, String>) -> bool {
-    matches(fabric.spec.node_selector.as_ref(), labels)
-}
-
-/// The spec of the node's NodeNetwork; `None` if the fabric does not select the node.
+/// The spec of the NodeNetwork of a node whose labels `label` knows; `None` if the fabric does not select the node.
 ///
 /// A rail for which no port entry fits the node is left out and so counts as missing.
-pub fn spec(fabric: &Fabric, labels: &BTreeMap<String, String>) -> Option<NodeNetworkSpec> {
-    if !selected(fabric, labels) {
+pub fn spec<'a>(fabric: &Fabric, label: impl Fn(&str) -> Option<&'a str>) -> Option<NodeNetworkSpec> {
+    if !matches(fabric.spec.node_selector.as_ref(), &label) {
         return None;
     }
     let mut rails: Vec<NodeRail> = fabric
@@ -24,7 +17,7 @@ pub fn spec(fabric: &Fabric, labels: &BTreeMap<String, String>) -> Option<NodeNe
             let port = rail
                 .ports
                 .iter()
-                .find(|port| matches(port.node_selector.as_ref(), labels))?;
+                .find(|port| matches(port.node_selector.as_ref(), &label))?;
             Some(NodeRail {
                 id: rail.id,
                 name: rail.name.clone(),
@@ -69,12 +62,12 @@ pub fn keep_ports(mut wanted: NodeNetworkSpec, found: &NodeNetworkSpec) -> (Node
     (wanted, kept)
 }
 
-fn matches(selector: Option<&NodeSelector>, labels: &BTreeMap<String, String>) -> bool {
+fn matches<'a>(selector: Option<&NodeSelector>, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     selector.is_none_or(|selector| {
         selector
             .match_labels
             .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+            .all(|(key, value)| label(key) == Some(value.as_str()))
     })
 }
 

@@ -3,9 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{
-    api::{core::v1::Pod, resource::v1::ResourceClaimTemplate},
-    apimachinery::pkg::apis::meta::v1::Condition,
-    jiff::Timestamp,
+    api::resource::v1::ResourceClaimTemplate, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp,
 };
 use kube::ResourceExt;
 use railhead_crds::{
@@ -20,6 +18,7 @@ use super::{
 };
 use crate::{
     conditions::{self, Said},
+    known::Pod,
     pod::has_ended,
 };
 
@@ -178,7 +177,7 @@ fn attached(seen: &Seen<'_>) -> Said {
     let pods = pods_of(seen);
     let network = seen.network.name_any();
     let outside = seen.pods.iter().filter(|pod| !has_ended(pod)).filter_map(|pod| {
-        let error = index::of(pod, pods).err()?;
+        let error = index::of(&pod.metadata, pods).err()?;
         Some(format!("pod {}: {error}", pod.name_any()))
     });
     let outside: Vec<String> = outside.collect();
@@ -228,7 +227,8 @@ fn for_whom(seen: &Seen<'_>, wanted: u32) -> String {
         return format!(" (pod {} is being wired on {})", spec.pod_name, spec.node_name);
     }
     let pods = pods_of(seen);
-    let is_it = |pod: &&Arc<Pod>| !has_ended(pod) && index::of(pod, pods) == Ok(index::IndexChoice::Fixed(wanted));
+    let is_it =
+        |pod: &&Arc<Pod>| !has_ended(pod) && index::of(&pod.metadata, pods) == Ok(index::IndexChoice::Fixed(wanted));
     let Some(pod) = seen.pods.iter().find(is_it) else {
         return String::new();
     };

@@ -3,11 +3,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use railhead_crds::NetworkAttachment;
 
-use crate::pod::has_ended;
+use crate::{known::Pod, pod::has_ended};
 
 /// The pods that are to stay, as many as there are more than `size`: the newest of those without an index. A pod that is on its way out makes
 /// room and does not count.

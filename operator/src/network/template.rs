@@ -3,7 +3,7 @@
 use std::{future::ready, sync::Arc};
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaimTemplate};
+use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -18,7 +18,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::{MANAGER, NetworkError, Outcome, Subject};
-use crate::{pod::is_waiting, write};
+use crate::{known::Pod, pod::is_waiting, write};
 
 /// How many pods are written at a time.
 const AT_ONCE: usize = 16;

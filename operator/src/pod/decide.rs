@@ -6,7 +6,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL};
 use railhead_planner::index::{self, IndexChoice};
@@ -16,6 +15,7 @@ use railhead_service::events::Event;
 
 use crate::{
     conditions,
+    known::Pod,
     network::{listed, vlan_of},
     world::label,
 };
@@ -50,7 +50,7 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<Event> {
         let note = format!("TrainingNetwork {} takes no new pods: {why}", network.name_any());
         return vec![Event::warning("Attach", "NetworkNotReserved", note)];
     }
-    let choice = match index::of(seen.pod, network.spec.pods) {
+    let choice = match index::of(&seen.pod.metadata, network.spec.pods) {
         Ok(choice) => choice,
         Err(error) => {
             return vec![Event::warning("Attach", "IndexOutOfRange", error.to_string())];

@@ -7,7 +7,7 @@ pub(crate) use free::Free;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::controller::Action};
 use railhead_crds::names::{self, NETWORK_LABEL};
 use railhead_service::events::Recorder;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     controller::Category,
+    known::Pod,
     world::{World, label},
 };
 

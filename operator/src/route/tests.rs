@@ -1,7 +1,4 @@
-use k8s_openapi::api::{
-    core::v1::Pod,
-    resource::v1::{ResourceClaim, ResourceSlice},
-};
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
 use kube::{
     Resource,
     runtime::{
@@ -15,6 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     grouped::Grouped,
+    known::Pod,
     network::fixtures,
     world::{network_of_pod, tests::empty},
 };

@@ -75,7 +75,7 @@ impl<'a> Taker<'a> {
     /// Takes the pod's index, waiting for a holder that is on its way out.
     pub(super) async fn take(&self) -> Result<Taken, PrepareError> {
         self.check_quarantine(&self.entitled.slice)?;
-        let choice = index::of(&self.entitled.pod, self.entitled.slice.spec.pods);
+        let choice = index::of(&self.entitled.pod.metadata, self.entitled.slice.spec.pods);
         let taken = match choice.map_err(|error| self.not_yet(error))? {
             IndexChoice::Fixed(index) => self.wait_for(index).await?,
             IndexChoice::Any => self.any().await?,
