@@ -246,7 +246,7 @@ pub struct NetworkSliceStatus {
     pub attached: i32,
     /// InUse: pods are attached. Releasable is there while a deletion waits, False with those it waits for (AttachmentsLeft).
     /// Quarantined: the ledger, or another slice, gives its addresses or its VLAN to somebody else as well; its pods go on, and no
-    /// more are attached until that ends.
+    /// more are attached until that ends. Nothing is said of a slice that no pod has used yet.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

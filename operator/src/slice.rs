@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, runtime::controller::Action};
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSliceStatus,
@@ -14,6 +14,7 @@ use tracing::info;
 use crate::{
     conditions::{self, Said},
     controller::Category,
+    known::Pod,
     network::{is_wired, listed, still_attached},
     pod::has_ended,
     world::World,
@@ -81,7 +82,11 @@ pub(crate) async fn reconcile(slice: Arc<NetworkSlice>, context: Arc<Context>) -
     }
     let contested = context.world.contested.of(&slice.spec.network.uid);
     let status = status(&slice, &attachments, &pods, contested, Timestamp::now());
-    if slice.status.as_ref() != Some(&status) {
+    let is_new = slice.status.is_none() && slice.metadata.deletion_timestamp.is_none();
+    let has_news =
+        conditions::is_true(&status.conditions, "InUse") || conditions::is_true(&status.conditions, QUARANTINED);
+    // Of a slice that nobody has used yet there is nothing to say, and thousands of them may come at once.
+    if slice.status.as_ref() != Some(&status) && (has_news || !is_new) {
         write::status(&api, &name, MANAGER, &status)
             .await
             .map_err(|source| SliceError::WriteStatus {

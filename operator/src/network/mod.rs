@@ -249,7 +249,7 @@ impl Subject<'_> {
     }
 
     /// For a network without a slice. Its template comes when the reservation is certain, so that the pods of a network that
-    /// gets nothing hold no ports; and before the slice, which says that all is there.
+    /// gets nothing hold no ports; and together with the slice. Of which only one was made, the other one is made next.
     async fn make(&self, resolved: &Resolved) -> Result<Outcome, NetworkError> {
         if let Some(conflict) = self.foreign_template() {
             return Ok(conflict);
@@ -277,16 +277,17 @@ impl Subject<'_> {
             Ok(slice) => slice,
             Err(error) => return Ok(invalid(&error)),
         };
-        if let Err(refused) = self.offer_template(resolved).await? {
-            return Ok(refused);
-        }
         // What was given back meanwhile rests, and is another's after that.
         if asked.elapsed() > self.context.reservations.trusted_for() {
             return Err(NetworkError::Late {
                 name: self.name.clone(),
             });
         }
-        self.create_slice(&slice).await
+        let (offered, made) = tokio::join!(self.offer_template(resolved), self.create_slice(&slice));
+        match offered? {
+            Ok(()) => made,
+            Err(refused) => made.map(|_| refused),
+        }
     }
 
     /// Makes the template, and Kubernetes look again at the pods that came before it.

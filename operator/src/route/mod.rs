@@ -36,6 +36,9 @@ pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
     let mut router = Router::default();
     world.contested.look(&world);
     world.surroundings.look(&world.services, &world.nodes);
+    // Somebody may have waited for a leader: his network comes before what is as it should be already, and before what is free is
+    // counted.
+    queues.waiting_networks(&world);
     queues.bandwidth(&world);
     queues.everything(&world);
     loop {

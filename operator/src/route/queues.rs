@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use k8s_openapi::api::{core::v1::Pod, resource::v1::ResourceClaimTemplate};
+use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use kube::{
     Resource,
     runtime::reflector::{ObjectRef, Store},
@@ -16,6 +16,7 @@ use super::Asked;
 use crate::{
     conditions,
     freed::Freed,
+    known::Pod,
     observe::Named,
     pod::{Free, is_unschedulable},
     world::World,
@@ -89,6 +90,16 @@ impl Queues {
         let _ = self.freed.unbounded_send(freed);
     }
 
+    /// Networks that have no reservation, or cannot give theirs back.
+    pub(super) fn waiting_networks(&self, world: &World) {
+        send_all(&self.networks, &world.networks, |network| {
+            let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            let ready = conditions::find(conditions, "Ready");
+            !conditions::is_true(conditions, "Reserved")
+                || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
+        });
+    }
+
     pub(super) fn everything(&self, world: &World) {
         self.all_fabrics(world);
         send_all(&self.classes, &world.classes, |_| true);
@@ -106,12 +117,7 @@ impl Queues {
             send_all(&self.classes, &world.classes, |_| true);
         }
         if asked.waiting_networks {
-            send_all(&self.networks, &world.networks, |network| {
-                let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
-                let ready = conditions::find(conditions, "Ready");
-                !conditions::is_true(conditions, "Reserved")
-                    || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
-            });
+            self.waiting_networks(world);
         }
         for fabric in &asked.ledgers {
             self.networks_without_entry(world, fabric);
