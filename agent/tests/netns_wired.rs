@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 /// A test by its name.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 5] = [
+const TESTS: [Test; 6] = [
     (
         "a_claim_says_what_the_kernel_has_and_a_rail_that_goes_down",
         a_claim_says_what_the_kernel_has_and_a_rail_that_goes_down,
@@ -50,6 +50,10 @@ const TESTS: [Test; 5] = [
     (
         "a_damaged_plan_of_a_wired_pod_is_given_back",
         a_damaged_plan_of_a_wired_pod_is_given_back,
+    ),
+    (
+        "a_refused_prepare_takes_no_rail_from_a_pod_that_is_wired",
+        a_refused_prepare_takes_no_rail_from_a_pod_that_is_wired,
     ),
 ];
 
@@ -244,5 +248,32 @@ fn a_damaged_plan_of_a_wired_pod_is_given_back() {
     others.ip_json("link show rail1").unwrap();
     ports.call("DEL", "c-llama-0", "llama-0", &others);
     ports.run_live(|agent| async move { unprepare(&agent, &other).await });
+    ports.assert_as_before("given back");
+}
+
+/// kubelet has lost its own state and asks again, and by now somebody has taken a role from the agent.
+fn a_refused_prepare_takes_no_rail_from_a_pod_that_is_wired() {
+    let ports = &ports(2, 1);
+    let (claim, sandbox) = wired(ports, "llama-2", 2);
+    let inside = || sandbox.ip_json("address show").unwrap();
+    let (was, held, plans) = (inside(), ports.holders(), ports.plans());
+    ports.api.refuse("PATCH /apis/railhead.dev");
+    let again = &claim;
+    let refused = ports.run_live(|agent| async move { NodeClaims::new(agent).prepare(again.clone()).await });
+    assert!(
+        refused.as_ref().is_err_and(|error| error.contains("Forbidden")),
+        "{refused:?}"
+    );
+    assert_eq!(inside(), was, "its rails");
+    assert_eq!(
+        (ports.holders(), ports.plans()),
+        (held, plans),
+        "its index and its plan"
+    );
+    ports.api.refuse_no_more();
+    ports.run_live(|agent| async move { prepare(&agent, again).await });
+    ports.call("CHECK", "c-llama-2", "llama-2", &sandbox);
+    ports.call("DEL", "c-llama-2", "llama-2", &sandbox);
+    ports.run_live(|agent| async move { unprepare(&agent, &claim).await });
     ports.assert_as_before("given back");
 }
