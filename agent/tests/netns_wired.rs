@@ -255,7 +255,7 @@ fn a_damaged_plan_of_a_wired_pod_is_given_back() {
 fn a_refused_prepare_takes_no_rail_from_a_pod_that_is_wired() {
     let ports = &ports(2, 1);
     let (claim, sandbox) = wired(ports, "llama-2", 2);
-    let inside = || sandbox.ip_json("address show").unwrap();
+    let inside = || sandbox.ip_json("-4 address show").unwrap();
     let (was, held, plans) = (inside(), ports.holders(), ports.plans());
     ports.api.refuse("PATCH /apis/railhead.dev");
     let again = &claim;

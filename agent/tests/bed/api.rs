@@ -41,7 +41,7 @@ struct State {
     history: Vec<Past>,
     /// What a request was to create last.
     creating: String,
-    /// Pods that lists from memory do not show.
+    /// Pods that watches do not show, nor the lists with which they begin.
     behind: Vec<String>,
     gates: Vec<Gate>,
 }
@@ -101,7 +101,7 @@ impl State {
         });
     }
 
-    /// Whether memory has this object by now.
+    /// Whether watches have this object by now.
     fn shows(&self, object: &Value) -> bool {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         !self.behind.iter().any(|behind| behind == name)
@@ -166,7 +166,7 @@ impl Api {
         self.state.lock().unwrap().creating.clone()
     }
 
-    /// Lists from memory do not show this pod yet.
+    /// Watches do not show this pod yet, nor the lists with which they begin.
     pub(crate) fn behind(&self, pod: &str) {
         self.state.lock().unwrap().behind.push(pod.to_owned());
     }

@@ -44,7 +44,7 @@ async fn the_collector_asks_for_nothing_while_nothing_happens() {
     assert_eq!(bed.holders().len(), 32);
 }
 
-/// An API server that has just started may answer from a memory that lacks the newest pods.
+/// A watch is late, and an API server that has just started may know less than the one before.
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_behind_takes_nothing_from_a_pod_that_lives() {
     let bed = Bed::new(4);

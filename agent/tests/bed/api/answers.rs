@@ -96,9 +96,10 @@ impl Api {
             let node = query
                 .split('&')
                 .find_map(|pair| pair.strip_prefix("fieldSelector=spec.nodeName%3D"));
-            let from_memory = query.contains("resourceVersion=0&") || query.ends_with("resourceVersion=0");
+            // The list with which a watch begins comes in pages.
+            let begins_a_watch = query.contains("limit=");
             let is_shown = |object: &Value| {
-                node.is_none_or(|node| object["spec"]["nodeName"] == node) && (!from_memory || state.shows(object))
+                node.is_none_or(|node| object["spec"]["nodeName"] == node) && (!begins_a_watch || state.shows(object))
             };
             let items: Vec<&Value> = state
                 .objects
