@@ -22,4 +22,4 @@ pub mod node;
 pub mod proto;
 pub mod publish;
 pub mod run;
-mod unix_channel;
+pub mod unix_channel;

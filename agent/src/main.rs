@@ -31,6 +31,6 @@ fn main() -> anyhow::Result<()> {
                 stopping.cancel();
             });
             let client = railhead_service::client::connect(run::ANSWER).await?;
-            run::run(args, client, stop).await
+            run::run(args, run::Machine::here(), client, stop).await
         })
 }

@@ -8,7 +8,7 @@ use railhead_crds::names;
 use railhead_host::Sysfs;
 use railhead_plan::Layout;
 use railhead_service::Passes;
-use railhead_vf::KernelPfSide;
+use railhead_vf::{KernelPfSide, PfSide};
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,10 +29,26 @@ use crate::{
 /// How long an answer of the API server may take.
 pub use crate::limits::ANSWER;
 
+/// What the agent works on.
+pub struct Machine {
+    /// Folders of the node.
+    pub layout: Layout,
+    /// How PFs are reached.
+    pub pf_side: Arc<dyn PfSide>,
+}
+
+impl Machine {
+    /// The one that the process runs on.
+    pub fn here() -> Self {
+        let layout = Layout::default();
+        let pf_side = Arc::new(KernelPfSide::new(Sysfs::new(layout.sysfs())));
+        Self { layout, pf_side }
+    }
+}
+
 /// Runs the agent until `stop`. Nothing on the node is cleaned up then: pods stay wired, and the next agent goes on.
-pub async fn run(args: Args, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
-    let layout = Layout::default();
-    let pf_side = Arc::new(KernelPfSide::new(Sysfs::new(layout.sysfs())));
+pub async fn run(args: Args, machine: Machine, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+    let Machine { layout, pf_side } = machine;
     plans::make_folders(&layout)?;
     if let Err(error) = chain::link_cdi(&layout.cdi(), &args.cdi_dir) {
         // Tried at every pass, and a condition until it holds; the rest of the agent is needed whatever it is.

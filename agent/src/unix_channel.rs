@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Error};
 
 /// Connects. Connecting and every call through the channel end within `patience`.
-pub(crate) async fn connect(socket: &Path, patience: Duration) -> Result<Channel, Error> {
+pub async fn connect(socket: &Path, patience: Duration) -> Result<Channel, Error> {
     let path = socket.to_owned();
     let connector = tower::service_fn(move |_| {
         let path = path.clone();

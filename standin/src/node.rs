@@ -3,7 +3,7 @@
 use std::{
     fmt::Write,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -20,7 +20,10 @@ pub const POD_MTU: u32 = 9000;
 
 /// Ports with their VFs, and the folder of Railhead's files.
 pub struct Node {
-    folder: tempfile::TempDir,
+    root: PathBuf,
+    /// The folder, where it is to go with this value.
+    #[allow(dead_code)] // Only its end matters.
+    temporary: Option<tempfile::TempDir>,
     rails: u32,
     vfs_per_port: u32,
     soft_roce: bool,
@@ -50,8 +53,21 @@ pub struct Vf {
 impl Node {
     /// Makes the ports in the namespace of the calling thread, which becomes the host: call it in a new namespace.
     pub fn new(rails: u32, vfs_per_port: u32, soft_roce: bool) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut node = Self::made(folder.path(), rails, vfs_per_port, soft_roce)?;
+        node.temporary = Some(folder);
+        Ok(node)
+    }
+
+    /// The same, without RDMA, with a folder that stays and may be there from before.
+    pub fn at(root: &Path, rails: u32, vfs_per_port: u32) -> Result<Self> {
+        Self::made(root, rails, vfs_per_port, false)
+    }
+
+    fn made(root: &Path, rails: u32, vfs_per_port: u32, soft_roce: bool) -> Result<Self> {
         let node = Self {
-            folder: tempfile::tempdir()?,
+            root: root.to_owned(),
+            temporary: None,
             rails,
             vfs_per_port,
             soft_roce,
@@ -70,7 +86,7 @@ impl Node {
             let device = node.layout().sysfs().join("bus/pci/devices").join(&vf.pci);
             fs::create_dir_all(device.join("net").join(name))?;
         }
-        let batch = node.folder.path().join("ports.ip");
+        let batch = node.root.join("ports.ip");
         fs::write(&batch, script)?;
         let made = Command::new("ip")
             .arg("-batch")
@@ -92,9 +108,11 @@ impl Node {
     /// The node of the calling thread itself, with these free VFs of its ports, one of each rail: real ones, and soft-RoCE on
     /// them. They get second names, by which they are recognised, until the value is dropped.
     pub fn of_real_vfs(vfs: Vec<Vf>) -> Result<Self> {
+        // The files of a running agent are nothing to this one.
+        let folder = tempfile::tempdir_in("/run")?;
         let node = Self {
-            // The files of a running agent are nothing to this one.
-            folder: tempfile::tempdir_in("/run")?,
+            root: folder.path().to_owned(),
+            temporary: Some(folder),
             rails: u32::try_from(vfs.len())?,
             vfs_per_port: 1,
             soft_roce: true,
@@ -120,12 +138,12 @@ impl Node {
 
     /// Where Railhead's files are.
     pub fn layout(&self) -> Layout {
-        Layout::under(self.folder.path())
+        Layout::under(&self.root)
     }
 
     /// The folder that stands for `/`.
     pub fn root(&self) -> &Path {
-        self.folder.path()
+        &self.root
     }
 
     /// Number of rails.
@@ -270,7 +288,7 @@ impl Node {
 
     /// What the PFs enforce on each VF, by its altname.
     pub fn enforced(&self) -> Result<Vec<(String, String)>> {
-        let pf_side = pf::side(self.root());
+        let pf_side = pf::side(&self.root);
         let read = |vf: Vf| Ok((vf.altname, format!("{:?}", pf_side.read(&vf.pf.parse()?, vf.index)?)));
         self.all_vfs().into_iter().map(read).collect()
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, thread, time::SystemTime};
 use anyhow::{Result, anyhow};
 use clap::Parser;
 use railhead_e2e::{
-    control_plane::{cluster::Cluster, install, operator},
+    control_plane::{cluster::Cluster, install, programs::Programs},
     lab::{
         Lab,
         progress::{say, step},
@@ -52,7 +52,7 @@ fn run(cli: &Cli) -> Result<()> {
     };
     let binary = match &cli.operator {
         Some(binary) => binary.clone(),
-        None => step("building the operator", operator::build)?,
+        None => step("building the operator", Programs::build)?.operator,
     };
     Lab::down(&cli.lab)?;
     let lab = Lab::up(&cli.lab, 0)?;

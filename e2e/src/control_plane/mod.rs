@@ -2,7 +2,9 @@
 //! account, and the API server as its users meet it.
 
 pub mod cluster;
+pub mod hollow;
 pub mod operator;
+pub mod programs;
 
 use std::path::{Path, PathBuf};
 

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::cluster::eventually;
-use crate::lab::run::cargo;
 use anyhow::{Context, Result, bail};
 
 use super::cluster::{Cluster, Identity, SYSTEM};
@@ -20,26 +19,6 @@ pub const REST_SECONDS: u64 = 4;
 pub struct Operator {
     child: Child,
     http: SocketAddr,
-}
-
-/// Builds the operator, and says where the binary is.
-pub fn build() -> Result<PathBuf> {
-    let status = cargo()
-        .args(["build", "--quiet", "--package", "railhead-operator"])
-        .status()?;
-    if !status.success() {
-        bail!("`cargo build --package railhead-operator` ended with {status}");
-    }
-    // Whoever asks lies in the same target folder.
-    let this = std::env::current_exe()?;
-    let built = this.ancestors().map(|folder| folder.join("debug/railhead-operator"));
-    let binary = built.into_iter().find(|binary| binary.exists());
-    binary.with_context(|| {
-        format!(
-            "railhead-operator was built, and not into a folder above {}",
-            this.display()
-        )
-    })
 }
 
 /// The operator's program, to be started with the rights of a kubeconfig. It writes to `log`.

@@ -24,8 +24,8 @@ mod slices;
 mod teardown;
 mod templates;
 mod way;
+mod workloads;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
@@ -36,6 +36,7 @@ use anyhow::{Result, anyhow, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use railhead_e2e::control_plane::cluster::{Cluster, Identity, SYSTEM};
 use railhead_e2e::control_plane::operator::Operator;
+use railhead_e2e::control_plane::programs::Programs;
 // The tests' modules call them by these names.
 pub(crate) use railhead_e2e::control_plane::{cluster, helm_release, install, operator};
 use railhead_e2e::lab::Lab;
@@ -56,7 +57,7 @@ static DONE: AtomicBool = AtomicBool::new(false);
 /// What the tests share.
 pub(crate) struct World {
     pub(crate) cluster: Cluster,
-    pub(crate) binary: PathBuf,
+    pub(crate) programs: Programs,
     /// The operator's service account.
     pub(crate) operator_account: Identity,
 }
@@ -267,6 +268,10 @@ fn shared() -> Vec<Test> {
             a_quota_bounds_what_the_pods_of_a_namespace_hold,
             a_pod_older_than_its_network_is_scheduled,
         ],
+        workloads: [
+            a_job_on_real_agents_gets_its_indices_and_gives_all_back,
+            an_index_outlives_the_programs_of_its_node,
+        ],
         operators: [
             two_operators_that_both_lead_reserve_nothing_twice,
             the_metrics_tell_what_was_done,
@@ -309,7 +314,7 @@ fn trials(tests: Vec<Test>, world: Option<&'static World>) -> Vec<Trial> {
 
 /// Sets everything up, runs the tests, and says whether all passed.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let binary = step("building the operator", operator::build)?;
+    let programs = step("building the operator and hollow nodes", Programs::build)?;
     Lab::down(&LAB)?;
     let lab = Lab::up(&LAB, 0)?;
     // One thread enters the lab's network, and with it every thread that it makes. This one stays outside, to end the lab later.
@@ -317,19 +322,19 @@ fn run(arguments: &Arguments) -> Result<bool> {
         let arguments = arguments.clone();
         move || {
             lab.enter_netns()?;
-            run_inside(&arguments, lab, binary)
+            run_inside(&arguments, lab, programs)
         }
     });
     inside.join().map_err(|_| anyhow!("the tests' runner panicked"))?
 }
 
-fn run_inside(arguments: &Arguments, lab: Lab, binary: PathBuf) -> Result<bool> {
+fn run_inside(arguments: &Arguments, lab: Lab, programs: Programs) -> Result<bool> {
     let cluster = Cluster::new(lab)?;
     step("installing the chart", || install(&cluster))?;
     let operator_account = cluster.service_account(SYSTEM, "railhead-operator", None)?;
     let leader = Operator::start(
         &cluster,
-        &binary,
+        &programs.operator,
         &operator_account,
         "operator-a",
         "railhead-operator",
@@ -338,7 +343,7 @@ fn run_inside(arguments: &Arguments, lab: Lab, binary: PathBuf) -> Result<bool> 
     // The tests' threads borrow it until the process ends.
     let world: &'static World = Box::leak(Box::new(World {
         cluster,
-        binary,
+        programs,
         operator_account,
     }));
     operators::LEADER

@@ -50,7 +50,7 @@ pub(crate) fn two_operators_that_both_lead_reserve_nothing_twice(world: &World) 
     // With a lease of its own it leads beside the other, as after a network partition.
     let rival = Operator::start(
         cluster,
-        &world.binary,
+        &world.programs.operator,
         &world.operator_account,
         "rival",
         "rival",
@@ -173,7 +173,7 @@ pub(crate) fn a_follower_takes_over_and_keeps_what_is_reserved(world: &World) ->
     let account = &world.operator_account;
     let follower = Operator::start(
         cluster,
-        &world.binary,
+        &world.programs.operator,
         account,
         "operator-b",
         "railhead-operator",

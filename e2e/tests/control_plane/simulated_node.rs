@@ -126,7 +126,7 @@ impl SimulatedNode {
                 "observedGeneration": 1,
                 "summary": {"rails": format!("{rails}/{rails}"), "vfs": format!("0/{}", 8 * rails)},
                 "ports": ports,
-                "conditions": [condition("Ready", "True", "PortsReady", "simulated")?],
+                "conditions": [condition("Ready", "True", "Ready", "simulated")?],
             }),
         )
     }

@@ -24,7 +24,7 @@ fn teardown(world: &World, timeout: &str) -> Result<Output> {
 }
 
 fn hook(world: &World, account: &Identity, deployment: &str, timeout: &str) -> Result<Output> {
-    let mut command = Command::new(&world.binary);
+    let mut command = Command::new(&world.programs.operator);
     command
         .args(["--log-format", "text", "teardown"])
         .args(["--deployment", deployment, "--timeout", timeout])
@@ -315,7 +315,14 @@ pub(crate) fn a_release_whose_namespace_was_deleted_is_installed_again_and_all_g
     let fabric = "orphaned";
     let namespace = cluster.namespace(fabric)?;
     let operator = |account: &Identity, name: &str| {
-        Operator::start(cluster, &world.binary, account, name, "railhead-operator", LEADER_PORT)
+        Operator::start(
+            cluster,
+            &world.programs.operator,
+            account,
+            name,
+            "railhead-operator",
+            LEADER_PORT,
+        )
     };
     let before = operator(&world.operator_account, "before")?;
     let network = samples::network(&namespace, "llama", fabric, 2);
