@@ -268,11 +268,9 @@ impl RouteSocket {
         knobs: &[VfKnob],
         wanted: &VfSettings,
     ) -> Result<(), VfError> {
-        let infos: Vec<VfInfo> = knobs.iter().filter_map(|knob| info(vf, *knob, wanted)).collect();
-        if infos.is_empty() {
+        let Some(list) = entry(vf, knobs, wanted) else {
             return Ok(());
-        }
-        let list = LinkAttribute::VfInfoList(vec![LinkVfInfo(infos)]);
+        };
         let set = self.set_attribute(&format!("set {knobs:?} of VF {vf}"), pf_index, list);
         set.map_err(|source| match knobs {
             [knob] if is_refusal(&source) => VfError::Unsupported {
@@ -320,6 +318,12 @@ fn is_refusal(error: &NetlinkError) -> bool {
     )
 }
 
+/// Settings of a VF as the one entry of the list that a request carries; `None` if there is nothing to set.
+fn entry(vf: u32, knobs: &[VfKnob], wanted: &VfSettings) -> Option<LinkAttribute> {
+    let infos: Vec<VfInfo> = knobs.iter().filter_map(|knob| info(vf, *knob, wanted)).collect();
+    (!infos.is_empty()).then(|| LinkAttribute::VfInfoList(vec![LinkVfInfo(infos)]))
+}
+
 /// The attribute of one setting; `None` for what `wanted` leaves as it is.
 pub(super) fn info(vf: u32, knob: VfKnob, wanted: &VfSettings) -> Option<VfInfo> {
     Some(match knob {
@@ -351,25 +355,24 @@ fn link_state(state: link::VfLinkState) -> VfLinkState {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    /// All settings of a VF as attributes.
-    pub(in crate::route_socket) fn infos(vf: u32) -> Vec<VfInfo> {
+    const ALL: [VfKnob; 6] = [
+        VfKnob::Mac,
+        VfKnob::Vlan,
+        VfKnob::SpoofCheck,
+        VfKnob::LinkState,
+        VfKnob::Trust,
+        VfKnob::Rate,
+    ];
+
+    fn wanted() -> VfSettings {
         let mut wanted = state().settings();
         wanted.vlan = Some(Vlan::new(100, 3).unwrap());
         wanted.max_rate_mbps = 400;
         wanted.link_state = Some(VfLinkState::Enable);
-        [
-            VfKnob::Mac,
-            VfKnob::Vlan,
-            VfKnob::SpoofCheck,
-            VfKnob::LinkState,
-            VfKnob::Trust,
-            VfKnob::Rate,
-        ]
-        .map(|knob| info(vf, knob, &wanted).unwrap())
-        .to_vec()
+        wanted
     }
 
     fn state() -> VfState {
@@ -417,7 +420,7 @@ pub(super) mod tests {
     #[test]
     fn all_settings_of_a_vf_are_one_entry_of_the_list() {
         use netlink_packet_core::{Emitable, Nla};
-        let attribute = LinkAttribute::VfInfoList(vec![LinkVfInfo(infos(2))]);
+        let attribute = entry(2, &ALL, &wanted()).unwrap();
         let mut bytes = vec![0; attribute.value_len()];
         attribute.emit_value(&mut bytes);
         assert_eq!(attribute.kind(), 22); // IFLA_VFINFO_LIST
