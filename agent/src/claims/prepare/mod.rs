@@ -140,7 +140,7 @@ async fn keep(
     Ok((taker.take().await?, None))
 }
 
-/// Functions first. While a plan of the pod is left, by this claim or another, something may still use the index.
+/// Functions first. An index on which a plan of the pod relies, by this claim or another, is not given back.
 ///
 /// A pod that is wired keeps what it has: kubelet prepares its claim again when it has lost its own state, and what keeps the node
 /// from that (a full disk, a role that was taken away) is no reason to take the rails from programs that run. It ends as a whole.
@@ -157,9 +157,6 @@ async fn undo(agent: &Arc<Agent>, claim_uid: &str, reached: &Reached) -> Result<
         return Ok(());
     }
     release::claim(agent, claim_uid, release::Programs::Ended).await?;
-    if agent.layout.plan(&pod.uid).exists() {
-        return Ok(());
-    }
     release::index::give_back(agent, &pod.namespace, attachment, &pod.uid).await
 }
 
