@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use railhead_host::read_state_file;
 use railhead_plan::{AttachmentRecord, Layout};
 use thiserror::Error;
 
@@ -102,8 +101,8 @@ fn names(layout: &Layout) -> Vec<String> {
 
 /// The sandbox that the folder's record names.
 fn owner(layout: &Layout, pod_uid: &str) -> Option<String> {
-    let bytes = read_state_file(&layout.record(pod_uid)).ok()?;
-    AttachmentRecord::parse(&bytes).ok().map(|record| record.container_id)
+    let record: AttachmentRecord = railhead_store::read(&layout.record(pod_uid)).ok()?;
+    Some(record.container_id)
 }
 
 fn temporary(layout: &Layout, pod_uid: &str) -> PathBuf {

@@ -11,7 +11,7 @@
 
 use std::{fs, io::Read};
 
-use railhead_host::{Sysfs, memlock_limit, raise_memlock, read_state_file, replace};
+use railhead_host::{Sysfs, memlock_limit, raise_memlock, replace};
 use railhead_plan::{AttachmentRecord, Layout, parser_says};
 use serde::Deserialize;
 use thiserror::Error;
@@ -67,7 +67,7 @@ pub fn container_hook(layout: &Layout, pod_uid: &str, stdin: &mut impl Read) -> 
 /// The first device of the record whose character device may be another pod's by now. Nothing is concluded from what cannot
 /// be read.
 fn foreign_device(layout: &Layout, pod_uid: &str) -> Option<String> {
-    let record = AttachmentRecord::parse(&read_state_file(&layout.record(pod_uid)).ok()?).ok()?;
+    let record: AttachmentRecord = railhead_store::read(&layout.record(pod_uid)).ok()?;
     let sysfs = Sysfs::new(layout.sysfs());
     record.rails.iter().find_map(|rail| {
         let rdma = rail.rdma.as_ref()?;

@@ -3,18 +3,11 @@
 //! It says what to undo, not how far ADD came: the undo looks at the state it finds. So one write is enough, and none waits for
 //! a disk: a killed process does not lose it, and a reboot voids it together with what it describes.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, io, path::PathBuf, time::Duration};
 
-use railhead_host::{
-    DurableError, InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError, read_state_file,
-    replace,
-};
-use railhead_plan::{FormatError, JOURNAL_VERSION, Layout, PodRef, parse_versioned};
+use railhead_host::{InterfaceName, MacAddress, NetnsId, PciAddress, RdmaName, Rule, StateFileError};
+use railhead_plan::{FormatError, JOURNAL_VERSION, JournalHead, Layout, PodRef, Versioned};
+use railhead_store::{self as store, ReadError, WriteError};
 use railhead_vf::LinkState;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -108,15 +101,6 @@ pub enum JournalError {
         /// The version in the file.
         found: u32,
     },
-    /// It cannot be made into JSON.
-    #[error("encode the journal of sandbox {container_id}: {source}")]
-    Encode {
-        /// Which sandbox.
-        container_id: String,
-        /// What the serialiser met.
-        #[source]
-        source: serde_json::Error,
-    },
     /// The folder cannot be made.
     #[error("make the journal folder {path}: {source}")]
     Folder {
@@ -126,18 +110,21 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
-    /// The file cannot be written.
-    #[error(transparent)]
-    Write(DurableError),
-    /// The file cannot be removed.
-    #[error("remove the journal {path}: {source}")]
-    Remove {
-        /// Which file.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+    /// The file cannot be written or removed.
+    #[error("the journal: {0}")]
+    Write(#[from] WriteError),
+}
+
+impl From<ReadError> for JournalError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::File(error) => Self::File(error),
+            ReadError::Format { path, source } => match source {
+                FormatError::Damaged { detail, .. } => Self::Damaged { path, detail },
+                FormatError::Version { found, .. } => Self::Version { path, found },
+            },
+        }
+    }
 }
 
 impl JournalError {
@@ -151,14 +138,19 @@ impl JournalError {
     }
 }
 
+impl Versioned for Journal {
+    const WHAT: &'static str = JournalHead::WHAT;
+    const VERSION: u32 = JOURNAL_VERSION;
+}
+
 impl Journal {
     /// Reads the journal of a sandbox; `None` when it has none.
     pub fn read(layout: &Layout, container_id: &str) -> Result<Option<Self>, JournalError> {
         for path in [layout.journal(container_id), layout.former_journal(container_id)] {
-            match read_state_file(&path) {
-                Ok(bytes) => return Self::parse(&path, &bytes).map(Some),
+            match store::read(&path) {
+                Ok(journal) => return Ok(Some(journal)),
                 Err(error) if error.is_absent() => {}
-                Err(error) => return Err(JournalError::File(error)),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(None)
@@ -168,19 +160,7 @@ impl Journal {
     pub fn read_all(layout: &Layout) -> Result<Vec<Result<Self, JournalError>>, JournalError> {
         let mut ids = BTreeSet::new();
         for folder in [layout.journals(), layout.former_journals()] {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => {
-                    return Err(JournalError::Read { path: folder, source });
-                }
-            };
-            ids.extend(entries.filter_map(|entry| {
-                let name = entry.ok()?.file_name().into_string().ok()?;
-                // Temporary and set-aside files begin with a dot.
-                let id = name.strip_suffix(".json")?;
-                (!id.starts_with('.')).then(|| id.to_owned())
-            }));
+            ids.extend(store::names(&folder).map_err(|source| JournalError::Read { path: folder, source })?);
         }
         Ok(ids.iter().filter_map(|id| Self::read(layout, id).transpose()).collect())
     }
@@ -189,20 +169,13 @@ impl Journal {
     pub fn write(&self, layout: &Layout) -> Result<(), JournalError> {
         let folder = layout.journals();
         fs::create_dir_all(&folder).map_err(|source| JournalError::Folder { path: folder, source })?;
-        let bytes = serde_json::to_vec(self).map_err(|source| JournalError::Encode {
-            container_id: self.container_id.clone(),
-            source,
-        })?;
-        replace(&layout.journal(&self.container_id), &bytes, 0o600).map_err(JournalError::Write)
+        Ok(store::write(&layout.journal(&self.container_id), self)?)
     }
 
     /// Removes the journal of a sandbox: everything is given back.
     pub fn remove(layout: &Layout, container_id: &str) -> Result<(), JournalError> {
         for path in [layout.journal(container_id), layout.former_journal(container_id)] {
-            match fs::remove_file(&path) {
-                Err(source) if !is_absent(&source) => return Err(JournalError::Remove { path, source }),
-                _ => {}
-            }
+            store::remove(&path)?;
         }
         Ok(())
     }
@@ -228,17 +201,6 @@ impl Journal {
         }
         Ok(())
     }
-
-    /// Reads the content of a journal file; `path` is for the message.
-    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
-        parse_versioned("the journal", JOURNAL_VERSION, bytes).map_err(|error| {
-            let path = path.to_owned();
-            match error {
-                FormatError::Damaged { detail, .. } => JournalError::Damaged { path, detail },
-                FormatError::Version { found, .. } => JournalError::Version { path, found },
-            }
-        })
-    }
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -248,8 +210,6 @@ fn is_absent(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-
-    use railhead_plan::JournalHead;
 
     use super::*;
 
@@ -359,7 +319,7 @@ mod tests {
         for (version, readable) in [(0, false), (1, true), (2, true), (3, false)] {
             value["version"] = version.into();
             value["fieldOfTheFuture"] = true.into();
-            let parsed = Journal::parse("j".as_ref(), value.to_string().as_bytes());
+            let parsed = Journal::parse(value.to_string().as_bytes());
             assert_eq!(parsed.is_ok(), readable, "version {version}: {parsed:?}");
         }
     }
@@ -369,9 +329,9 @@ mod tests {
         fn a_damaged_journal_is_an_error_and_never_a_panic(cut in 0_usize..900, flip in any::<u8>()) {
             let mut bytes = serde_json::to_vec(&journal()).unwrap();
             let cut = cut.min(bytes.len() - 1);
-            prop_assert!(Journal::parse("j".as_ref(), &bytes[..cut]).is_err());
+            prop_assert!(Journal::parse(&bytes[..cut]).is_err());
             bytes[cut] ^= flip;
-            let _ = Journal::parse("j".as_ref(), &bytes);
+            let _ = Journal::parse(&bytes);
         }
     }
 }

@@ -8,7 +8,7 @@ mod node;
 use std::{fs, path::Path};
 
 use node::{CLAIM_UID, Node, POD_UID, Sandbox, StandIn, answer, call, on_a_node, plan, succeeded};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, RdmaPlan};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, RdmaPlan, Versioned};
 use serde_json::{Value, json};
 
 fn write(path: &Path, text: &str) {

@@ -1,9 +1,9 @@
 //! What is fuzzed: everything that the CNI binary reads, and what must hold whatever that is.
 
-use std::{cell::RefCell, fs, path::Path};
+use std::{cell::RefCell, fs};
 
 use railhead_cni::{Context, Environment, Journal, run};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, Versioned};
 use serde_json::Value;
 
 /// One call: the environment, one `NAME=value` a line, an empty line, and standard input. The node has no plan and no
@@ -81,7 +81,7 @@ pub fn record(input: &[u8]) {
 
 /// The journal of a sandbox.
 pub fn journal(input: &[u8]) {
-    reads_what_it_wrote(|bytes| Journal::parse(Path::new("journal"), bytes), input);
+    reads_what_it_wrote(Journal::parse, input);
 }
 
 /// What can be read can be written, and is the same when it is read again.

@@ -75,9 +75,23 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), DurableErro
 
 /// Removes a file and syncs its folder. An absent file is fine.
 pub fn remove_durably(path: &Path) -> Result<(), DurableError> {
+    if remove_if_there(path)? {
+        sync_folder(path)
+    } else {
+        Ok(())
+    }
+}
+
+/// As [`remove_durably`] without waiting for the disk.
+pub fn remove(path: &Path) -> Result<(), DurableError> {
+    remove_if_there(path).map(drop)
+}
+
+/// Whether it was there.
+fn remove_if_there(path: &Path) -> Result<bool, DurableError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_folder(path),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Ok(true),
+        Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(source) => Err(DurableError::Remove {
             path: path.to_owned(),
             source,

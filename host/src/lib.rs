@@ -32,7 +32,7 @@ mod wait;
 
 pub use boot::{BootIdError, boot_id};
 pub use devlink::{DevlinkSocket, EswitchMode};
-pub use durable::{ABANDONED, DurableError, remove_abandoned, remove_durably, replace, write_durably};
+pub use durable::{ABANDONED, DurableError, remove, remove_abandoned, remove_durably, replace, write_durably};
 pub use ethtool::{Channels, EthtoolSettings, EthtoolSocket, FilterError, Rings};
 pub use file_lock::{FileLock, LockError};
 pub use link_settings::{LinkSetting, LinkSettings, LinkSettingsError, LinkSettingsSocket};

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
 use serde::{Deserialize, Serialize};
 
-use crate::version::{self, FormatError};
+use crate::version::Versioned;
 
 /// The version that this release writes.
 pub const PLAN_VERSION: u32 = 1;
@@ -43,11 +43,9 @@ pub struct AttachmentPlan {
     pub nccl: Vec<NcclSetting>,
 }
 
-impl AttachmentPlan {
-    /// Reads a plan file's content.
-    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        version::parse("the attachment plan", PLAN_VERSION, bytes)
-    }
+impl Versioned for AttachmentPlan {
+    const WHAT: &'static str = "the attachment plan";
+    const VERSION: u32 = PLAN_VERSION;
 }
 
 /// A pod, as kubelet names it.
@@ -159,6 +157,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::version::FormatError;
 
     fn file() -> Value {
         json!({

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attachment_plan::{NetworkRef, PodRef},
-    version::{self, FormatError},
+    version::Versioned,
 };
 
 /// The version that this release writes.
@@ -36,11 +36,9 @@ pub struct AttachmentRecord {
     pub rails: Vec<RailRecord>,
 }
 
-impl AttachmentRecord {
-    /// Reads a record file's content.
-    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        version::parse("the attachment record", RECORD_VERSION, bytes)
-    }
+impl Versioned for AttachmentRecord {
+    const WHAT: &'static str = "the attachment record";
+    const VERSION: u32 = RECORD_VERSION;
 }
 
 /// One wired rail.

@@ -7,10 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    attachment_plan::PodRef,
-    version::{self, FormatError},
-};
+use crate::{attachment_plan::PodRef, version::Versioned};
 
 /// The version that this release writes.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -33,9 +30,7 @@ pub struct JournalHead {
     pub pod: PodRef,
 }
 
-impl JournalHead {
-    /// Reads the head of a journal's content.
-    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        version::parse("the journal", JOURNAL_VERSION, bytes)
-    }
+impl Versioned for JournalHead {
+    const WHAT: &'static str = "the journal";
+    const VERSION: u32 = JOURNAL_VERSION;
 }

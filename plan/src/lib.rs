@@ -17,4 +17,4 @@ pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRe
 pub use journal_head::{JOURNAL_VERSION, JournalHead};
 pub use layout::Layout;
 pub use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
-pub use version::{FormatError, is_readable, parse as parse_versioned, parser_says};
+pub use version::{FormatError, Versioned, parser_says};

@@ -4,8 +4,9 @@
 use std::{fs, path::Path, process::Command, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use railhead_host::{FileLock, boot_id, remove_durably, write_durably};
+use railhead_host::{FileLock, boot_id};
 use railhead_plan::{AttachmentPlan, Layout};
+use railhead_store as store;
 use railhead_vf::{Host, Originals, program, restore};
 
 use crate::{call::ROOT, node::Node, pf};
@@ -68,7 +69,7 @@ impl Claim {
         let plan = if let Some(plan) = self.plan(pod)? {
             plan
         } else {
-            let plan = AttachmentPlan::parse(&fs::read(wanted)?)?;
+            let plan: AttachmentPlan = store::read(wanted)?;
             for rail in &plan.rails {
                 let vf = &rail.vf;
                 let _lock = self.lock(vf.pci_address.as_str())?;
@@ -76,7 +77,7 @@ impl Claim {
                 self.originals
                     .record_vf(host, &vf.pci_address, &vf.pf_pci_address, vf.index, PATIENCE)?;
             }
-            write_durably(&self.layout.plan(pod), &serde_json::to_vec(&plan)?, 0o600)?;
+            store::write(&self.layout.plan(pod), &plan)?;
             plan
         };
         for rail in &plan.rails {
@@ -96,13 +97,13 @@ impl Claim {
             let original = original.with_context(|| format!("no record of {}", rail.vf.pci_address))?;
             restore(&mut self.host, &original)?;
         }
-        Ok(remove_durably(&self.layout.plan(pod))?)
+        Ok(store::remove(&self.layout.plan(pod))?)
     }
 
     fn plan(&self, pod: &str) -> Result<Option<AttachmentPlan>> {
-        match fs::read(self.layout.plan(pod)) {
-            Ok(bytes) => Ok(Some(AttachmentPlan::parse(&bytes)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        match store::read(&self.layout.plan(pod)) {
+            Ok(plan) => Ok(Some(plan)),
+            Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error).context("read the plan"),
         }
     }

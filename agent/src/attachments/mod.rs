@@ -17,9 +17,10 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NetworkAttachment, names};
-use railhead_host::{StateFileError, read_state_file};
+use railhead_host::read_state_file;
 use railhead_plan::{AttachmentPlan, AttachmentRecord};
 use railhead_service::Pass;
+use railhead_store::ReadError;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +52,7 @@ enum ReportError {
     #[error(transparent)]
     Plans(#[from] PlansError),
     #[error("the attachment record: {0}")]
-    Record(#[source] StateFileError),
+    Record(#[source] ReadError),
     #[error("read NetworkAttachment {namespace}/{name}: {source}")]
     Read {
         namespace: String,
@@ -162,15 +163,13 @@ async fn report_all(
 /// What ADD left in the pod's folder, if the pod is wired.
 fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecord>, ReportError> {
     let path = agent.layout.record(&plan.pod.uid);
-    match read_state_file(&path) {
-        Ok(bytes) => match AttachmentRecord::parse(&bytes) {
-            Ok(record) => Ok(Some(record)),
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "an attachment record cannot be read");
-                Ok(None)
-            }
-        },
+    match railhead_store::read(&path) {
+        Ok(record) => Ok(Some(record)),
         Err(error) if error.is_absent() => Ok(None),
+        Err(error) if error.is_damaged() => {
+            tracing::error!(%error, "an attachment record cannot be read");
+            Ok(None)
+        }
         Err(error) => Err(ReportError::Record(error)),
     }
 }

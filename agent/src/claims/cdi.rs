@@ -66,9 +66,14 @@ pub(crate) fn of_plan(agent: &Agent, plan: &AttachmentPlan) -> Result<Value, Cdi
 
 /// The character devices of a wired pod, which ADD has seen.
 fn wired(layout: &Layout, pod_uid: &str) -> Option<Vec<String>> {
-    let record = read_state_file(&layout.record(pod_uid)).ok()?;
-    let rails = AttachmentRecord::parse(&record).ok()?.rails;
-    Some(rails.into_iter().filter_map(|rail| Some(rail.rdma?.uverbs)).collect())
+    let record: AttachmentRecord = railhead_store::read(&layout.record(pod_uid)).ok()?;
+    Some(
+        record
+            .rails
+            .into_iter()
+            .filter_map(|rail| Some(rail.rdma?.uverbs))
+            .collect(),
+    )
 }
 
 /// The character devices of the functions' own RDMA devices.
@@ -174,11 +179,7 @@ pub(crate) fn write(layout: &Layout, claim_uid: &str, spec: &Value) -> Result<()
 
 /// Removes a claim's spec; an absent one is fine.
 pub(crate) fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
-    match remove_durably(&layout.cdi_spec(claim_uid)) {
-        // The folder itself is absent.
-        Err(DurableError::Remove { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => Ok(removed?),
-    }
+    Ok(remove_durably(&layout.cdi_spec(claim_uid))?)
 }
 
 #[cfg(test)]

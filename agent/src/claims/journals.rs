@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use railhead_host::read_state_file;
-use railhead_plan::{JournalHead, Layout};
+use railhead_plan::{JournalHead, Layout, Versioned};
 
 /// A sandbox's journal.
 pub(crate) struct Journal {
@@ -53,18 +53,15 @@ pub(crate) fn of_sandbox(layout: &Layout, container: &str) -> Option<Journal> {
 
 /// Every journal of the node that can be read as text.
 pub(crate) fn all(layout: &Layout) -> Vec<Journal> {
-    let of = |entry: std::fs::DirEntry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Temporary and set-aside files begin with a dot.
-        let container = name.strip_suffix(".json").filter(|name| !name.starts_with('.'))?;
-        Journal::read(container, &entry.path())
+    let of = |folder: PathBuf| {
+        let containers = railhead_store::names(&folder).unwrap_or_default();
+        containers
+            .into_iter()
+            .filter_map(move |container| Journal::read(&container, &folder.join(format!("{container}.json"))))
     };
     [layout.journals(), layout.former_journals()]
         .into_iter()
-        .flat_map(std::fs::read_dir)
-        .flatten()
-        .flatten()
-        .filter_map(of)
+        .flat_map(of)
         .collect()
 }
 

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use railhead_host::{DurableError, PciAddress, StateFileError, read_state_file, remove_durably, write_durably};
+use railhead_host::PciAddress;
 use railhead_plan::{AttachmentPlan, Layout};
+use railhead_store::{self as store, ReadError, WriteError};
 use thiserror::Error;
 
 /// Why plans could not be read or written.
@@ -26,66 +27,38 @@ pub enum PlansError {
     },
     /// A plan could not be read.
     #[error("the plan: {0}")]
-    File(#[source] StateFileError),
+    File(#[source] ReadError),
     /// A plan could not be written or removed.
     #[error(transparent)]
-    Write(#[from] DurableError),
-    /// A plan could not be encoded.
-    #[error("encode the plan of pod {pod}: {source}")]
-    Encode {
-        /// Namespace and name.
-        pod: String,
-        /// What happened.
-        #[source]
-        source: serde_json::Error,
-    },
+    Write(#[from] WriteError),
 }
 
 /// All plans of this node, of this boot and of earlier ones. A file that cannot be read as a plan is logged and left out:
 /// ADD refuses it too, and the pod has to be made again.
 pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
     let mut plans = Vec::new();
-    for path in paths(layout)? {
-        plans.extend(read(&path)?);
+    for pod_uid in pods(layout)? {
+        plans.extend(read(&layout.plan(&pod_uid))?);
     }
     plans.sort_by(|a, b| a.pod.uid.cmp(&b.pod.uid));
     Ok(plans)
 }
 
-/// The files of plans.
-fn paths(layout: &Layout) -> Result<Vec<PathBuf>, PlansError> {
-    let folder = layout.plans();
-    let error = |source| PlansError::Read {
-        path: folder.clone(),
-        source,
-    };
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(error(source)),
-    };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(error));
-    paths
-        .filter(|path| path.as_ref().map_or(true, |path| is_plan(path)))
-        .collect()
+/// UIDs of the pods that have plans, readable or not.
+fn pods(layout: &Layout) -> Result<Vec<String>, PlansError> {
+    let path = layout.plans();
+    store::names(&path).map_err(|source| PlansError::Read { path, source })
 }
 
 fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
-    let bytes = match read_state_file(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.is_absent() => return Ok(None),
-        Err(error) if error.is_foreign() => {
-            tracing::error!(%error, "a plan cannot be read");
-            return Ok(None);
-        }
-        Err(error) => return Err(PlansError::File(error)),
-    };
-    match AttachmentPlan::parse(&bytes) {
+    match store::read(path) {
         Ok(plan) => Ok(Some(plan)),
-        Err(error) => {
-            tracing::error!(path = %path.display(), %error, "a plan cannot be read");
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) if error.is_damaged() => {
+            tracing::error!(%error, "a plan cannot be read");
             Ok(None)
         }
+        Err(error) => Err(PlansError::File(error)),
     }
 }
 
@@ -97,8 +70,7 @@ pub fn any_damaged(layout: &Layout) -> Result<bool, PlansError> {
 /// UIDs of the pods whose plans cannot be read: a plan's file is named by it.
 pub fn damaged(layout: &Layout) -> Result<Vec<String>, PlansError> {
     let mut damaged = Vec::new();
-    for path in paths(layout)? {
-        let pod_uid = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    for pod_uid in pods(layout)? {
         if of_pod(layout, &pod_uid)? == Found::Damaged {
             damaged.push(pod_uid);
         }
@@ -108,12 +80,7 @@ pub fn damaged(layout: &Layout) -> Result<Vec<String>, PlansError> {
 
 /// How many plans there are, readable or not.
 pub fn files(layout: &Layout) -> Result<usize, PlansError> {
-    Ok(paths(layout)?.len())
-}
-
-fn is_plan(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    !name.starts_with('.') && name.ends_with(".json")
+    Ok(pods(layout)?.len())
 }
 
 /// The plan of a claim.
@@ -162,17 +129,13 @@ pub fn vfs_planned(layout: &Layout, boot_id: &str) -> Option<BTreeSet<PciAddress
 
 /// Writes a pod's plan.
 pub fn write(layout: &Layout, plan: &AttachmentPlan) -> Result<(), PlansError> {
-    let bytes = serde_json::to_vec_pretty(plan).map_err(|source| PlansError::Encode {
-        pod: format!("{}/{}", plan.pod.namespace, plan.pod.name),
-        source,
-    })?;
     make_folders(layout)?;
-    Ok(write_durably(&layout.plan(&plan.pod.uid), &bytes, 0o600)?)
+    Ok(store::write(&layout.plan(&plan.pod.uid), plan)?)
 }
 
 /// Removes a pod's plan; an absent one is fine.
 pub fn remove(layout: &Layout, pod_uid: &str) -> Result<(), PlansError> {
-    Ok(remove_durably(&layout.plan(pod_uid))?)
+    Ok(store::remove(&layout.plan(pod_uid))?)
 }
 
 /// Removes a pod's plan if it is of an earlier boot; says whether it was. It is read again: kubelet may have prepared the claim

@@ -2,7 +2,6 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use railhead_host::read_state_file;
 use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout};
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
@@ -30,7 +29,7 @@ pub(super) enum Checked {
 
 /// Compares the sandbox that a pod's record names; `None` when the pod is not wired.
 pub(super) async fn sandbox(layout: &Layout, binary: &Path, plan: &AttachmentPlan) -> Option<Checked> {
-    let record = AttachmentRecord::parse(&read_state_file(&layout.record(&plan.pod.uid)).ok()?).ok()?;
+    let record: AttachmentRecord = railhead_store::read(&layout.record(&plan.pod.uid)).ok()?;
     let journal = journals::of_sandbox(layout, &record.container_id)?.head?;
     let pod = &plan.pod;
     let started = tokio::process::Command::new(binary)

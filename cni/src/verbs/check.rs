@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use railhead_host::{Netns, read_state_file};
+use railhead_host::Netns;
 use railhead_plan::AttachmentRecord;
 
 use super::{add::lock, plan};
@@ -108,8 +108,7 @@ fn repair(context: &Context, request: &Request, netns: &Netns, rails: &[Rail]) -
 
 fn record(context: &Context, pod_uid: &str, container_id: &str) -> Result<AttachmentRecord, String> {
     let path = context.layout.record(pod_uid);
-    let bytes = read_state_file(&path).map_err(|error| error.to_string())?;
-    let record = AttachmentRecord::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let record: AttachmentRecord = railhead_store::read(&path).map_err(|error| error.to_string())?;
     if record.container_id == container_id {
         Ok(record)
     } else {

@@ -13,8 +13,9 @@ pub(crate) use gc::gc;
 
 use std::path::Path;
 
-use railhead_host::{boot_id, read_state_file};
+use railhead_host::boot_id;
 use railhead_plan::{AttachmentPlan, Layout};
+use railhead_store::{self as store, ReadError};
 
 use crate::{
     context::Context,
@@ -42,14 +43,15 @@ fn plan(context: &Context, request: &Request) -> Result<Option<AttachmentPlan>, 
         return absent();
     };
     let path = context.layout.plan(uid);
-    let read = match read_state_file(&path) {
+    let read = match store::read(&path) {
         Err(error) if error.is_absent() => return absent(),
-        Err(error) if error.is_foreign() => Err(CniError::new(
+        Err(error @ ReadError::Format { .. }) => Err(CniError::new(Code::Decode, error.to_string())),
+        Err(error) if error.is_damaged() => Err(CniError::new(
             Code::Decode,
             format!("the attachment plan {error}, then delete the pod so that it is prepared again"),
         )),
         Err(error) => Err(CniError::new(Code::Io, format!("the attachment plan: {error}"))),
-        Ok(bytes) => parse(&path, uid, &bytes),
+        Ok(plan) => of_pod(&path, uid, plan),
     };
     match read {
         Err(error) if request.config.attach.is_none() => {
@@ -62,9 +64,7 @@ fn plan(context: &Context, request: &Request) -> Result<Option<AttachmentPlan>, 
     }
 }
 
-fn parse(path: &Path, uid: &str, bytes: &[u8]) -> Result<AttachmentPlan, CniError> {
-    let plan = AttachmentPlan::parse(bytes)
-        .map_err(|error| CniError::new(Code::Decode, format!("{}: {error}", path.display())))?;
+fn of_pod(path: &Path, uid: &str, plan: AttachmentPlan) -> Result<AttachmentPlan, CniError> {
     if plan.pod.uid != uid {
         return Err(CniError::new(
             Code::Decode,

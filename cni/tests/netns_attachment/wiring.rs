@@ -3,7 +3,7 @@
 use std::{fs, net::UdpSocket, time::Duration};
 
 use railhead_host::InterfaceSysctl::Ipv4;
-use railhead_plan::AttachmentRecord;
+use railhead_plan::{AttachmentRecord, Versioned};
 use serde_json::json;
 
 use crate::node::{POD_UID, Sandbox, answer, call, ip, ip_json, on_a_node, plan, succeeded};

@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use railhead_host::{DurableError, LockError, PciAddress, StateFileError};
+use railhead_host::{LockError, PciAddress};
+use railhead_store::{ReadError, WriteError};
 use thiserror::Error;
 
 use crate::{CutOffError, HostError, RestoreError};
@@ -31,19 +32,10 @@ pub enum OriginalsError {
     },
     /// A record could not be read.
     #[error("the original state: {0}")]
-    File(#[source] StateFileError),
+    File(#[source] ReadError),
     /// A record could not be written.
     #[error(transparent)]
-    Write(#[from] DurableError),
-    /// A record could not be encoded.
-    #[error("encode the record of {pci_address}: {source}")]
-    Encode {
-        /// PCI address.
-        pci_address: PciAddress,
-        /// What happened.
-        #[source]
-        source: serde_json::Error,
-    },
+    Write(#[from] WriteError),
     /// A pod had the VF, nobody gave it back, and that does not work now.
     #[error("a pod that has ended left VF {vf} as it had it, and it cannot be given back: {source}")]
     GiveBack {

@@ -1,9 +1,14 @@
 //! The folder of records: one file per VF and per port.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use railhead_host::{PciAddress, read_state_file, remove_durably, write_durably};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use railhead_host::{PciAddress, read_state_file};
+use railhead_plan::Versioned;
+use railhead_store as store;
+use serde::{Deserialize, Serialize};
 
 use super::{Originals, OriginalsError};
 
@@ -24,9 +29,15 @@ impl Originals {
             boot_id: String,
         }
         for name in self.names()? {
-            let boot: Option<Boot> = self.read(&name)?;
-            if boot.is_some_and(|boot| boot.boot_id != self.boot_id) {
-                remove_durably(&self.folder().join(&name))?;
+            let path = self.file(&name);
+            let bytes = match read_state_file(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.is_absent() || error.is_foreign() => continue,
+                Err(error) => return Err(OriginalsError::File(store::ReadError::File(error))),
+            };
+            // Of whatever version.
+            if serde_json::from_slice(&bytes).is_ok_and(|boot: Boot| boot.boot_id != self.boot_id) {
+                store::remove(&path)?;
             }
         }
         Ok(())
@@ -35,61 +46,41 @@ impl Originals {
     /// The VFs of which there are records, also of earlier boots.
     pub(super) fn recorded_vfs(&self) -> Result<Vec<PciAddress>, OriginalsError> {
         let names = self.names()?;
-        let vfs = names.iter().filter_map(|name| {
-            let vf = name.strip_prefix("function-")?.strip_suffix(".json")?;
-            vf.parse().ok()
-        });
+        let vfs = names
+            .iter()
+            .filter_map(|name| name.strip_prefix("function-")?.parse().ok());
         Ok(vfs.collect())
     }
 
+    /// Names of the records.
     pub(super) fn names(&self) -> Result<Vec<String>, OriginalsError> {
-        let error = |source| OriginalsError::Read {
+        store::names(&self.folder()).map_err(|source| OriginalsError::Read {
             path: self.folder(),
             source,
-        };
-        let entries = match fs::read_dir(self.folder()) {
-            Ok(entries) => entries,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(error(source)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(error)?.file_name();
-            let name = name.to_string_lossy();
-            if name.ends_with(".json") && !name.starts_with('.') {
-                names.push(name.into_owned());
-            }
-        }
-        Ok(names)
+        })
     }
 
     /// A record that cannot be decoded counts as absent: it was written whole, so it is of a release too far away, or somebody
     /// put something else in its place.
-    pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, OriginalsError> {
-        let path = self.folder().join(name);
-        match read_state_file(&path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-            Err(error) if error.is_absent() || error.is_foreign() => Ok(None),
+    pub(super) fn read<T: Versioned>(&self, name: &str) -> Result<Option<T>, OriginalsError> {
+        match store::read(&self.file(name)) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if error.is_absent() || error.is_damaged() => Ok(None),
             Err(error) => Err(OriginalsError::File(error)),
         }
     }
 
-    pub(super) fn write<T: Serialize>(
-        &self,
-        name: &str,
-        pci_address: &PciAddress,
-        record: &T,
-    ) -> Result<(), OriginalsError> {
-        let bytes = serde_json::to_vec_pretty(record).map_err(|source| OriginalsError::Encode {
-            pci_address: pci_address.clone(),
-            source,
-        })?;
+    pub(super) fn write<T: Versioned + Serialize>(&self, name: &str, record: &T) -> Result<(), OriginalsError> {
         create_private(&self.folder())?;
-        Ok(write_durably(&self.folder().join(name), &bytes, 0o600)?)
+        Ok(store::write(&self.file(name), record)?)
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), OriginalsError> {
-        Ok(remove_durably(&self.folder().join(name))?)
+        Ok(store::remove(&self.file(name))?)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.json"))
     }
 }
 

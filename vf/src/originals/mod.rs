@@ -9,7 +9,7 @@ mod vf;
 use std::{path::PathBuf, time::Duration};
 
 use railhead_host::{MacAddress, PciAddress, VfLinkState, VfSettings};
-use railhead_plan::{Layout, VfPlan, is_readable};
+use railhead_plan::{Layout, VfPlan};
 
 pub use error::OriginalsError;
 pub(crate) use lent::is_back;
@@ -175,9 +175,7 @@ impl Originals {
     /// The record of a VF, if there is one of this boot.
     pub fn vf(&self, vf: &PciAddress) -> Result<Option<VfOriginal>, OriginalsError> {
         let record: Option<VfOriginal> = self.read(&vf_file(vf))?;
-        Ok(record.filter(|record| {
-            is_readable(record.version, VERSION) && record.boot_id == self.boot_id && record.pci_address == *vf
-        }))
+        Ok(record.filter(|record| record.boot_id == self.boot_id && record.pci_address == *vf))
     }
 
     /// Forgets a VF, for example because it no longer exists.
@@ -189,7 +187,7 @@ impl Originals {
 
     fn write_vf(&self, original: &VfOriginal) -> Result<(), OriginalsError> {
         let vf = &original.pci_address;
-        self.write(&vf_file(vf), vf, original)
+        self.write(&vf_file(vf), original)
     }
 
     fn folder(&self) -> PathBuf {
@@ -210,7 +208,7 @@ fn give_back(host: &mut Host, original: &VfOriginal) -> Result<(), OriginalsErro
 }
 
 fn vf_file(vf: &PciAddress) -> String {
-    format!("function-{vf}.json")
+    format!("function-{vf}")
 }
 
 fn observe_error(vf: &PciAddress, source: HostError) -> OriginalsError {

@@ -1,7 +1,7 @@
 //! How a PF was before Railhead made VFs on it, and what Railhead has set on it since.
 
 use railhead_host::PciAddress;
-use railhead_plan::is_readable;
+use railhead_plan::Versioned;
 use serde::{Deserialize, Serialize};
 
 use super::{Originals, OriginalsError, VERSION};
@@ -26,6 +26,11 @@ pub struct PortOriginal {
     /// What Railhead has changed since; records of the release before do not say it.
     #[serde(default)]
     pub set: Option<PortSet>,
+}
+
+impl Versioned for PortOriginal {
+    const WHAT: &'static str = "the original state of a port";
+    const VERSION: u32 = VERSION;
 }
 
 /// What Railhead set on a port's interface: what is otherwise now, somebody else has set.
@@ -57,7 +62,7 @@ impl Originals {
             return if also == known {
                 Ok(())
             } else {
-                self.write(&port_file(&known.pci_address), &known.pci_address, &also)
+                self.write(&port_file(&known.pci_address), &also)
             };
         }
         let original = PortOriginal {
@@ -65,23 +70,20 @@ impl Originals {
             boot_id: self.boot_id.clone(),
             ..original
         };
-        let pci_address = original.pci_address.clone();
-        self.write(&port_file(&pci_address), &pci_address, &original)
+        self.write(&port_file(&original.pci_address), &original)
     }
 
     /// The record of a port, if there is one of this boot.
     pub fn port(&self, port: &PciAddress) -> Result<Option<PortOriginal>, OriginalsError> {
         let record: Option<PortOriginal> = self.read(&port_file(port))?;
-        Ok(record.filter(|record| {
-            is_readable(record.version, VERSION) && record.boot_id == self.boot_id && record.pci_address == *port
-        }))
+        Ok(record.filter(|record| record.boot_id == self.boot_id && record.pci_address == *port))
     }
 
     /// All ports that were changed in this boot.
     pub fn ports(&self) -> Result<Vec<PortOriginal>, OriginalsError> {
         let mut ports = Vec::new();
         for name in self.names()? {
-            if let Some(pci) = name.strip_prefix("port-").and_then(|n| n.strip_suffix(".json"))
+            if let Some(pci) = name.strip_prefix("port-")
                 && let Ok(pci) = pci.parse()
                 && let Some(port) = self.port(&pci)?
             {
@@ -98,7 +100,7 @@ impl Originals {
 }
 
 fn port_file(port: &PciAddress) -> String {
-    format!("port-{port}.json")
+    format!("port-{port}")
 }
 
 #[cfg(test)]

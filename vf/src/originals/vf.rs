@@ -1,8 +1,10 @@
 //! How a VF was.
 
 use railhead_host::{LinkSettings, PciAddress, VfSettings};
+use railhead_plan::Versioned;
 use serde::{Deserialize, Serialize};
 
+use super::VERSION;
 use crate::LinkState;
 
 /// How a VF was.
@@ -34,6 +36,11 @@ pub struct VfOriginal {
     /// The port refused to give the rate back: what it shows is a pod's and not the VF's own.
     #[serde(default)]
     pub rate_owed: bool,
+}
+
+impl Versioned for VfOriginal {
+    const WHAT: &'static str = "the original state of a VF";
+    const VERSION: u32 = VERSION;
 }
 
 impl VfOriginal {

@@ -87,10 +87,7 @@ pub(in crate::claims) async fn take_home(agent: &Arc<Agent>, pod: &PodRef) -> Re
 
 /// Whether there is a plan that this release cannot read. A readable one is another claim's of the same pod, and stays.
 fn unreadable(path: &Path) -> bool {
-    match railhead_host::read_state_file(path) {
-        Ok(bytes) => AttachmentPlan::parse(&bytes).is_err(),
-        Err(error) => error.is_foreign(),
-    }
+    railhead_store::read::<AttachmentPlan>(path).is_err_and(|error| error.is_damaged())
 }
 
 /// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Without the node's lock, as

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, process::Stdio};
 
-use railhead_host::read_state_file;
 use railhead_plan::{AttachmentRecord, Layout, PodRef};
 use tokio::io::AsyncWriteExt;
 
@@ -45,12 +44,8 @@ pub(crate) fn is_wired(layout: &Layout, pod_uid: &str) -> bool {
 
 /// Container ids of the pod's sandboxes that have a record or a journal.
 fn sandboxes(layout: &Layout, pod_uid: &str) -> Vec<String> {
-    let mut sandboxes: Vec<String> = read_state_file(&layout.record(pod_uid))
-        .ok()
-        .and_then(|bytes| AttachmentRecord::parse(&bytes).ok())
-        .map(|record| record.container_id)
-        .into_iter()
-        .collect();
+    let record = railhead_store::read::<AttachmentRecord>(&layout.record(pod_uid));
+    let mut sandboxes: Vec<String> = record.into_iter().map(|record| record.container_id).collect();
     for journal in journals::all(layout) {
         if journal.is_of_pod(pod_uid) && !sandboxes.contains(&journal.container) {
             sandboxes.push(journal.container);
