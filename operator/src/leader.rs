@@ -37,8 +37,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often a replica that does not lead looks whether it may: what was handed back waits for it no longer.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long one attempt may take, to take, to renew or to hand back.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one attempt may take, to take or to renew. An API server that is that slow is no faster when it is asked anew.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of this process may take to hand it back.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Why this replica must not write.
 #[derive(Debug, Error)]
@@ -229,7 +231,7 @@ impl Lease {
             }
             Ok::<_, kube::Error>(())
         };
-        if let Ok(Err(error)) = timeout(PATIENCE, release).await {
+        if let Ok(Err(error)) = timeout(FAREWELL, release).await {
             warn!(error = chain(&error), "lease not handed back; it runs out");
         }
     }

@@ -16,6 +16,7 @@ use kube::{Client, runtime::reflector::Store};
 use railhead_service::{client, events::Recorder};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
     task::JoinSet,
 };
 use tracing::info;
@@ -183,6 +184,8 @@ fn start_controllers(
             reservations,
             recorder: Arc::clone(&recorder),
             resync,
+            turns: Semaphore::new(network::WRITTEN_AT_ONCE),
+            made: network::Made::default(),
         }),
         Arc::clone(metrics),
         NETWORKS_AT_ONCE,

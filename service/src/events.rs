@@ -16,6 +16,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, Resource, api::PostParams};
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::chain;
@@ -79,7 +80,12 @@ pub struct Recorder {
     instance: String,
     said: Mutex<Memory>,
     sparing: bool,
+    /// Whose turn it is.
+    turns: Semaphore,
 }
+
+/// How many events are published at a time: nothing else is to be slow because of them.
+const AT_ONCE: usize = 2;
 
 impl Recorder {
     /// Events of `reporter` (`reportingController`), of which `instance` is one process.
@@ -90,6 +96,7 @@ impl Recorder {
             instance,
             said: Mutex::new(Memory::new(Instant::now())),
             sparing: false,
+            turns: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -119,6 +126,8 @@ impl Recorder {
         let namespace = reference.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api: Api<events::Event> = Api::namespaced(self.client.clone(), &namespace);
         let published = self.object(reference, &namespace, event);
+        // Without turns, which are never closed, nobody waits.
+        let _turn = self.turns.acquire().await.ok();
         if let Err(error) = api.create(&PostParams::default(), &published).await {
             warn!(reason = event.reason, error = chain(&error), "event was not published");
         }

@@ -12,6 +12,7 @@ use railhead_planner::{
 };
 use railhead_service::events::Recorder;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::Context;
 use crate::{known::Pod, metrics::Metrics, observe::Named, reservations, world::World};
@@ -42,6 +43,8 @@ pub(crate) fn context(client: Client, world: World) -> Context {
         world,
         reservations,
         resync: Duration::from_mins(5),
+        turns: Semaphore::new(super::WRITTEN_AT_ONCE),
+        made: super::Made::default(),
     }
 }
 

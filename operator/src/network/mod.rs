@@ -5,6 +5,7 @@ mod delete;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod grow;
+mod made;
 mod news;
 mod reserve;
 mod settled;
@@ -19,7 +20,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
+use kube::{Api, Client, Resource as _, ResourceExt as _, runtime::controller::Action};
 use railhead_crds::{
     NetworkSlice, TrainingNetwork,
     names::{self, NETWORK_FINALIZER},
@@ -30,10 +31,12 @@ use railhead_planner::{
     pools,
 };
 use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::decide::{Reservation, Seen};
 pub(crate) use self::{
     decide::is_wired,
+    made::Made,
     template::delete as delete_template,
     wording::{listed, still_attached, vlan_of},
 };
@@ -57,6 +60,19 @@ pub(crate) struct Context {
     pub(crate) reservations: Reservations,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) resync: Duration,
+    pub(crate) turns: Semaphore,
+    pub(crate) made: Made,
+}
+
+/// How many networks are written at a time. More make the API server no faster and everybody's answers later, those of the ledger
+/// and of the lease among them.
+pub(crate) const WRITTEN_AT_ONCE: usize = 16;
+
+impl Context {
+    /// Waits until it is this one's turn to write; who came first is first. Without turns, which are never closed, nobody waits.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
 }
 
 /// Why a network could not be brought to what its spec says. Tried again.
@@ -170,6 +186,10 @@ impl Subject<'_> {
             .world
             .slice(&self.namespace, &slice_name)
             .filter(|slice| slice.spec.network.uid == self.uid);
+        if self.context.made.is_untold(&self.uid, slice.is_some()) {
+            // The watch will tell of its slice, and wakes this network up again.
+            return Ok(Action::requeue(made::UNTOLD));
+        }
         let contested = self.context.world.contested.of(&self.uid);
         let (resolved, outcome) = match (self.resolve(slice.as_deref()), contested, slice) {
             (resolved, Some(message), _) => {
@@ -283,6 +303,7 @@ impl Subject<'_> {
                 name: self.name.clone(),
             });
         }
+        let _turn = self.context.turn().await;
         let (offered, made) = tokio::join!(self.offer_template(resolved), self.create_slice(&slice));
         match offered? {
             Ok(()) => made,
@@ -343,15 +364,22 @@ impl Subject<'_> {
             return Ok(());
         }
         let api: Api<TrainingNetwork> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let turn = self.context.turn().await;
         write::status(&api, &self.name, MANAGER, status)
             .await
             .map_err(|source| NetworkError::WriteStatus {
                 name: self.name.clone(),
                 source: Box::new(source),
             })?;
-        for news in news::news(self.network.status.as_ref(), status) {
-            self.context.recorder.publish(self.network, &news).await;
-        }
+        drop(turn);
+        let news = news::news(self.network.status.as_ref(), status);
+        let (recorder, network) = (Arc::clone(&self.context.recorder), self.network.object_ref(&()));
+        // Nobody waits for events; those of a thousand networks come one after the other behind their reservations.
+        tokio::spawn(async move {
+            for news in news {
+                recorder.publish_about(network.clone(), &news).await;
+            }
+        });
         Ok(())
     }
 }

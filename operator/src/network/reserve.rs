@@ -68,7 +68,12 @@ impl Subject<'_> {
         let made = match api.create(&parameters, slice).await {
             // Made a moment ago, and the watch has not told of it yet; or somebody else's.
             Err(error) if write::already_exists(&error) => api.get(&name).await,
-            result => result,
+            result => {
+                if result.is_ok() {
+                    self.context.made.note(&self.uid);
+                }
+                result
+            }
         };
         match made {
             Ok(made) => Ok(standing(Arc::new(made), &self.uid, &entry_of(slice))),
