@@ -229,31 +229,6 @@ pub(crate) fn a_label_that_another_policy_writes_late_is_refused(world: &World) 
     removed.ok().map(drop)
 }
 
-pub(crate) fn a_network_has_its_finalizer_from_its_first_moment_on(world: &World) -> Result<()> {
-    let namespace = world.cluster.namespace("finalizer")?;
-    let mut network = samples::network(&namespace, "llama", "nowhere", 2);
-    for (others, wanted) in [
-        (json!(null), json!(["railhead.dev/slice"])),
-        (
-            json!(["example.com/other"]),
-            json!(["example.com/other", "railhead.dev/slice"]),
-        ),
-        (json!(["railhead.dev/slice"]), json!(["railhead.dev/slice"])),
-    ] {
-        network["metadata"]["finalizers"] = others;
-        let output = world.cluster.feed(
-            &world.cluster.admin(),
-            // As it would be stored: no operator has seen it.
-            &["create", "--dry-run=server", "--filename", "-", "--output", "json"],
-            std::slice::from_ref(&network),
-        )?;
-        let made: Value = serde_json::from_str(&output.ok()?.stdout)?;
-        let made = made["items"].get(0).unwrap_or(&made);
-        same("the network's finalizers", &made["metadata"]["finalizers"], &wanted)?;
-    }
-    Ok(())
-}
-
 /// Claims count when they are allocated: a pod that will not be wired must not have one, and no pod more than one.
 pub(crate) fn a_pod_claims_rails_once_and_only_with_the_label(world: &World) -> Result<()> {
     let admin = world.cluster.admin();

@@ -159,7 +159,6 @@ fn shared() -> Vec<Test> {
         ],
         admission: [
             one_label_gives_the_claim_to_containers_and_plain_init_containers,
-            a_network_has_its_finalizer_from_its_first_moment_on,
             what_a_container_claims_already_is_kept,
             a_pod_that_was_mutated_before_is_not_changed_again,
             a_pod_without_the_label_is_not_touched,

@@ -157,12 +157,14 @@ pub(crate) async fn reconcile(network: Arc<TrainingNetwork>, context: Arc<Contex
     }
     let namespace = network.namespace().unwrap_or_default();
     let api: Api<TrainingNetwork> = Api::namespaced(context.client.clone(), &namespace);
+    let turn = context.turn().await;
     let held = write::add_finalizer(&api, &*network, NETWORK_FINALIZER)
         .await
         .map_err(|source| NetworkError::Finalizer {
             name: network.name_any(),
             source: Box::new(source),
         })?;
+    drop(turn);
     Subject::of(&context, &held).apply().await
 }
 
@@ -297,13 +299,13 @@ impl Subject<'_> {
             Ok(slice) => slice,
             Err(error) => return Ok(invalid(&error)),
         };
+        let _turn = self.context.turn().await;
         // What was given back meanwhile rests, and is another's after that.
         if asked.elapsed() > self.context.reservations.trusted_for() {
             return Err(NetworkError::Late {
                 name: self.name.clone(),
             });
         }
-        let _turn = self.context.turn().await;
         let (offered, made) = tokio::join!(self.offer_template(resolved), self.create_slice(&slice));
         match offered? {
             Ok(()) => made,

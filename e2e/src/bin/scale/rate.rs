@@ -13,7 +13,8 @@ use crate::{
     verdict::Verdict,
 };
 
-/// Writes that a network needs: itself, claim template, slice, status. Its part of a ledger's write and its event come on top.
+/// Writes that a network needs beside the one that makes it: finalizer, claim template, slice, status. Its part of a ledger's write
+/// and its event come on top.
 const WRITES: usize = 4;
 /// Of the rate of as many bare writes.
 const SHARE: f64 = 0.5;
