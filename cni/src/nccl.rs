@@ -59,6 +59,7 @@ mod tests {
                 name: "train".to_owned(),
                 uid: "u".to_owned(),
             },
+            block: None,
             slice_name: "train-00000000".to_owned(),
             index: 1,
             pods: 2,

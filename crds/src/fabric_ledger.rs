@@ -42,10 +42,26 @@ pub struct FabricLedgerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4094))]
     pub pools: Vec<LedgerPool>,
+    /// There while every node is asked what its pods hold, since the ledger was found to be older than what nodes have. Until all
+    /// have answered nothing new is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recount: Option<LedgerRecount>,
     /// Fields of a later release.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: BTreeMap<String, Value>,
+}
+
+/// Why and under which name nodes are asked what their pods hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerRecount {
+    /// When it began; a node that has answered repeats it.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// By what the ledger was found to be old.
+    #[schemars(length(max = 1024))]
+    pub why: String,
 }
 
 /// Pools of the same slots: one of every rail, all of one prefix length.
@@ -153,6 +169,9 @@ pub enum LedgerState {
     Held,
     /// Given back, and given to nobody until it has rested.
     Resting,
+    /// Nobody was given it, or not any more, by a ledger that was restored from a backup; pods on nodes have it all the same. It is
+    /// nobody's, and given to nobody before the last of them has ended.
+    Quarantined,
     /// One that a later release knows. The entry is held, and stays as it is.
     #[serde(untagged)]
     Unknown(String),
@@ -188,7 +207,8 @@ struct EntryAsWritten {
     owner: LedgerOwner,
     /// The ledger's sequence when the entry was made.
     sequence: u64,
-    /// Held until the network's slice is gone, then Resting. Other states are of later releases, and hold too.
+    /// Held until the network's slice is gone, then Resting. Quarantined: pods have it of which the ledger does not know. Other
+    /// states are of later releases, and hold too.
     #[schemars(with = "String")]
     state: LedgerState,
     /// Of a resting entry: when it goes, and its slots and its VLAN may be another's.

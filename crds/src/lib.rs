@@ -27,8 +27,8 @@ pub use fabric::{
     Port, Rail, SoftRoce, VfManagement, VlanMode, VlanPolicy, VlanRange,
 };
 pub use fabric_ledger::{
-    FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerPool, LedgerPoolRail, LedgerState,
-    NoIntervals,
+    FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerPool, LedgerPoolRail,
+    LedgerRecount, LedgerState, NoIntervals,
 };
 pub use network_attachment::{
     AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec, NetworkAttachmentStatus,
@@ -38,7 +38,8 @@ pub use network_slice::{
     SliceRail,
 };
 pub use node_network::{
-    ChainStatus, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary, PortHealth, PortVfs,
+    ChainStatus, NodeHolding, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodePort, NodeRail, NodeSummary,
+    PortHealth, PortVfs,
 };
 pub use qos_class::{ClassBandwidth, ClassVf, QosClass, QosClassSpec, QosClassStatus};
 pub use training_network::{

@@ -54,6 +54,10 @@ pub struct NodeNetworkSpec {
     /// Whether the agent gives back everything that it changed on the node.
     #[serde(default)]
     pub teardown: bool,
+    /// Asks the agent to say anew which networks pods on the node hold something of; it repeats this in its status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub recount: Option<String>,
     /// The rails of this node.
     #[schemars(length(max = 16))]
     pub rails: Vec<NodeRail>,
@@ -97,6 +101,14 @@ pub struct NodeNetworkStatus {
     /// The CNI chain entry, as the container runtime has loaded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainStatus>,
+    /// Networks of which pods on this node hold something, by the plans on the node, whatever the API server knows of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub networks: Vec<NodeHolding>,
+    /// The spec's `recount` that `networks` answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub recount: Option<String>,
     /// Ready, ChainReady, CdiReady, RdmaReady, TornDown.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
@@ -111,6 +123,30 @@ pub struct NodeSummary {
     pub rails: String,
     /// Functions in use, of those that exist: 3/64.
     pub vfs: String,
+}
+
+/// What pods on a node hold of one network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeHolding {
+    /// The Fabric.
+    pub fabric: String,
+    /// Namespace of the TrainingNetwork.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// First slot of its block.
+    pub base: u32,
+    /// Slots of its block.
+    pub size: u32,
+    /// VLAN id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4094))]
+    pub vlan: Option<u16>,
+    /// Sequence of the ledger entry that gave it.
+    pub ledger_sequence: u64,
 }
 
 /// One port.

@@ -10,7 +10,7 @@ use std::{
 use kube::{Resource, runtime::reflector::ObjectRef};
 use railhead_crds::{Bandwidth, LedgerState, NodeNetwork, TrainingNetwork};
 
-use crate::{conditions, known::Node, observe::Named, world::World};
+use crate::{conditions, known::Node, observe::Named, recount, world::World};
 
 /// What was read last.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Facts {
         note(&mut self.classes, name, class.map(|class| digest(&of_spec(&*class))))
     }
 
-    /// Whether a NodeNetwork is another one for its fabric: anything but how many VFs pods have.
+    /// Whether a NodeNetwork is another one for its fabric: anything but what pods have.
     pub(crate) fn fabric_has_news(&mut self, world: &World, name: &str) -> bool {
         let node = world.node_networks.get(&ObjectRef::new(name));
         note(&mut self.for_fabrics, name, node.map(|node| seen_by_fabrics(&node)))
@@ -99,6 +99,8 @@ impl Facts {
             .collect();
         // One of a later version may be of a known one by now.
         now.insert(digest(&ledger.spec.version));
+        // While nodes are asked nothing is given; when they have answered, what waits gets it.
+        now.extend(recount::asked(&ledger.spec).map(|id| digest(&id)));
         let before = self.ledgers.insert(fabric.to_owned(), now);
         before.is_none_or(|before| !before.is_subset(&self.ledgers[fabric]))
     }
@@ -134,7 +136,7 @@ fn seen_of_node(node: &Node) -> u64 {
     let ranges = node.spec.as_ref().map(|spec| (&spec.pod_cidr, &spec.pod_cidrs));
     let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let addresses: Vec<&str> = addresses.map(|address| address.address.as_str()).collect();
-    digest(&(&node.labels, ranges, addresses))
+    digest(&(&node.labels, ranges, addresses, node.is_out_of_service()))
 }
 
 fn network_seen_by_pods(network: &TrainingNetwork) -> u64 {
@@ -148,6 +150,7 @@ fn seen_by_fabrics(node: &NodeNetwork) -> u64 {
     node.metadata.resource_version = None;
     if let Some(status) = &mut node.status {
         status.summary = None;
+        status.networks = Vec::new();
         for port in &mut status.ports {
             port.vfs.used = 0;
         }

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{self, NodeAddress, PodCondition, PodResourceClaimStatus},
+    api::core::v1::{self, NodeAddress, PodCondition, PodResourceClaimStatus, Taint},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
 use serde::{Deserialize, Serialize};
+
+use crate::lost_nodes::is_out_of_service;
 
 /// A pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, Resource)]
@@ -64,12 +66,25 @@ struct NodeAsRead {
 
 impl From<NodeAsRead> for Node {
     fn from(mut read: NodeAsRead) -> Self {
+        if let Some(spec) = &mut read.spec {
+            spec.taints.retain(is_out_of_service);
+            spec.taints.shrink_to_fit();
+        }
         Self {
             labels: Labels::of(&read.metadata.labels.take().unwrap_or_default()),
             metadata: read.metadata,
             spec: read.spec,
             status: read.status,
         }
+    }
+}
+
+impl Node {
+    /// Whether somebody said that nothing runs on it any more.
+    pub(crate) fn is_out_of_service(&self) -> bool {
+        self.spec
+            .as_ref()
+            .is_some_and(|spec| spec.taints.iter().any(is_out_of_service))
     }
 }
 
@@ -92,13 +107,16 @@ impl Labels {
     }
 }
 
-/// Which addresses the pods of a Node have.
+/// Which addresses the pods of a Node have, and whether there are any.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct NodeSpec {
     #[serde(rename = "podCIDR")]
     pub(crate) pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs")]
     pub(crate) pod_cidrs: Option<Vec<String>>,
+    /// Of these only the one that says that nothing runs there any more.
+    #[serde(default)]
+    taints: Vec<Taint>,
 }
 
 /// Which addresses a Node has.

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Preconditions},
@@ -67,12 +67,17 @@ fn is_of(attachment: &NetworkAttachment, pod: &Pod) -> bool {
 
 async fn is_lost(client: &Client, name: &str) -> Result<bool, kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
-    Ok(nodes.get_opt(name).await?.is_none_or(|node| is_out_of_service(&node)))
+    Ok(nodes.get_opt(name).await?.is_none_or(|node| is_given_up(&node)))
 }
 
-fn is_out_of_service(node: &Node) -> bool {
-    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
-    taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE)
+/// Whether a taint says that nothing runs on its node any more.
+pub(crate) fn is_out_of_service(taint: &Taint) -> bool {
+    taint.key == OUT_OF_SERVICE
+}
+
+fn is_given_up(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.any(is_out_of_service)
 }
 
 /// Takes the attachment away as the watch told of it, unless its pod is there after all.
@@ -115,7 +120,7 @@ mod tests {
         let tainted = |key: &str| -> Node {
             serde_json::from_value(json!({"spec": {"taints": [{"key": key, "effect": "NoExecute"}]}})).unwrap()
         };
-        assert!(!is_out_of_service(&tainted("node.kubernetes.io/unreachable")));
-        assert!(is_out_of_service(&tainted(OUT_OF_SERVICE)));
+        assert!(!is_given_up(&tainted("node.kubernetes.io/unreachable")));
+        assert!(is_given_up(&tainted(OUT_OF_SERVICE)));
     }
 }

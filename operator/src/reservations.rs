@@ -7,6 +7,7 @@
 
 mod ledgers;
 mod lost;
+mod restored;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,8 +16,8 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Api, Client, ResourceExt as _, runtime::reflector::Store};
-use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerPool, NetworkSlice};
+use kube::{Api, Client, ResourceExt as _};
+use railhead_crds::{FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerPool};
 use railhead_planner::{
     ledger::{self, Kept, Refusal, Request, Wanted},
     pools,
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use self::{ledgers::Listed, lost::Checked};
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, world::World};
 
 /// A batch larger than this would make the first of it wait for long. As many networks as are worked on at a time wait at most.
 const BATCH: usize = 256;
@@ -95,9 +96,16 @@ struct Release {
     reply: oneshot::Sender<Result<(), LedgerError>>,
 }
 
+/// The ledger of a fabric is compared with what nodes say.
+struct Look {
+    fabric: String,
+    reply: oneshot::Sender<Result<(), LedgerError>>,
+}
+
 enum Command {
     Reserve(Box<Reserve>),
     Release(Release),
+    Look(Look),
 }
 
 /// The requesting end of the queue.
@@ -129,6 +137,17 @@ impl Reservations {
         answer.await.map_err(|_| LedgerError::Ended)?
     }
 
+    /// Compares the ledger of a fabric with what its nodes say that their pods hold, and writes what follows from that.
+    pub(crate) async fn look(&self, fabric: &str) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let fabric = fabric.to_owned();
+        self.queue
+            .send(Command::Look(Look { fabric, reply }))
+            .await
+            .map_err(|_| LedgerError::Ended)?;
+        answer.await.map_err(|_| LedgerError::Ended)?
+    }
+
     /// Gives back what the network of that UID holds, on whichever fabric.
     pub(crate) async fn release(&self, owner_uid: &str) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
@@ -141,12 +160,10 @@ impl Reservations {
     }
 }
 
-/// The queue and the worker behind it, to be spawned. `known_slices` and `known_ledgers` are those that the watches have told of.
-/// What is given back rests for so long before anybody gets it.
+/// The queue and the worker behind it, to be spawned. What is given back rests for so long before anybody gets it.
 pub(crate) fn start(
     client: Client,
-    known_slices: Store<NetworkSlice>,
-    known_ledgers: Store<FabricLedger>,
+    world: World,
     metrics: Arc<Metrics>,
     rest: Duration,
 ) -> (Reservations, impl Future<Output = ()>) {
@@ -154,11 +171,11 @@ pub(crate) fn start(
     let worker = Worker {
         ledgers: Api::all(client.clone()),
         client,
-        known_slices,
-        known_ledgers,
+        world,
         metrics,
         rest: SignedDuration::try_from(rest).unwrap_or(SignedDuration::MAX),
         checked: Mutex::default(),
+        counted: Mutex::default(),
     };
     let work = async move {
         let mut batch = Vec::new();
@@ -174,22 +191,26 @@ pub(crate) fn start(
 struct Worker {
     client: Client,
     ledgers: Api<FabricLedger>,
-    known_slices: Store<NetworkSlice>,
-    known_ledgers: Store<FabricLedger>,
+    /// What the watches have told of.
+    world: World,
     metrics: Arc<Metrics>,
     rest: SignedDuration,
     /// By fabric.
     checked: Mutex<HashMap<String, Checked>>,
+    /// How far ledgers were seen to have counted, by their UIDs.
+    counted: Mutex<HashMap<String, u64>>,
 }
 
 impl Worker {
     async fn serve(&self, batch: impl Iterator<Item = Command>) {
         let mut reserves: BTreeMap<String, Vec<Reserve>> = BTreeMap::new();
         let mut releases = Vec::new();
+        let mut looks: BTreeMap<String, Vec<Look>> = BTreeMap::new();
         for command in batch {
             match command {
                 Command::Reserve(reserve) => reserves.entry(reserve.fabric.clone()).or_default().push(*reserve),
                 Command::Release(release) => releases.push(release),
+                Command::Look(look) => looks.entry(look.fabric.clone()).or_default().push(look),
             }
         }
         if !releases.is_empty() {
@@ -202,6 +223,12 @@ impl Worker {
                 };
                 // Who asked may have gone; what was written stays written.
                 let _ = release.reply.send(answer);
+            }
+        }
+        for (fabric, looks) in looks {
+            let result = self.reserve(&fabric, &[]).await.map(drop);
+            for look in looks {
+                let _ = look.reply.send(result.clone());
             }
         }
         for (fabric, reserves) in reserves {
@@ -243,15 +270,26 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             };
-            let mut requests = asked.clone();
+            let (compared, waiting) = self.compare(fabric, &mut ledger);
+            let is_new = |request: &&Request| matches!(request.wanted, Wanted::Block { .. });
+            let gets = |request: &&Request| waiting.is_none() || !is_new(request);
+            let mut requests: Vec<Request> = asked.iter().filter(gets).cloned().collect();
+            let count = requests.len();
             requests.extend(self.lost(fabric, &ledger).await?);
-            let mut slices = self.known_slices.state();
+            let mut slices = self.world.slices.state();
             slices.retain(|slice| slice.spec.fabric.name == fabric);
             let outcome = ledger::reserve(&ledger.spec, &slices, &requests);
-            let results = outcome.results.into_iter().take(asked.len());
+            let mut planned = outcome.results.into_iter().take(count);
             let given = |entry| Given::of(&outcome.ledger, entry);
-            let results: Vec<_> = results.map(|result| result.map(given)).collect();
-            if !outcome.changed {
+            let result = |request: &Request| match &waiting {
+                Some(waiting) if is_new(&request) => Err(Refusal::Restored {
+                    waiting: waiting.clone(),
+                }),
+                // There is one for each that was not held back.
+                _ => planned.next().unwrap_or(Err(Refusal::FabricGone)).map(given),
+            };
+            let results: Vec<_> = asked.iter().map(result).collect();
+            if !outcome.changed && !compared {
                 let is_held = |request: &Request| matches!(request.wanted, Wanted::Held(_));
                 if is_told && !(asked.iter().all(is_held) && results.iter().all(Result::is_ok)) {
                     // Nobody is refused because of what may have been so a moment ago.

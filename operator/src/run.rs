@@ -151,25 +151,21 @@ fn start_controllers(
     let mut tasks = JoinSet::new();
     let recorder = Recorder::new(client.clone(), REPORTER, identity.to_owned()).sparing();
     let recorder = Arc::new(recorder);
-    let (reservations, ledger_worker) = reservations::start(
-        client.clone(),
-        Store::clone(&world.slices),
-        world.ledgers.clone(),
-        Arc::clone(metrics),
-        rest,
-    );
+    let (reservations, ledger_worker) = reservations::start(client.clone(), world.clone(), Arc::clone(metrics), rest);
     let (queues, inboxes) = route::queues();
+    let fabrics = Arc::new(fabric::Context {
+        client: client.clone(),
+        world: world.clone(),
+        reservations: reservations.clone(),
+        recorder: Arc::clone(&recorder),
+        resync,
+    });
+    tasks.spawn(fabric::sweep_orphans(Arc::clone(&fabrics)));
     tasks.spawn(controller::run(
         "Fabric",
         world.fabrics.clone(),
         inboxes.fabrics,
-        Arc::new(fabric::Context {
-            client: client.clone(),
-            world: world.clone(),
-            reservations: reservations.clone(),
-            recorder: Arc::clone(&recorder),
-            resync,
-        }),
+        fabrics,
         Arc::clone(metrics),
         AT_ONCE,
         fabric::reconcile,

@@ -80,7 +80,7 @@ pub(crate) fn node_network(node: &mut NodeNetwork) {
     }
 }
 
-/// A Node: its labels, and which addresses it and its pods have.
+/// A Node: its labels, whether it is out of service, and which addresses it and its pods have.
 pub(crate) fn node(node: &mut Node) {
     metadata(node);
     node.metadata.annotations = None;

@@ -28,6 +28,9 @@ pub struct AttachmentPlan {
     pub claim_name: Option<String>,
     /// The network that the pod joins.
     pub network: NetworkRef,
+    /// The block that the network has. Plans of release 0.1 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockRef>,
     /// Name of the NetworkSlice.
     pub slice_name: String,
     /// The pod's place in the network, from 0.
@@ -68,6 +71,20 @@ pub struct NetworkRef {
     pub name: String,
     /// UID.
     pub uid: String,
+}
+
+/// A network's block of its fabric's slots, as the ledger gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockRef {
+    /// Name of the Fabric.
+    pub fabric: String,
+    /// First slot.
+    pub base: u32,
+    /// Number of slots.
+    pub size: u32,
+    /// Sequence of the ledger entry.
+    pub ledger_sequence: u64,
 }
 
 /// One rail of one pod.

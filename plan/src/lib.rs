@@ -12,7 +12,9 @@ mod journal_head;
 mod layout;
 mod version;
 
-pub use attachment_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
+pub use attachment_plan::{
+    AttachmentPlan, BlockRef, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan,
+};
 pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
 pub use journal_head::{JOURNAL_VERSION, JournalHead};
 pub use layout::Layout;

@@ -6,7 +6,9 @@ use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Pod;
 use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SlicePrefix, SliceRail, SoftRoce};
 use railhead_nic::{InvalidInterfaceName, InvalidRdmaName, MacAddress, PciAddress, RdmaName, Vlan};
-use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
+use railhead_plan::{
+    AttachmentPlan, BlockRef, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan,
+};
 use thiserror::Error;
 
 /// Routing tables of rails are numbered from here: rail 3 uses table 1003.
@@ -140,6 +142,12 @@ pub fn plan(
             name: slice.spec.network.name.clone(),
             uid: slice.spec.network.uid.clone(),
         },
+        block: Some(BlockRef {
+            fabric: slice.spec.fabric.name.clone(),
+            base: slice.spec.base,
+            size: slice.spec.capacity,
+            ledger_sequence: slice.spec.ledger_sequence,
+        }),
         slice_name,
         index,
         pods: slice.spec.pods,

@@ -4,6 +4,7 @@ mod contested;
 mod free;
 mod refused;
 mod rest;
+pub mod restored;
 
 use std::{
     borrow::Borrow,
@@ -21,8 +22,8 @@ use serde_json::Value;
 pub use self::{
     contested::contested,
     free::{Usage, usage},
-    refused::{Holding, Kept, Newer, Refusal},
-    rest::{has_rested, next_to_wake, rests},
+    refused::{Holding, Kept, Newer, Refusal, not_said},
+    rest::{any_rests, has_rested, next_to_wake, rests},
 };
 use self::{
     free::{Taken, find_block, find_vlan},
@@ -105,6 +106,14 @@ pub fn check_version(ledger: &FabricLedgerSpec) -> Result<(), Newer> {
     Ok(())
 }
 
+/// What JSON carries exactly. No ledger counts so far in its life.
+const LARGEST_SEQUENCE: u64 = 1 << 53;
+
+/// Whether the ledger can count on from where it is. Else somebody wrote the number, and no change of it could be stored.
+pub fn can_count(ledger: &FabricLedgerSpec) -> bool {
+    ledger.sequence < LARGEST_SEQUENCE
+}
+
 /// The version to write: the lowest that can say it, and never one below what was read.
 fn version(ledger: &FabricLedgerSpec) -> u32 {
     let first_can_say = |entry: &LedgerEntry| {
@@ -169,6 +178,10 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                     .contains(&request.owner.uid)
                     .then(|| entry_for(&next, &request.owner));
                 if let Some(entry) = known_entry.flatten() {
+                    if restored::is_quarantined(&entry) {
+                        let held = Box::new(entry);
+                        return Err(Refusal::Quarantined { held });
+                    }
                     return uncontested(&all, entry);
                 }
                 if known.as_ref().is_none_or(|(before, _)| *before != written) {
@@ -374,7 +387,7 @@ pub fn release(
     for entry in next
         .entries
         .iter_mut()
-        .filter(|entry| is_owners(entry) && !rests(entry))
+        .filter(|entry| is_owners(entry) && !rests(entry) && !restored::is_quarantined(entry))
     {
         entry.state = LedgerState::Resting;
         entry.rests_until = Some(Time(now.saturating_add(rest).unwrap_or(now)));

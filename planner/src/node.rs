@@ -36,6 +36,7 @@ pub fn spec<'a>(fabric: &Fabric, label: impl Fn(&str) -> Option<&'a str>) -> Opt
         rdma_required: fabric.spec.link_type == LinkType::RoCE && fabric.spec.soft_roce == SoftRoce::Never,
         mtu: fabric.spec.mtu,
         teardown: fabric.spec.teardown,
+        recount: None,
         rails,
     })
 }

@@ -204,6 +204,7 @@ impl Node {
                 name: "train".to_owned(),
                 uid: "u".to_owned(),
             },
+            block: None,
             slice_name: "train-00000000".to_owned(),
             index: vfs.first().map_or(0, |vf| vf.index),
             pods: self.vfs_per_port,

@@ -212,6 +212,7 @@ pub(crate) mod tests {
                 name: "llama".to_owned(),
                 uid: "7f3a9c21".to_owned(),
             },
+            block: None,
             slice_name: "llama-7f3a9c21".to_owned(),
             index: 5,
             pods: 32,

@@ -187,6 +187,7 @@ mod tests {
             rdma: false,
             rdma_required: false,
             teardown: false,
+            recount: None,
             rails: vec![NodeRail {
                 id: 0,
                 name: "rail0".to_owned(),

@@ -2,6 +2,7 @@
 //! pass after another, so that nothing of it runs twice at once.
 
 mod give_back;
+mod holdings;
 mod left_over;
 mod status;
 mod teardown;
@@ -14,7 +15,7 @@ use kube::{
     Api, Resource,
     api::{Patch, PatchParams},
 };
-use railhead_crds::{NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
+use railhead_crds::{NodeHolding, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
 use railhead_host::{FileLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
 use railhead_vf::HostError;
@@ -151,7 +152,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
                 chain: Some(chain.status().clone()),
                 ..NodeNetworkStatus::default()
             };
-            report(agent, network, status, vec![finding, chained, cdi]).await;
+            report(agent, network, status, vec![finding, chained, cdi], None).await;
             return false;
         }
     };
@@ -185,7 +186,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
     let calm = ready.holds;
     let mut findings = vec![ready, chained, cdi];
     findings.extend(status::rdma(seen.inventory.rdma));
-    report(agent, network, status, findings).await;
+    report(agent, network, status, findings, holdings::held(agent)).await;
     calm
 }
 
@@ -236,9 +237,20 @@ fn reference(network: &NodeNetwork) -> ObjectReference {
     network.object_ref(&())
 }
 
-/// Writes the status if it differs from the one that the API server has.
-async fn report(agent: &Agent, network: &NodeNetwork, mut status: NodeNetworkStatus, findings: Vec<Finding>) {
+/// Writes the status if it differs from the one that the API server has. Where nobody can tell what pods hold, what was said of
+/// that stays, and nothing is answered.
+async fn report(
+    agent: &Agent,
+    network: &NodeNetwork,
+    mut status: NodeNetworkStatus,
+    findings: Vec<Finding>,
+    held: Option<Vec<NodeHolding>>,
+) {
     let previous = network.status.clone().unwrap_or_default();
+    (status.networks, status.recount) = match held {
+        Some(held) => (held, network.spec.recount.clone()),
+        None => (previous.networks.clone(), previous.recount.clone()),
+    };
     status.observed_generation = network.metadata.generation;
     status.conditions = crate::conditions::merge(
         &previous.conditions,

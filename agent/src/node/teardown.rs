@@ -115,7 +115,9 @@ impl Teardown {
             "what Railhead changed on the node is given back",
         );
         // Also when nothing was left to do: who asks now may have missed it, or has made the NodeNetwork anew.
-        super::report(agent, network, NodeNetworkStatus::default(), vec![not_ready, torn_down]).await;
+        let findings = vec![not_ready, torn_down];
+        let held = super::holdings::held(agent);
+        super::report(agent, network, NodeNetworkStatus::default(), findings, held).await;
         done
     }
 

@@ -97,6 +97,7 @@ mod tests {
             rdma: false,
             rdma_required: false,
             teardown: false,
+            recount: None,
             rails: Vec::new(),
         };
         NodeNetwork::new("node1", spec)

@@ -206,6 +206,7 @@ pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
             name: "train".to_owned(),
             uid: "u".to_owned(),
         },
+        block: None,
         slice_name: "train-00000000".to_owned(),
         index: 0,
         pods: 2,

@@ -203,7 +203,7 @@ pub(crate) fn a_ledger_of_a_later_release_is_left_as_it_is_and_said_to_its_netwo
         bail!("a ledger of a later release was written: {before}, then {now}");
     }
     // What is of a version that is known here is written, with what is not known in it.
-    entries[0]["state"] = json!("Quarantined");
+    entries[0]["state"] = json!("Frozen");
     patch(world, fabric, &json!({"version": 2, "entries": entries}))?;
     reserved(world, &namespace, "qwen")?;
     let now = cluster.get("default", "fabricledger", fabric)?;
@@ -223,7 +223,7 @@ pub(crate) fn a_ledger_of_a_later_release_is_left_as_it_is_and_said_to_its_netwo
             "False",
             "DeletingWaitingForLedger",
         )?;
-        contains(&message, &["in the state \"Quarantined\" of a later release"])
+        contains(&message, &["in the state \"Frozen\" of a later release"])
     })?;
     entries[0]["state"] = json!("Held");
     let held: Vec<Value> = spec["entries"]

@@ -16,6 +16,7 @@ mod operator_rights;
 mod operators;
 mod refusals;
 mod rest;
+mod restored;
 mod samples;
 mod scheduling;
 mod schema;
@@ -260,7 +261,14 @@ fn shared() -> Vec<Test> {
             a_rail_of_a_slice_has_prefixes_in_their_pools_of_one_family_each,
             a_slice_changes_its_pods_within_its_block_and_its_guarantee_and_nothing_else,
         ],
-        rest: [a_vlan_that_was_given_back_rests_before_another_network_gets_it],
+        restored: [
+            what_nodes_still_have_is_given_to_nobody_and_all_are_asked_first,
+            a_ledger_that_counts_backwards_gives_nothing_before_its_nodes_have_answered,
+        ],
+        rest: [
+            a_vlan_that_was_given_back_rests_before_another_network_gets_it,
+            what_rests_does_so_for_a_fabric_that_is_applied_anew,
+        ],
         scheduling: [
             a_pod_gets_one_port_per_rail_with_its_guarantee,
             a_port_is_never_oversold_and_the_event_says_what_is_free,

@@ -29,6 +29,8 @@ pub(super) struct Seen<'a> {
     pub(super) elsewhere: &'a [Elsewhere],
     /// Nodes that it selects no more, and what they wait for.
     pub(super) leaving: &'a [String],
+    /// Whether its ledger is older than what nodes have.
+    pub(super) restored: Said,
     /// Whether it is the default one.
     pub(super) default: Said,
 }
@@ -61,11 +63,12 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
     }
     let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let said = vec![
-        overall(seen.laid, &pools, &conflicts, &nodes_ready, ready),
+        overall(seen, &pools, &conflicts, &nodes_ready, ready),
         nodes_ready,
         pools,
         conflicts,
         seen.vlans_shared.clone(),
+        seen.restored.clone(),
         seen.default.clone(),
     ];
     FabricStatus {
@@ -79,8 +82,11 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
     }
 }
 
-fn overall(laid: &Laid, pools: &Said, conflicts: &Said, nodes: &Said, ready: usize) -> Said {
-    if !laid.is_usable() && !pools.status {
+fn overall(seen: &Seen<'_>, pools: &Said, conflicts: &Said, nodes: &Said, ready: usize) -> Said {
+    if seen.restored.status {
+        return Said::no("Ready", seen.restored.type_, seen.restored.message.clone());
+    }
+    if !seen.laid.is_usable() && !pools.status {
         return Said::no("Ready", pools.reason.clone(), pools.message.clone());
     }
     // What is wrong with some of it is worth a look, and no reason not to use the rest.
@@ -277,6 +283,7 @@ mod tests {
             nodes,
             elsewhere: &[],
             leaving,
+            restored: Said::no("LedgerRestored", "NotRestored", ""),
             default: Said::yes("Default", "Default", ""),
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);

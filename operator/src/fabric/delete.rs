@@ -1,4 +1,5 @@
-//! Deleting a fabric: it waits for its networks, then for its nodes to give back what was changed on them; then its ledger goes.
+//! Deleting a fabric: it waits for its networks, then for its nodes to give back what was changed on them; then its ledger goes,
+//! when nothing in it rests any more.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -79,7 +80,10 @@ impl Context {
         if let Some(failed) = failed {
             return Err(failed);
         }
-        if let Some(ledger) = &ledger {
+        // What rests does so also for a Fabric that is applied anew under the name; in a teardown there is nobody who could have it.
+        let is_done =
+            |ledger: &&FabricLedger| fabric.spec.teardown || !ledger::any_rests(&ledger.spec, Timestamp::now());
+        if let Some(ledger) = ledger.as_ref().filter(is_done) {
             self.delete_ledger(&ledgers, ledger).await?;
         }
         let api: Api<Fabric> = Api::all(self.client.clone());

@@ -10,7 +10,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use railhead_crds::NodeNetwork;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{AT_ONCE, Context, FabricError, MANAGER};
 use crate::{
@@ -77,12 +77,21 @@ impl Context {
     }
 
     async fn ask_to_give_back(&self, node: &NodeNetwork) -> Result<(), FabricError> {
+        self.ask(node, json!({ "teardown": true })).await
+    }
+
+    /// Has a node that leaves say what its pods hold.
+    pub(super) async fn ask_what_is_held(&self, node: &NodeNetwork, id: &str) -> Result<(), FabricError> {
+        self.ask(node, json!({ "recount": id })).await
+    }
+
+    async fn ask(&self, node: &NodeNetwork, spec: Value) -> Result<(), FabricError> {
         let api: Api<NodeNetwork> = Api::all(self.client.clone());
         let name = node.name_any();
         // Of the object that we know: one that is gone is not made anew.
         let patch = json!({
             "metadata": { "resourceVersion": node.resource_version() },
-            "spec": { "teardown": true },
+            "spec": spec,
         });
         let parameters = PatchParams {
             field_manager: Some(MANAGER.to_owned()),

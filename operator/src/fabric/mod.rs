@@ -9,6 +9,8 @@ mod pools;
 mod ports;
 mod sweep;
 
+pub(crate) use sweep::sweep_orphans;
+
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
@@ -21,6 +23,7 @@ use thiserror::Error;
 use crate::{
     class, conditions,
     controller::Category,
+    recount,
     reservations::{LedgerError, Reservations},
     world::World,
     write,
@@ -64,6 +67,8 @@ pub(crate) enum FabricError {
         owner: String,
         source: LedgerError,
     },
+    #[error("cannot compare the ledger of Fabric {name} with what its nodes say")]
+    Compare { name: String, source: LedgerError },
     #[error("cannot write the status of Fabric {name}")]
     WriteStatus { name: String, source: Box<kube::Error> },
 }
@@ -73,7 +78,7 @@ impl Category for FabricError {
         match self {
             Self::Finalizer { .. } => "finalizer",
             Self::WriteNode { .. } | Self::DeleteNode { .. } => "node",
-            Self::ReadLedger { .. } | Self::DeleteLedger { .. } => "ledger",
+            Self::ReadLedger { .. } | Self::DeleteLedger { .. } | Self::Compare { .. } => "ledger",
             Self::ReadOwner { .. } | Self::Sweep { .. } => "sweep",
             Self::WriteStatus { .. } => "status",
         }
@@ -88,7 +93,7 @@ impl Category for FabricError {
             | Self::DeleteLedger { source, .. }
             | Self::ReadOwner { source, .. }
             | Self::WriteStatus { source, .. } => write::is_conflict(source) || write::is_not_found(source),
-            Self::Sweep { source, .. } => source.is_conflict(),
+            Self::Sweep { source, .. } | Self::Compare { source, .. } => source.is_conflict(),
         }
     }
 }
@@ -110,6 +115,11 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
                 source: Box::new(source),
             }),
         };
+    }
+    if recount::is_due(&context.world, &name) {
+        let name = name.clone();
+        let compared = context.reservations.look(&name).await;
+        compared.map_err(|source| FabricError::Compare { name, source })?;
     }
     let (nodes, failed) = context.write_nodes(&fabric).await;
     let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
@@ -148,6 +158,7 @@ impl Context {
         let empty = ledger::empty();
         let ledger = self.world.ledgers.get(&ObjectRef::new(&name));
         let entries = ledger.as_ref().map_or(&empty, |ledger| &ledger.spec);
+        let waiting = recount::nodes(&self.world, &name, recount::asked(entries)).waiting;
         let usage = ledger::usage(entries, &laid.space, fabric.spec.vlan.range);
         let of_fabric = self
             .world
@@ -163,6 +174,7 @@ impl Context {
                 nodes: &of_fabric,
                 elsewhere: &nodes.elsewhere,
                 leaving: &nodes.leaving,
+                restored: recount::said(entries, &waiting),
                 default,
             },
             Timestamp::now(),
@@ -171,6 +183,13 @@ impl Context {
 
     async fn announce(&self, fabric: &Fabric, after: &railhead_crds::FabricStatus) {
         let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let restored = conditions::find(&after.conditions, recount::LEDGER_RESTORED);
+        if let Some(now) = restored.filter(|now| now.status == "True")
+            && !conditions::is_true(before, recount::LEDGER_RESTORED)
+        {
+            let news = Event::warning("Reserve", recount::LEDGER_RESTORED, now.message.clone());
+            self.recorder.publish(fabric, &news).await;
+        }
         for (type_, reason) in [("PoolsHealthy", "PoolsInvalid"), ("NodesReady", "NodesNotReady")] {
             let Some(now) = conditions::find(&after.conditions, type_) else {
                 continue;

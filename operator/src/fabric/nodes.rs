@@ -13,6 +13,7 @@ use railhead_planner::pools::EditConflict;
 use serde_json::json;
 
 use super::{AT_ONCE, Context, FabricError, MANAGER, ports::OnPorts};
+use crate::recount;
 
 /// A node that this fabric selects and another one has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,13 +44,19 @@ impl Context {
         let mut elsewhere = Vec::new();
         let mut wrong = Vec::new();
         let mut on_ports = OnPorts::default();
+        let ledger = self.world.ledgers.get(&ObjectRef::new(&fabric_name));
+        let recount = ledger.as_ref().and_then(|ledger| recount::asked(&ledger.spec));
         for node in self.world.nodes.state() {
-            let Some(wanted) = railhead_planner::node::spec(fabric, |key| node.labels.get(key)) else {
+            let Some(mut wanted) = railhead_planner::node::spec(fabric, |key| node.labels.get(key)) else {
                 continue;
             };
             let name = node.name_any();
             selected.insert(name.clone());
-            match self.world.node_networks.get(&ObjectRef::new(&name)) {
+            let found = self.world.node_networks.get(&ObjectRef::new(&name));
+            // What was asked last stays: that it was answered costs no write.
+            let asked = recount.or_else(|| found.as_ref()?.spec.recount.as_deref());
+            wanted.recount = asked.map(str::to_owned);
+            match found {
                 Some(found) if found.spec.fabric_name != fabric_name => elsewhere.push(Elsewhere {
                     node: name,
                     fabric: found.spec.fabric_name.clone(),
@@ -68,11 +75,16 @@ impl Context {
             .map(|(name, wanted)| async move { self.write_node(&name, &wanted).await.err() })
             .buffer_unordered(AT_ONCE)
             .filter_map(ready);
-        let failed: Vec<FabricError> = written.collect().await;
+        let mut failed: Vec<FabricError> = written.collect().await;
         let others = self
             .world
             .node_networks
             .state_filter(|node| node.spec.fabric_name == fabric_name && !selected.contains(&node.name_any()));
+        if let Some(id) = recount {
+            for node in others.iter().filter(|node| node.spec.recount.as_deref() != Some(id)) {
+                failed.extend(self.ask_what_is_held(node, id).await.err());
+            }
+        }
         let (leaving, not_left) = self.leave_all(others).await;
         elsewhere.sort_by(|a, b| a.node.cmp(&b.node));
         let nodes = Nodes {
@@ -107,11 +119,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use http::Method;
-    use kube::runtime::{
-        controller::Action,
-        reflector::{Store, store},
-        watcher::Event,
-    };
+    use kube::runtime::{controller::Action, reflector::store, watcher::Event};
     use railhead_crds::{FabricLedger, names::FABRIC_FINALIZER};
     use railhead_service::events::Recorder;
     use serde_json::Value;
@@ -186,8 +194,7 @@ mod tests {
         let (client, asked) = test_api::client(answer);
         let (reservations, _) = reservations::start(
             client.clone(),
-            Store::clone(&world.slices),
-            world.ledgers.clone(),
+            world.clone(),
             Arc::new(Metrics::new()),
             std::time::Duration::ZERO,
         );

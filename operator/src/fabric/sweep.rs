@@ -1,15 +1,35 @@
 //! Ledger entries whose network went without giving them back (its finalizer was taken by force, or an operator that had
 //! lost its lease reserved for it once more).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _, runtime::reflector::ObjectRef};
 use railhead_crds::{LedgerEntry, LedgerOwner, LedgerState, NetworkSlice, TrainingNetwork, names};
 use railhead_planner::ledger;
+use railhead_service::chain;
 use tracing::warn;
 
 use super::{Context, FabricError};
+
+/// How often the ledgers of Fabrics that are gone are looked at: nobody else does.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Lets go what has rested in ledgers of Fabrics that are gone, and with the last of it the ledger. Runs for ever.
+pub(crate) async fn sweep_orphans(context: Arc<Context>) {
+    loop {
+        for ledger in context.world.ledgers.state() {
+            let fabric = ledger.name_any();
+            if context.world.fabric(&fabric).is_some() {
+                continue;
+            }
+            if let Err(error) = context.sweep(&fabric).await {
+                warn!(fabric, error = chain(&error), "its ledger is looked at again");
+            }
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
 
 impl Context {
     /// Gives back the entries of a fabric that nobody owns any more. Asks the API server before it does: an entry is given

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{Client, runtime::reflector::Store};
+use kube::Client;
 use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosClass, TrainingNetwork, names};
 use railhead_planner::{
     ledger::{Request, Wanted, empty, reserve},
@@ -26,13 +26,8 @@ fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 pub(crate) fn context(client: Client, world: World) -> Context {
-    let (reservations, _) = reservations::start(
-        client.clone(),
-        Store::clone(&world.slices),
-        world.ledgers.clone(),
-        Arc::new(Metrics::new()),
-        Duration::ZERO,
-    );
+    let (reservations, _) =
+        reservations::start(client.clone(), world.clone(), Arc::new(Metrics::new()), Duration::ZERO);
     Context {
         recorder: Arc::new(Recorder::new(
             client.clone(),

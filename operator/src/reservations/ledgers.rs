@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::{
     Api, ResourceExt as _,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions},
@@ -25,6 +25,13 @@ pub(super) enum Listed {
     },
 }
 
+fn nonsense(ledger: &FabricLedger) -> String {
+    format!(
+        "its sequence is {}, from which it cannot count on",
+        ledger.spec.sequence
+    )
+}
+
 impl Worker {
     /// Writes with the resourceVersion that was read, and returns what is there then; nothing if somebody else came first.
     pub(super) async fn replace(
@@ -41,6 +48,7 @@ impl Worker {
             Ok(written) => {
                 self.metrics.ledger_written();
                 self.note_write(&name, ledger, &written);
+                self.counted(&written);
                 Ok(Some(written))
             }
             Err(error) if write::is_conflict(&error) || write::is_not_found(&error) => {
@@ -56,7 +64,7 @@ impl Worker {
     }
 
     pub(super) async fn read(&self, name: &str) -> Result<Option<FabricLedger>, LedgerError> {
-        self.ledgers.get_opt(name).await.map_err(|source| match source {
+        let found = self.ledgers.get_opt(name).await.map_err(|source| match source {
             kube::Error::SerdeError(why) => LedgerError::Unreadable {
                 name: name.to_owned(),
                 why: why.to_string(),
@@ -65,7 +73,14 @@ impl Worker {
                 name: name.to_owned(),
                 source: Arc::new(source),
             },
-        })
+        })?;
+        match found {
+            Some(ledger) if !ledger::can_count(&ledger.spec) => Err(LedgerError::Unreadable {
+                name: name.to_owned(),
+                why: nonsense(&ledger),
+            }),
+            found => Ok(found),
+        }
     }
 
     /// All ledgers, whatever one of them is like.
@@ -79,6 +94,10 @@ impl Worker {
                 source: Arc::new(source),
             })?;
         let listed = |guard: DeserializeGuard<FabricLedger>| match guard.0 {
+            Ok(ledger) if !ledger::can_count(&ledger.spec) => Listed::Unreadable {
+                name: ledger.name_any(),
+                why: nonsense(&ledger),
+            },
             Ok(ledger) => Listed::Ledger(Box::new(ledger)),
             Err(invalid) => Listed::Unreadable {
                 name: invalid.metadata.name.unwrap_or_default(),
@@ -156,10 +175,11 @@ impl Worker {
             })
     }
 
-    /// Takes a ledger away in which nothing is held any more and whose fabric is gone.
+    /// Takes a ledger away in which nothing is held and nothing rests any more, and whose fabric is gone.
     pub(super) async fn drop_if_nobodys(&self, ledger: &FabricLedger) -> Result<(), LedgerError> {
         let name = ledger.name_any();
         if !ledger.spec.entries.iter().all(ledger::rests)
+            || ledger::any_rests(&ledger.spec, Timestamp::now())
             || ledger::check_version(&ledger.spec).is_err()
             || self.fabric(&name).await?.is_some()
         {

@@ -28,7 +28,7 @@ impl Worker {
             self.note(fabric, ledger, lost);
             return Ok(requests);
         }
-        let mut slices = self.known_slices.state();
+        let mut slices = self.world.slices.state();
         slices.extend(self.missed(fabric));
         let mut requests: Vec<Request> = Vec::new();
         for known in unknown_to(&ledger.spec, fabric, slices) {
@@ -70,7 +70,7 @@ impl Worker {
     /// planned with, since a write with its version fails where that is not so; and what it gives to whom is as certain as what
     /// the watch tells.
     pub(super) fn written_last(&self, fabric: &str) -> Option<FabricLedger> {
-        let known = self.known_ledgers.get(&ObjectRef::new(fabric))?;
+        let known = self.world.ledgers.get(&ObjectRef::new(fabric))?;
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let checked = checked.get(fabric)?;
         let told = known.metadata.resource_version.as_ref()?;

@@ -20,6 +20,7 @@ use crate::{
     freed::Freed,
     observe::{Change, Named, named},
     pod::is_unschedulable,
+    recount,
     world::World,
 };
 
@@ -196,7 +197,7 @@ impl Router {
             }
             Change::NodeNetwork(name) => {
                 // One that goes makes room for another fabric that selects the node.
-                if self.facts.fabric_has_news(world, &name) {
+                if self.facts.fabric_has_news(world, &name) || recount::concerns_a_ledger(world, &name) {
                     self.nodes.ask();
                 }
                 asked.waiting_networks |= self.facts.networks_have_news(world, &name);

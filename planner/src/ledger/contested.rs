@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use railhead_crds::{FabricLedgerSpec, LedgerEntry};
 
-use super::{Holding, collide, refused::name, rests, slots};
+use super::{Holding, collide, refused::name, restored::is_quarantined, rests, slots};
 use crate::slots::Interval;
+
+/// Who says so of what is quarantined.
+const PODS: &str = "pods on nodes that the ledger did not know of";
 
 /// One word about what somebody has.
 struct Word<'a> {
     entry: &'a LedgerEntry,
-    /// `its slice` or `the ledger`.
+    /// `its slice`, `the ledger` or [`PODS`].
     source: &'static str,
 }
 
@@ -33,7 +36,7 @@ pub fn contested(ledger: &FabricLedgerSpec, slices: &[LedgerEntry]) -> BTreeMap<
     let held = ledger.entries.iter().filter(|entry| !rests(entry));
     let in_ledger = held.map(|entry| Word {
         entry,
-        source: "the ledger",
+        source: if is_quarantined(entry) { PODS } else { "the ledger" },
     });
     let in_slices = slices.iter().map(|entry| Word {
         entry,
@@ -83,11 +86,20 @@ pub fn contested(ledger: &FabricLedgerSpec, slices: &[LedgerEntry]) -> BTreeMap<
 fn said(one: &Word<'_>, other: &Word<'_>) -> String {
     let what = |word: &Word<'_>| format!("{} by {}", Holding(word.entry), word.source);
     let (first, second) = (&one.entry.owner, &other.entry.owner);
-    if first.uid == second.uid {
+    if first.uid == second.uid && one.source != PODS && other.source != PODS {
         return format!(
             "{} has {}, and {}: new pods wait; delete its pods, then the network, and apply it anew",
             name(first),
             what(one),
+            what(other)
+        );
+    }
+    if one.source == PODS || other.source == PODS {
+        return format!(
+            "{} has {}, and {} has {}: new pods wait until those pods have ended; `kubectl get nodenet -o yaml` shows under status.networks where they are",
+            name(first),
+            what(one),
+            name(second),
             what(other)
         );
     }

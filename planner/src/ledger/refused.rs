@@ -77,6 +77,24 @@ pub enum Refusal {
         /// What the other has.
         given: Box<LedgerEntry>,
     },
+    /// Nobody knows yet what was given.
+    #[error(
+        "its ledger is older than what its nodes have, as after a restore of etcd from a backup: nothing new is reserved before every node has said what its pods hold; {}",
+        not_said(waiting)
+    )]
+    Restored {
+        /// Nodes that have not said it.
+        waiting: Vec<String>,
+    },
+    /// Pods of the network that the API server does not know hold something of it.
+    #[error(
+        "pods of {} that the API server does not know still have {} on a node, since before its ledger was restored from a backup: the network is served when they have ended; `kubectl get nodenet -o yaml` shows under status.networks where they are",
+        name(&held.owner), Holding(held)
+    )]
+    Quarantined {
+        /// What they hold.
+        held: Box<LedgerEntry>,
+    },
     /// There is nothing to take a block from.
     #[error("it is gone or being deleted: wait for it to be applied anew, or name another in spec.fabricName")]
     FabricGone,
@@ -102,6 +120,7 @@ impl Refusal {
             Self::VlanExhausted { .. } => "VlanExhausted",
             Self::Rests { reason, .. } => reason,
             Self::LedgerMismatch { .. } | Self::Contested { .. } => "LedgerMismatch",
+            Self::Restored { .. } | Self::Quarantined { .. } => "LedgerRestored",
             Self::FabricGone => "FabricNotFound",
             Self::LedgerNewer(_) => "LedgerNewer",
             Self::LedgerUnreadable { .. } => "LedgerUnreadable",
@@ -162,6 +181,23 @@ impl fmt::Display for Holding<'_> {
             None => f.write_str(" and no VLAN"),
         }
     }
+}
+
+/// For whom nothing new is given, and what to do about those who cannot answer.
+pub fn not_said(waiting: &[String]) -> String {
+    const SHOWN: usize = 8;
+    if waiting.is_empty() {
+        return "all have said it, and it is being entered".to_owned();
+    }
+    let more = match waiting.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} of them have not: {}{more}; see that their agents run; one that is switched off and does not come back is not waited for when its Node is deleted or has the taint node.kubernetes.io/out-of-service",
+        waiting.len(),
+        waiting[..waiting.len().min(SHOWN)].join(", "),
+    )
 }
 
 fn and_closed(closed: &[String]) -> String {

@@ -16,6 +16,14 @@ pub fn has_rested(entry: &LedgerEntry, now: Timestamp) -> bool {
     rests(entry) && entry.rests_until.as_ref().is_none_or(|until| until.0 <= now)
 }
 
+/// Whether anything has not rested yet.
+pub fn any_rests(ledger: &FabricLedgerSpec, now: Timestamp) -> bool {
+    ledger
+        .entries
+        .iter()
+        .any(|entry| rests(entry) && !has_rested(entry, now))
+}
+
 /// When the next entry has rested.
 pub fn next_to_wake(ledger: &FabricLedgerSpec) -> Option<Timestamp> {
     let resting = ledger.entries.iter().filter(|entry| rests(entry));

@@ -85,14 +85,14 @@ fn a_ledger_of_a_later_release_is_not_changed_and_the_refusal_says_what_to_do() 
 fn a_state_of_a_later_release_holds_and_is_neither_freed_nor_written_away() {
     let space = space("10.0.0.0/28");
     let mut ledger = reserve(&empty(), &space, VLANS, &[request("a", 8)]).ledger;
-    ledger.entries[0].state = LedgerState::Unknown("Quarantined".into());
+    ledger.entries[0].state = LedgerState::Unknown("Frozen".into());
     let outcome = reserve(&ledger, &space, VLANS, &[request("b", 8), request("c", 8)]);
     assert_eq!(outcome.results[0].as_ref().map(base), Ok(8));
     assert!(outcome.results[1].is_err());
     assert!(outcome.ledger.entries.contains(&ledger.entries[0]));
     let kept = release_now(&outcome.ledger, "a").unwrap_err().to_string();
     assert!(
-        kept.contains("team/a in the state \"Quarantined\"") && kept.contains("run that release again"),
+        kept.contains("team/a in the state \"Frozen\"") && kept.contains("run that release again"),
         "{kept}"
     );
     assert!(release_now(&outcome.ledger, "b").unwrap().is_some());
