@@ -109,13 +109,19 @@ fn default_vfs_per_port() -> u32 {
     8
 }
 
-/// Selects nodes by labels.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Selects nodes by labels; there is at least one.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("size(self.matchLabels) > 0")
+        .message("nodeSelector names no label, and would select every node: leave nodeSelector out where that is meant, else write matchLabels"),
+    validation = Rule::new("self.matchLabels.all(label, dyn(self.matchLabels[label]) != null)")
+        .message("a label of nodeSelector.matchLabels has no value, and would be left out: write one, \"\" where the label has none on the nodes")
+)]
 pub struct NodeSelector {
     /// Labels that a node must carry with these values.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "nullable": true}))]
     pub match_labels: BTreeMap<String, String>,
 }
 

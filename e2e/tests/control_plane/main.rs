@@ -138,6 +138,7 @@ fn shared() -> Vec<Test> {
             nccl_settings_are_names_and_values_of_one_line,
             the_largest_fabric_is_accepted,
             an_attachment_names_uids,
+            a_node_selector_that_would_select_every_node_is_refused,
             vlan_0_is_refused,
             vlan_5000_is_refused,
             a_reversed_vlan_range_is_refused,

@@ -324,3 +324,38 @@ pub(crate) fn the_quickstart_is_accepted_as_it_stands(world: &World) -> Result<(
         .ok(&["apply", "--dry-run=server", "--validate=strict", "--filename", &folder])?;
     Ok(())
 }
+
+/// The API server leaves out what is null where null is no value, and fewer labels select more nodes.
+pub(crate) fn a_node_selector_that_would_select_every_node_is_refused(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let none = "nodeSelector names no label, and would select every node";
+    let null = "a label of nodeSelector.matchLabels has no value";
+    for (selector, words) in [
+        (json!({}), none),
+        (json!({"matchLabels": {}}), none),
+        (json!({"matchLabels": null}), none),
+        (json!({"matchLabels": {"gpu": null}}), null),
+        (json!({"matchLabels": {"gpu": "h100", "zone": null}}), null),
+    ] {
+        let mut fabric = samples::fabric("selects-all");
+        fabric["spec"]["nodeSelector"] = selector.clone();
+        world.cluster.refused(&admin, &fabric, &["spec.nodeSelector", words])?;
+        let mut fabric = samples::fabric("selects-all");
+        fabric["spec"]["rails"][0]["ports"] = json!([{"netdev": "eth1", "nodeSelector": selector}]);
+        world
+            .cluster
+            .refused(&admin, &fabric, &["ports[0].nodeSelector", words])?;
+    }
+    let accepted = |selector: Option<Value>| {
+        let mut fabric = samples::fabric("selects-some");
+        match selector {
+            Some(selector) => fabric["spec"]["nodeSelector"] = selector,
+            None => drop(fabric["spec"].as_object_mut().map(|spec| spec.remove("nodeSelector"))),
+        }
+        let arguments = ["create", "--dry-run=server", "--filename", "-"];
+        world.cluster.feed(&admin, &arguments, &[fabric])?.ok()
+    };
+    accepted(None)?;
+    accepted(Some(json!({"matchLabels": {"node-role.kubernetes.io/gpu": ""}})))?;
+    Ok(())
+}
