@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use railhead_crds::NodeHolding;
-use railhead_plan::AttachmentPlan;
+use railhead_plan::{AttachmentPlan, Vlan};
 
 use crate::{agent::Agent, claims::plans};
 
@@ -34,7 +34,7 @@ fn of(plans: &[AttachmentPlan], boot_id: &str) -> Vec<NodeHolding> {
                 uid: plan.network.uid.clone(),
                 base: block.base,
                 size: block.size,
-                vlan: plan.rails.first().and_then(|rail| rail.vf.vlan).map(|vlan| vlan.id()),
+                vlan: plan.rails.first().and_then(|rail| rail.vf.vlan).map(Vlan::id),
                 ledger_sequence: block.ledger_sequence,
             })
         })

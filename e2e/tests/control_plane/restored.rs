@@ -83,12 +83,12 @@ pub(crate) fn what_nodes_still_have_is_given_to_nobody_and_all_are_asked_first(w
     });
     say(world, &first, std::slice::from_ref(&held))?;
     restore(world, &namespace, fabric, &backup)?;
-    // Noticed by what the node says, before anybody asks for anything.
+    // Noticed by what the node says, before anybody asks for anything; the operator that counted tells its own reason then.
     let object = ("default", "fabric", fabric);
     let message = cluster.condition(object, "LedgerRestored", "True", "NodesAsked")?;
     contains(
         &message,
-        &[&format!("pods of {namespace}/qwen"), "restored-2", "out-of-service"],
+        &[&format!("{namespace}/qwen"), "restored-2", "out-of-service"],
     )?;
     cluster.condition(object, "Ready", "False", "LedgerRestored")?;
     cluster.event("default", fabric, "LedgerRestored")?;
