@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::api::version_of;
+use super::{
+    api::version_of,
+    people::{FABRICS, NAMESPACES},
+};
 
 /// Annotation by which the soak says that it edited a ledger itself.
 pub(super) const BY_HAND: &str = "soak.railhead.dev/edit";
@@ -30,6 +33,16 @@ impl Kind {
             Self::Attachment => "/apis/railhead.dev/v1alpha1/networkattachments",
             Self::Ledger => "/apis/railhead.dev/v1alpha1/fabricledgers",
         }
+    }
+}
+
+/// Whether an object is of the soak. Others do what they like with theirs, break rules on purpose among it.
+pub(super) fn is_ours(kind: Kind, object: &Value) -> bool {
+    let namespace = text(&object["metadata"]["namespace"]);
+    let in_ours = namespace.starts_with(NAMESPACES);
+    match kind {
+        Kind::Network | Kind::Slice | Kind::Attachment => in_ours,
+        Kind::Ledger => FABRICS.contains(&&*text(&object["metadata"]["name"])),
     }
 }
 

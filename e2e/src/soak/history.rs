@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 
 use super::{
     api::{Api, items},
-    facts::{Change, Kind, Present},
+    facts::{Change, Kind, Present, is_ours},
 };
 
 /// How many changes are kept to be shown with a breach.
@@ -34,6 +34,8 @@ struct Told {
 #[derive(Debug)]
 pub(super) struct History {
     told: Arc<Mutex<Told>>,
+    /// What was there at the beginning and was not looked at yet: ledgers before what is made of them.
+    first: Vec<Change>,
     old: VecDeque<Change>,
 }
 
@@ -41,10 +43,13 @@ impl History {
     /// Watches from now on.
     pub(super) fn begin(api: &Api) -> Result<Self> {
         let told = Arc::new(Mutex::new(Told::default()));
+        let mut first = Vec::new();
         for kind in Kind::ALL {
             let (present, version) = items(api.clone().get(kind.path())?.ok()?)?;
-            for object in present {
-                note(&told, Change::read(kind, false, &object)?);
+            for object in present.iter().filter(|object| is_ours(kind, object)) {
+                let change = Change::read(kind, false, object)?;
+                lock(&told).latest.insert((kind, change.name.clone()), change.version);
+                first.push(change);
             }
             thread::spawn({
                 let (api, told) = (api.clone(), Arc::clone(&told));
@@ -55,8 +60,11 @@ impl History {
                 }
             });
         }
+        // What is there was made of ledgers whose versions are gone by now.
+        first.sort_by_key(|change| (change.kind != Kind::Ledger, change.version));
         Ok(Self {
             told,
+            first,
             old: VecDeque::new(),
         })
     }
@@ -74,7 +82,8 @@ impl History {
                 bail!("{failed}");
             }
             if told.latest == expected {
-                let new: Vec<Change> = std::mem::take(&mut told.new).into_values().collect();
+                let mut new = std::mem::take(&mut self.first);
+                new.extend(std::mem::take(&mut told.new).into_values());
                 drop(told);
                 self.old.extend(new.iter().cloned());
                 let surplus = self.old.len().saturating_sub(SHOWN);
@@ -139,9 +148,10 @@ fn follow(api: &Api, kind: Kind, mut version: u64, told: &Mutex<Told>) -> Result
             match event["type"].as_str() {
                 Some("BOOKMARK") => version = super::api::version_of(&object["metadata"])?,
                 Some("ADDED" | "MODIFIED" | "DELETED") => {
-                    let change = Change::read(kind, event["type"] == "DELETED", object)?;
-                    version = change.version;
-                    note(told, change);
+                    version = super::api::version_of(&object["metadata"])?;
+                    if is_ours(kind, object) {
+                        note(told, Change::read(kind, event["type"] == "DELETED", object)?);
+                    }
                 }
                 _ => bail!("it was told {event}"),
             }
@@ -153,8 +163,9 @@ fn follow(api: &Api, kind: Kind, mut version: u64, told: &Mutex<Told>) -> Result
 pub(super) fn present(api: &mut Api) -> Result<Present> {
     let mut present = Present::new();
     for kind in Kind::ALL {
-        for object in items(api.get(kind.path())?.ok()?)?.0 {
-            let change = Change::read(kind, false, &object)?;
+        let (objects, _) = items(api.get(kind.path())?.ok()?)?;
+        for object in objects.iter().filter(|object| is_ours(kind, object)) {
+            let change = Change::read(kind, false, object)?;
             present.insert((kind, change.name.clone()), change);
         }
     }

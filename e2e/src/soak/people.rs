@@ -14,8 +14,10 @@ use super::{
     way::Fault,
 };
 
+/// How the names of all namespaces of the soak begin.
+pub(super) const NAMESPACES: &str = "soak-";
 /// Namespaces that one worker has at a time.
-const NAMESPACES: usize = 3;
+const AT_A_TIME: usize = 3;
 /// Networks and pods that one worker lets live at a time.
 const NETWORKS: u64 = 24;
 const PODS: usize = 48;
@@ -92,7 +94,7 @@ impl Worker {
             copies: BTreeMap::new(),
             done: BTreeMap::new(),
         };
-        for _ in 0..NAMESPACES {
+        for _ in 0..AT_A_TIME {
             worker.make_namespace()?;
         }
         Ok(worker)
@@ -164,7 +166,7 @@ impl Worker {
 
     fn make_namespace(&mut self) -> Result<()> {
         self.made += 1;
-        let name = format!("soak-{}-{}", self.number, self.made);
+        let name = format!("{NAMESPACES}{}-{}", self.number, self.made);
         self.admin
             .post(
                 "/api/v1/namespaces",
@@ -184,7 +186,7 @@ impl Worker {
             _ => 257,
         };
         // Few names: a network comes again under the name of one that goes.
-        let name = format!("network-{}", self.random.u64(..NETWORKS / NAMESPACES as u64));
+        let name = format!("network-{}", self.random.u64(..NETWORKS / AT_A_TIME as u64));
         let fabric = self.random.choice(&FABRICS).copied();
         let class = self.random.choice(&["development", "production"]).copied();
         self.admin.post(
