@@ -180,7 +180,7 @@ fn all_answered(world: &World, namespace: &str, kind: &str, prefix: &str) -> Res
 }
 
 /// It is the process that it was, works for others, and has never panicked.
-fn the_operator_lives(world: &World, fabric: &str) -> Result<()> {
+pub(crate) fn the_operator_lives(world: &World, fabric: &str) -> Result<()> {
     let namespace = world.cluster.namespace("sane")?;
     let admin = world.cluster.admin();
     world.cluster.create(

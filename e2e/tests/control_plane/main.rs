@@ -5,6 +5,7 @@
 
 mod admission;
 mod bad_input;
+mod bad_records;
 mod chart;
 mod claims;
 mod fabric_edits;
@@ -297,6 +298,7 @@ fn alone() -> Vec<Test> {
             an_absurd_network_is_refused_or_answered_and_the_operator_lives,
             an_absurd_fabric_is_refused_or_answered_and_so_are_its_networks,
         ],
+        bad_records: [an_absurd_ledger_is_refused_or_answered_and_gives_nothing_twice],
         teardown: [
             teardown_is_refused_while_a_pod_is_attached,
             a_pod_that_comes_during_the_teardown_ends_it,
