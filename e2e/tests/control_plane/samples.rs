@@ -16,10 +16,10 @@ pub(crate) fn pools(name: &str) -> [String; 2] {
         names.push(name.to_owned());
         names.len() - 1
     });
-    // Some tests write 10.0 and 10.1 themselves, and 10.96 is the Services'.
+    // Some tests write 10.0 and 10.1 themselves, and 10.96 is the Services'. Behind 10.255 comes 11.0.
     let first = 2 + 2 * place;
     let first = if first < 96 { first } else { first + 2 };
-    [first, first + 1].map(|byte| format!("10.{byte}.0.0/16"))
+    [first, first + 1].map(|number| format!("{}.{}.0.0/16", 10 + number / 256, number % 256))
 }
 
 /// The address of a slot in the only pool of one of the rails of [`fabric`].
