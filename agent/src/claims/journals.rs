@@ -54,7 +54,10 @@ pub(crate) fn of_sandbox(layout: &Layout, container: &str) -> Option<Journal> {
 /// Every journal of the node that can be read as text.
 pub(crate) fn all(layout: &Layout) -> Vec<Journal> {
     let of = |folder: PathBuf| {
-        let containers = railhead_store::names(&folder).unwrap_or_default();
+        let containers = railhead_store::names(&folder).unwrap_or_else(|error| {
+            tracing::error!(folder = %folder.display(), %error, "the journals cannot be listed");
+            Vec::new()
+        });
         containers
             .into_iter()
             .filter_map(move |container| Journal::read(&container, &folder.join(format!("{container}.json"))))

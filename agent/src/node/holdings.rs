@@ -3,17 +3,26 @@
 
 use std::collections::BTreeSet;
 
-use railhead_crds::NodeHolding;
+use railhead_crds::{NodeHolding, NodeNetwork};
 use railhead_plan::{AttachmentPlan, Vlan};
 
 use crate::{agent::Agent, claims::plans};
 
 /// What is held now; nothing while a plan cannot be read, which may hold anything.
-pub(super) fn held(agent: &Agent) -> Option<Vec<NodeHolding>> {
-    let read = plans::any_damaged(&agent.layout).and_then(|damaged| Ok((damaged, plans::all(&agent.layout)?)));
+pub(super) fn held(agent: &Agent, network: &NodeNetwork) -> Option<Vec<NodeHolding>> {
+    let read = plans::damaged(&agent.layout).and_then(|damaged| Ok((damaged, plans::all(&agent.layout)?)));
     match read {
-        Ok((false, plans)) => Some(of(&plans, &agent.boot_id)),
-        Ok((true, _)) => None,
+        Ok((damaged, plans)) if damaged.is_empty() => Some(of(&plans, &agent.boot_id)),
+        Ok((damaged, _)) => {
+            let answered = network.status.as_ref().and_then(|status| status.recount.as_ref());
+            if network.spec.recount.is_some() && network.spec.recount.as_ref() != answered {
+                tracing::warn!(
+                    pods = damaged.join(" "),
+                    "the fabric waits for this node to say what its pods hold, which their damaged plans do not tell: delete these pods"
+                );
+            }
+            None
+        }
         Err(error) => {
             tracing::warn!(%error, "it cannot be told what pods hold");
             None

@@ -152,7 +152,15 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
                 chain: Some(chain.status().clone()),
                 ..NodeNetworkStatus::default()
             };
-            report(agent, network, status, vec![finding, chained, cdi], None).await;
+            // The plans tell what pods hold, whatever the ports are like.
+            report(
+                agent,
+                network,
+                status,
+                vec![finding, chained, cdi],
+                holdings::held(agent, network),
+            )
+            .await;
             return false;
         }
     };
@@ -186,7 +194,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
     let calm = ready.holds;
     let mut findings = vec![ready, chained, cdi];
     findings.extend(status::rdma(seen.inventory.rdma));
-    report(agent, network, status, findings, holdings::held(agent)).await;
+    report(agent, network, status, findings, holdings::held(agent, network)).await;
     calm
 }
 

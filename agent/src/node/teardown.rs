@@ -116,7 +116,7 @@ impl Teardown {
         );
         // Also when nothing was left to do: who asks now may have missed it, or has made the NodeNetwork anew.
         let findings = vec![not_ready, torn_down];
-        let held = super::holdings::held(agent);
+        let held = super::holdings::held(agent, network);
         super::report(agent, network, NodeNetworkStatus::default(), findings, held).await;
         done
     }

@@ -35,8 +35,8 @@ impl Originals {
                 Err(error) if error.is_absent() || error.is_foreign() => continue,
                 Err(error) => return Err(OriginalsError::File(store::ReadError::File(error))),
             };
-            // Of whatever version.
-            if serde_json::from_slice(&bytes).is_ok_and(|boot: Boot| boot.boot_id != self.boot_id) {
+            // Of whatever version. What a power cut left of one is of an earlier boot too.
+            if !serde_json::from_slice(&bytes).is_ok_and(|boot: Boot| boot.boot_id == self.boot_id) {
                 store::remove(&path)?;
             }
         }
@@ -60,8 +60,8 @@ impl Originals {
         })
     }
 
-    /// A record that cannot be decoded counts as absent: it was written whole, so it is of a release too far away, or somebody
-    /// put something else in its place.
+    /// A record that cannot be decoded counts as absent: it is of a release too far away, or what a power cut left of an earlier boot's,
+    /// or somebody put something else in its place.
     pub(super) fn read<T: Versioned>(&self, name: &str) -> Result<Option<T>, OriginalsError> {
         match store::read(&self.file(name)) {
             Ok(record) => Ok(Some(record)),
