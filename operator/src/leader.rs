@@ -190,14 +190,17 @@ impl Lease {
 
     /// Renews until that fails for too long.
     async fn lost(&mut self) -> LeaseError {
+        // The beginning of the last write that is known to have come through: others count from then or later.
         let mut renewed = Instant::now();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            match timeout(PATIENCE, self.renew()).await {
-                Ok(Ok(Attempt::Held)) => renewed = Instant::now(),
+            let begun = Instant::now();
+            let left = DEADLINE.saturating_sub(renewed.elapsed());
+            match timeout(PATIENCE.min(left), self.renew()).await {
+                Ok(Ok(Attempt::Held)) => renewed = begun,
                 Ok(Ok(Attempt::HeldBy(holder))) => {
                     return LeaseError::Taken {
                         namespace: self.namespace.clone(),

@@ -47,7 +47,10 @@ fn is_there(nodes: &Store<Node>, name: &str) -> bool {
 
 /// Nodes that have not answered: those that the fabric selects, also where their NodeNetwork was lost, and those that it has still.
 fn waiting(world: &World, fabric: &str, id: &str) -> Vec<String> {
-    let found = world.fabric(fabric);
+    // One that goes makes no NodeNetworks any more.
+    let found = world
+        .fabric(fabric)
+        .filter(|fabric| fabric.metadata.deletion_timestamp.is_none());
     let mut waiting = Vec::new();
     for node in world.nodes.state() {
         if node.is_out_of_service() {

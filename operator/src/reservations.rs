@@ -335,6 +335,8 @@ impl Worker {
     ) -> Result<(), LedgerError> {
         let name = ledger.name_any();
         for attempt in 0..ATTEMPTS {
+            // Before it counts on, behind which nobody could see any more that it is old.
+            let (compared, _) = self.compare(&name, &mut ledger);
             let now = Timestamp::now();
             let mut next: Option<FabricLedgerSpec> = None;
             for uid in owner_uids {
@@ -346,10 +348,12 @@ impl Worker {
                     }
                 }
             }
-            let Some(next) = next else {
+            if next.is_none() && !compared {
                 return self.drop_if_nobodys(&ledger).await;
-            };
-            ledger.spec = next;
+            }
+            if let Some(next) = next {
+                ledger.spec = next;
+            }
             if let Some(written) = self.replace(&ledger, attempt).await? {
                 info!(fabric = name, sequence = written.spec.sequence, "released");
                 return self.drop_if_nobodys(&written).await;

@@ -291,7 +291,8 @@ fn drop_what_slices_of_others_have(ledger: &mut FabricLedgerSpec, requests: &[Re
     let before = ledger.entries.len();
     ledger.entries.retain(|entry| {
         let is_anothers = |held: &&LedgerEntry| held.owner.uid != entry.owner.uid && collide(held, entry);
-        !asking.contains(entry.owner.uid.as_str()) || !held.iter().any(is_anothers)
+        // Pods have what is quarantined, whatever slices say.
+        restored::is_quarantined(entry) || !asking.contains(entry.owner.uid.as_str()) || !held.iter().any(is_anothers)
     });
     if ledger.entries.len() != before {
         ledger.sequence += 1;

@@ -266,6 +266,7 @@ fn shared() -> Vec<Test> {
         restored: [
             what_nodes_still_have_is_given_to_nobody_and_all_are_asked_first,
             a_ledger_that_counts_backwards_gives_nothing_before_its_nodes_have_answered,
+            what_is_given_back_hides_no_restored_ledger,
         ],
         rest: [
             a_vlan_that_was_given_back_rests_before_another_network_gets_it,

@@ -146,6 +146,24 @@ pub(crate) fn what_nodes_still_have_is_given_to_nobody_and_all_are_asked_first(w
         .map(drop)
 }
 
+/// What is given back counts the ledger on, past what it had counted to before it was restored.
+pub(crate) fn what_is_given_back_hides_no_restored_ledger(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = "counted-on";
+    let namespace = cluster.namespace(fabric)?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    SimulatedNode::join(cluster, "counted-on-1", fabric, &SPEEDS)?;
+    let (backup, _) = two_networks(world, &namespace, fabric)?;
+    restore(world, &namespace, fabric, &backup)?;
+    cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace])?;
+    let object = ("default", "fabric", fabric);
+    cluster.condition(object, "LedgerRestored", "True", "NodesAsked")?;
+    cluster.create(&cluster.admin(), &[samples::network(&namespace, "mixtral", fabric, 2)])?;
+    cluster
+        .condition((&namespace, "tnet", "mixtral"), "Reserved", "False", "LedgerRestored")
+        .map(drop)
+}
+
 pub(crate) fn a_ledger_that_counts_backwards_gives_nothing_before_its_nodes_have_answered(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "counted-back";

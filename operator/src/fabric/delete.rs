@@ -8,7 +8,7 @@ use kube::{
     runtime::controller::Action,
 };
 use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER};
-use railhead_planner::ledger;
+use railhead_planner::ledger::{self, restored::is_quarantined};
 
 use super::{Context, FabricError};
 use railhead_service::events::Event;
@@ -49,15 +49,22 @@ impl Context {
                 .spec
                 .entries
                 .iter()
-                .filter(|entry| !ledger::rests(entry))
+                .filter(|entry| !ledger::rests(entry) && !is_quarantined(entry))
                 .map(|entry| format!("{}/{}", entry.owner.namespace, entry.owner.name))
                 .collect();
+            let quarantined = ledger.spec.entries.iter().filter(|entry| is_quarantined(entry)).count();
             if !holders.is_empty() {
                 holders.sort_unstable();
                 let note = format!(
                     "deletion waits for {} of its networks: {}; delete them first",
                     holders.len(),
                     listed(&holders)
+                );
+                return self.waits(fabric, "DeletingWaitingForNetworks", note, None).await;
+            }
+            if quarantined > 0 {
+                let note = format!(
+                    "deletion waits for pods that have {quarantined} blocks of which the ledger did not know; `kubectl get nodenet -o yaml` shows under status.networks where they are"
                 );
                 return self.waits(fabric, "DeletingWaitingForNetworks", note, None).await;
             }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::{AT_ONCE, Context, FabricError, MANAGER};
 use crate::{
+    recount,
     torn_down::{is_torn_down, open_message},
     write,
 };
@@ -78,6 +79,25 @@ impl Context {
 
     async fn ask_to_give_back(&self, node: &NodeNetwork) -> Result<(), FabricError> {
         self.ask(node, json!({ "teardown": true })).await
+    }
+
+    /// Has all nodes of a fabric say what their pods hold, if its ledger asks; of one that is being deleted nobody else does.
+    pub(super) async fn ask_all(&self, fabric: &str) -> Result<(), FabricError> {
+        let Some(ledger) = self.world.ledgers.get(&ObjectRef::new(fabric)) else {
+            return Ok(());
+        };
+        let Some(id) = recount::asked(&ledger.spec) else {
+            return Ok(());
+        };
+        let mut asked = Ok(());
+        let nodes = self
+            .world
+            .node_networks
+            .state_filter(|node| node.spec.fabric_name == fabric && node.spec.recount.as_deref() != Some(id));
+        for node in nodes {
+            asked = asked.and(self.ask_what_is_held(&node, id).await);
+        }
+        asked
     }
 
     /// Has a node that leaves say what its pods hold.

@@ -101,9 +101,11 @@ impl Category for FabricError {
 pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Result<Action, FabricError> {
     let name = fabric.name_any();
     let api: Api<Fabric> = Api::all(context.client.clone());
-    // An entry that cannot be given back holds up nothing else.
-    let swept = context.sweep(&name).await;
+    // Neither a ledger that cannot be compared nor an entry that cannot be given back holds up anything else.
+    let compared = context.compare(&name).await;
+    let swept = compared.and(context.sweep(&name).await);
     if fabric.metadata.deletion_timestamp.is_some() {
+        context.ask_all(&name).await?;
         let action = context.delete(&fabric).await?;
         return swept.map(|()| action);
     }
@@ -115,11 +117,6 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
                 source: Box::new(source),
             }),
         };
-    }
-    if recount::is_due(&context.world, &name) {
-        let name = name.clone();
-        let compared = context.reservations.look(&name).await;
-        compared.map_err(|source| FabricError::Compare { name, source })?;
     }
     let (nodes, failed) = context.write_nodes(&fabric).await;
     let defaults = class::defaults(&context.world.fabrics, |fabric| fabric.spec.default);
@@ -137,6 +134,18 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
 }
 
 impl Context {
+    /// Compares the ledger of a fabric with what nodes say of it, where there is news.
+    async fn compare(&self, fabric: &str) -> Result<(), FabricError> {
+        if !recount::is_due(&self.world, fabric) {
+            return Ok(());
+        }
+        let compared = self.reservations.look(fabric).await;
+        compared.map_err(|source| FabricError::Compare {
+            name: fabric.to_owned(),
+            source,
+        })
+    }
+
     /// Writes the status if it differs from the one that is there; returns whether it did.
     async fn write_status(&self, fabric: &Fabric, status: &railhead_crds::FabricStatus) -> Result<bool, FabricError> {
         if fabric.status.as_ref() == Some(status) {

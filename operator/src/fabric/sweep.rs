@@ -23,7 +23,8 @@ pub(crate) async fn sweep_orphans(context: Arc<Context>) {
             if context.world.fabric(&fabric).is_some() {
                 continue;
             }
-            if let Err(error) = context.sweep(&fabric).await {
+            let compared = context.compare(&fabric).await;
+            if let Err(error) = compared.and(context.sweep(&fabric).await) {
                 warn!(fabric, error = chain(&error), "its ledger is looked at again");
             }
         }

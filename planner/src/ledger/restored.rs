@@ -26,7 +26,8 @@ pub fn is_quarantined(entry: &LedgerEntry) -> bool {
     entry.state == LedgerState::Quarantined
 }
 
-/// By what a ledger is known to be older than what it gave: it has not counted so far yet, or has counted the same number twice.
+/// By what a ledger is known to be older than what it gave: it has not counted so far yet, or has counted the same number twice, for
+/// something that it does not know in any state: what was entered because of an earlier look is no news.
 /// A number that somebody else does not have says nothing: what was given back is not in the ledger either, and a node that died
 /// goes on saying that it has it.
 fn older_than(ledger: &FabricLedgerSpec, live: &[LedgerEntry]) -> Option<String> {
@@ -36,7 +37,12 @@ fn older_than(ledger: &FabricLedgerSpec, live: &[LedgerEntry]) -> Option<String>
                 entry.sequence == held.sequence && entry.owner.uid != held.owner.uid && !is_quarantined(entry)
             })
     };
-    let held = live.iter().find(is_of_another_time)?;
+    let is_entered = |held: &&LedgerEntry| {
+        let mut entries = ledger.entries.iter();
+        entries.any(|entry| exactly(entry).eq(exactly(held)))
+    };
+    let unknown = live.iter().filter(|held| !is_entered(held));
+    let held = unknown.into_iter().find(is_of_another_time)?;
     Some(format!(
         "pods of {} hold {} by entry {} of the ledger, which has counted to {} and gave that to nobody, or to another",
         name(&held.owner),
@@ -223,6 +229,21 @@ mod tests {
             "neither gets more pods"
         );
         assert!(told["mixtral"].contains("pods on nodes"), "{}", told["mixtral"]);
+        // It is news once.
+        let live = said(std::slice::from_ref(&qwen), &[]);
+        let over = look(&asked, &live, None, NOW, REST).expect("all have answered");
+        assert_eq!(over.recount, None);
+        assert_eq!(look(&over, &live, None, NOW, REST), None, "qwen's is entered");
+        let rests = look(&over, &said(&[], &[]), None, NOW, REST).expect("qwen's pods have ended");
+        assert_eq!(look(&rests, &live, None, NOW, REST), None, "a node that says so late");
+    }
+
+    #[test]
+    fn a_number_beyond_all_counting_is_news_once() {
+        let live = said(&[entry("qwen", 4, 11, u64::MAX)], &[]);
+        let asked = look(&empty(), &live, None, NOW, REST).expect("nothing counts so far");
+        let over = look(&asked, &live, None, NOW, REST).expect("all have answered");
+        assert_eq!(look(&over, &live, None, NOW, REST), None);
     }
 
     #[test]
