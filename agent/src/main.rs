@@ -5,8 +5,6 @@ use railhead_agent::{
     args::{Args, Command},
     http, run,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -20,16 +18,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(async {
-            let stop = CancellationToken::new();
-            let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            let stopping = stop.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = term.recv() => {}
-                    _ = int.recv() => {}
-                }
-                stopping.cancel();
-            });
+            let stop = run::until_signal()?;
             let client = railhead_service::client::connect(run::ANSWER).await?;
             run::run(args, run::Machine::here(), client, stop).await
         })

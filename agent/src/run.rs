@@ -9,7 +9,10 @@ use railhead_host::Sysfs;
 use railhead_plan::Layout;
 use railhead_service::Passes;
 use railhead_vf::{KernelPfSide, PfSide};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,6 +31,21 @@ use crate::{
 
 /// How long an answer of the API server may take.
 pub use crate::limits::ANSWER;
+
+/// A token that SIGTERM and SIGINT cancel. In a runtime only.
+pub fn until_signal() -> std::io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        stopping.cancel();
+    });
+    Ok(stop)
+}
 
 /// What the agent works on.
 pub struct Machine {

@@ -24,11 +24,8 @@ use railhead_agent::{
     args::Args,
     run::{self, Machine},
 };
-use railhead_crds::names;
 use railhead_service::LogArgs;
 use railhead_standin::{call, pf::PfFiles};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use self::{kubelet::Kubelet, ports::Ports};
 
@@ -98,16 +95,7 @@ fn node(arguments: &Arguments) -> Result<()> {
 }
 
 async fn serve(arguments: &Arguments, ports: Ports, agent: Kubeconfig) -> Result<()> {
-    let stop = CancellationToken::new();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        stopping.cancel();
-    });
+    let stop = run::until_signal()?;
     let root = &arguments.root;
     let runtime = runtime::serve(root, stop.clone())?;
     let machine = Machine {
@@ -170,6 +158,3 @@ fn server(config: &Kubeconfig) -> Result<SocketAddr> {
         .parse()
         .with_context(|| format!("{url} is no https://<address>:<port>"))
 }
-
-/// The driver whose plugin kubelet serves.
-const DRIVER: &str = names::DRIVER;

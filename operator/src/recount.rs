@@ -35,7 +35,7 @@ pub(crate) fn nodes(world: &World, fabric: &str, recount: Option<&str>) -> Nodes
             live.extend(held.map(entry_of));
         }
     }
-    let waiting = recount.map_or_else(Vec::new, |id| waiting(world, fabric, id));
+    let waiting = waiting(world, fabric, recount);
     Nodes { live, waiting }
 }
 
@@ -45,8 +45,12 @@ fn is_there(nodes: &Store<Node>, name: &str) -> bool {
         .is_some_and(|node| !node.is_out_of_service())
 }
 
-/// Nodes that have not answered: those that the fabric selects, also where their NodeNetwork was lost, and those that it has still.
-fn waiting(world: &World, fabric: &str, id: &str) -> Vec<String> {
+/// Nodes that have not answered, if they are asked: those that the fabric selects, also where their NodeNetwork was lost, and those
+/// that it has still.
+pub(crate) fn waiting(world: &World, fabric: &str, recount: Option<&str>) -> Vec<String> {
+    let Some(id) = recount else {
+        return Vec::new();
+    };
     // One that goes makes no NodeNetworks any more.
     let found = world
         .fabric(fabric)

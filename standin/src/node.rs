@@ -22,8 +22,7 @@ pub const POD_MTU: u32 = 9000;
 pub struct Node {
     root: PathBuf,
     /// The folder, where it is to go with this value.
-    #[allow(dead_code)] // Only its end matters.
-    temporary: Option<tempfile::TempDir>,
+    _temporary: Option<tempfile::TempDir>,
     rails: u32,
     vfs_per_port: u32,
     soft_roce: bool,
@@ -54,20 +53,25 @@ impl Node {
     /// Makes the ports in the namespace of the calling thread, which becomes the host: call it in a new namespace.
     pub fn new(rails: u32, vfs_per_port: u32, soft_roce: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut node = Self::made(folder.path(), rails, vfs_per_port, soft_roce)?;
-        node.temporary = Some(folder);
-        Ok(node)
+        let root = folder.path().to_owned();
+        Self::made(root, Some(folder), rails, vfs_per_port, soft_roce)
     }
 
     /// The same, without RDMA, with a folder that stays and may be there from before.
     pub fn at(root: &Path, rails: u32, vfs_per_port: u32) -> Result<Self> {
-        Self::made(root, rails, vfs_per_port, false)
+        Self::made(root.to_owned(), None, rails, vfs_per_port, false)
     }
 
-    fn made(root: &Path, rails: u32, vfs_per_port: u32, soft_roce: bool) -> Result<Self> {
+    fn made(
+        root: PathBuf,
+        temporary: Option<tempfile::TempDir>,
+        rails: u32,
+        vfs_per_port: u32,
+        soft_roce: bool,
+    ) -> Result<Self> {
         let node = Self {
-            root: root.to_owned(),
-            temporary: None,
+            root,
+            _temporary: temporary,
             rails,
             vfs_per_port,
             soft_roce,
@@ -112,7 +116,7 @@ impl Node {
         let folder = tempfile::tempdir_in("/run")?;
         let node = Self {
             root: folder.path().to_owned(),
-            temporary: Some(folder),
+            _temporary: Some(folder),
             rails: u32::try_from(vfs.len())?,
             vfs_per_port: 1,
             soft_roce: true,

@@ -48,6 +48,17 @@ fn restore(world: &World, namespace: &str, fabric: &str, backup: &Value) -> Resu
     )
 }
 
+/// A fabric with the node `<fabric>-1` and the network llama, whose ledger was put back to before qwen. Gives their namespace.
+fn restored_with_one_node(world: &World, fabric: &str) -> Result<String> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace(fabric)?;
+    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
+    SimulatedNode::join(cluster, &format!("{fabric}-1"), fabric, &SPEEDS)?;
+    let (backup, _) = two_networks(world, &namespace, fabric)?;
+    restore(world, &namespace, fabric, &backup)?;
+    Ok(namespace)
+}
+
 /// Has a node say what its pods hold, as an answer to what it was asked last.
 fn say(world: &World, node: &SimulatedNode, held: &[Value]) -> Result<()> {
     let cluster = &world.cluster;
@@ -150,11 +161,7 @@ pub(crate) fn what_nodes_still_have_is_given_to_nobody_and_all_are_asked_first(w
 pub(crate) fn what_is_given_back_hides_no_restored_ledger(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "counted-on";
-    let namespace = cluster.namespace(fabric)?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
-    SimulatedNode::join(cluster, "counted-on-1", fabric, &SPEEDS)?;
-    let (backup, _) = two_networks(world, &namespace, fabric)?;
-    restore(world, &namespace, fabric, &backup)?;
+    let namespace = restored_with_one_node(world, fabric)?;
     cluster.ok(&["delete", "tnet", "llama", "--namespace", &namespace])?;
     let object = ("default", "fabric", fabric);
     cluster.condition(object, "LedgerRestored", "True", "NodesAsked")?;
@@ -167,11 +174,7 @@ pub(crate) fn what_is_given_back_hides_no_restored_ledger(world: &World) -> Resu
 pub(crate) fn a_ledger_that_counts_backwards_gives_nothing_before_its_nodes_have_answered(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let fabric = "counted-back";
-    let namespace = cluster.namespace(fabric)?;
-    cluster.create(&cluster.admin(), &[samples::fabric(fabric)])?;
-    SimulatedNode::join(cluster, "counted-back-1", fabric, &SPEEDS)?;
-    let (backup, _) = two_networks(world, &namespace, fabric)?;
-    restore(world, &namespace, fabric, &backup)?;
+    let namespace = restored_with_one_node(world, fabric)?;
     cluster.create(&cluster.admin(), &[samples::network(&namespace, "mixtral", fabric, 2)])?;
     let waits = (&*namespace, "tnet", "mixtral");
     let message = cluster.condition(waits, "Reserved", "False", "LedgerRestored")?;

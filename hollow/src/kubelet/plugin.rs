@@ -19,7 +19,7 @@ use railhead_agent::{
 };
 use tokio::sync::watch;
 
-use crate::DRIVER;
+use railhead_crds::names::DRIVER;
 
 /// kubelet's patience with a plugin (`pkg/kubelet/cm/dra/plugin`).
 const ANSWER: Duration = Duration::from_secs(45);
@@ -90,11 +90,7 @@ impl Plugin {
             .node_prepare_resources(NodePrepareResourcesRequest { claims })
             .await?;
         let mut answer = answer.into_inner();
-        match answer.claims.remove(&uid) {
-            Some(claim) if claim.error.is_empty() => Ok(()),
-            Some(claim) => bail!("{}", claim.error),
-            None => bail!("the plugin says nothing of claim {uid}"),
-        }
+        told(&uid, answer.claims.remove(&uid).map(|claim| claim.error))
     }
 
     /// NodeUnprepareResources for one claim.
@@ -106,17 +102,22 @@ impl Plugin {
             .node_unprepare_resources(NodeUnprepareResourcesRequest { claims })
             .await?;
         let mut answer = answer.into_inner();
-        match answer.claims.remove(&uid) {
-            Some(claim) if claim.error.is_empty() => Ok(()),
-            Some(claim) => bail!("{}", claim.error),
-            None => bail!("the plugin says nothing of claim {uid}"),
-        }
+        told(&uid, answer.claims.remove(&uid).map(|claim| claim.error))
     }
 
     async fn client(&self) -> Result<DraPluginClient<tonic::transport::Channel>> {
         let endpoint = self.endpoint.borrow().clone();
         let endpoint = endpoint.context("the DRA driver is not registered")?;
         Ok(DraPluginClient::new(unix_channel::connect(&endpoint, ANSWER).await?))
+    }
+}
+
+/// What the plugin's answer says of a claim; the error is empty where all went well.
+fn told(uid: &str, error: Option<String>) -> Result<()> {
+    match error {
+        Some(error) if error.is_empty() => Ok(()),
+        Some(error) => bail!("{error}"),
+        None => bail!("the plugin says nothing of claim {uid}"),
     }
 }
 

@@ -89,20 +89,20 @@ impl Context {
         let Some(id) = recount::asked(&ledger.spec) else {
             return Ok(());
         };
-        let mut asked = Ok(());
         let nodes = self
             .world
             .node_networks
-            .state_filter(|node| node.spec.fabric_name == fabric && node.spec.recount.as_deref() != Some(id));
-        for node in nodes {
-            asked = asked.and(self.ask_what_is_held(&node, id).await);
-        }
-        asked
+            .state_filter(|node| node.spec.fabric_name == fabric);
+        self.ask_what_is_held(&nodes, id).await.map_or(Ok(()), Err)
     }
 
-    /// Has a node that leaves say what its pods hold.
-    pub(super) async fn ask_what_is_held(&self, node: &NodeNetwork, id: &str) -> Result<(), FabricError> {
-        self.ask(node, json!({ "recount": id })).await
+    /// Has those of these nodes say what their pods hold that were not asked yet. Returns the last error.
+    pub(super) async fn ask_what_is_held(&self, nodes: &[Arc<NodeNetwork>], id: &str) -> Option<FabricError> {
+        let mut failed = None;
+        for node in nodes.iter().filter(|node| node.spec.recount.as_deref() != Some(id)) {
+            failed = self.ask(node, json!({ "recount": id })).await.err().or(failed);
+        }
+        failed
     }
 
     async fn ask(&self, node: &NodeNetwork, spec: Value) -> Result<(), FabricError> {

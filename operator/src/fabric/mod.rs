@@ -167,7 +167,7 @@ impl Context {
         let empty = ledger::empty();
         let ledger = self.world.ledgers.get(&ObjectRef::new(&name));
         let entries = ledger.as_ref().map_or(&empty, |ledger| &ledger.spec);
-        let waiting = recount::nodes(&self.world, &name, recount::asked(entries)).waiting;
+        let waiting = recount::waiting(&self.world, &name, recount::asked(entries));
         let usage = ledger::usage(entries, &laid.space, fabric.spec.vlan.range);
         let of_fabric = self
             .world

@@ -81,9 +81,7 @@ impl Context {
             .node_networks
             .state_filter(|node| node.spec.fabric_name == fabric_name && !selected.contains(&node.name_any()));
         if let Some(id) = recount {
-            for node in others.iter().filter(|node| node.spec.recount.as_deref() != Some(id)) {
-                failed.extend(self.ask_what_is_held(node, id).await.err());
-            }
+            failed.extend(self.ask_what_is_held(&others, id).await);
         }
         let (leaving, not_left) = self.leave_all(others).await;
         elsewhere.sort_by(|a, b| a.node.cmp(&b.node));

@@ -32,7 +32,7 @@ impl Worker {
             ledger.spec = next;
         }
         let asked = recount::asked(&ledger.spec);
-        let waiting = asked.map(|id| recount::nodes(&self.world, fabric, Some(id)).waiting);
+        let waiting = asked.map(|_| recount::waiting(&self.world, fabric, asked));
         (changed, waiting)
     }
 
