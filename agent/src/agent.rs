@@ -50,6 +50,8 @@ pub struct Agent {
     pub registered: watch::Sender<Registered>,
     /// Rung when ports, their use or their publication may have changed.
     pub node_changed: Notify,
+    /// Rung when a claim has taken functions or given them back.
+    pub claims_changed: Notify,
     /// What of running pods is not as it was wired.
     pub drift: watch::Sender<Drift>,
     /// Who else uses the claim of a pod, in words, by the pod's UID.

@@ -98,6 +98,7 @@ pub async fn run(args: Args, machine: Machine, client: Client, stop: Cancellatio
         registered: watch::Sender::new(Registered::default()),
         drift: watch::Sender::new(Drift::default()),
         node_changed: Notify::new(),
+        claims_changed: Notify::new(),
         attachments_changed: Notify::new(),
         node: args.node_name,
         layout,

@@ -2,7 +2,7 @@
 //!
 //! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
 
-use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_state_file, remove_durably, replace};
+use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_state_file, replace};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, RdmaPlan};
 use serde_json::{Value, json};
 use std::{
@@ -177,9 +177,9 @@ pub(crate) fn write(layout: &Layout, claim_uid: &str, spec: &Value) -> Result<()
     )?)
 }
 
-/// Removes a claim's spec; an absent one is fine.
+/// Removes a claim's spec; an absent one is fine. One that a power cut brings back has no plan, and the collector removes it.
 pub(crate) fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
-    Ok(remove_durably(&layout.cdi_spec(claim_uid))?)
+    Ok(railhead_host::remove(&layout.cdi_spec(claim_uid))?)
 }
 
 #[cfg(test)]

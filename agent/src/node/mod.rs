@@ -41,6 +41,9 @@ use crate::{
 const MANAGER: &str = "railhead/agent";
 /// How often the ports are looked at when all is well.
 const CALM: Duration = Duration::from_secs(15);
+/// How long after a claim was prepared or given back: the pod's ADD comes right behind, or its next pod's Prepare, and what is
+/// looked at here would take the processor and the API server from them. Pods that start together are one look.
+const SETTLE: Duration = Duration::from_secs(2);
 /// How often while something is not as it should be: a link comes up within seconds.
 const EAGER: Duration = Duration::from_secs(2);
 /// For how many passes. What has not come right by then wants a person, and every pass costs the API server a request.
@@ -115,11 +118,18 @@ pub async fn run(agent: Arc<Agent>, mut selections: Receiver<Selection>, mut cha
         tokio::select! {
             () = stop.cancelled() => return,
             () = agent.node_changed.notified() => {}
+            () = claims_settled(&agent) => {}
             changed = selections.changed() => if changed.is_err() { return },
             changed = registered.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Returns a while after a claim has changed, or when there is other news.
+async fn claims_settled(agent: &Agent) {
+    agent.claims_changed.notified().await;
+    tokio::time::sleep(SETTLE).await;
 }
 
 /// One pass. Returns whether all is well.

@@ -40,7 +40,11 @@ pub async fn watch_node_network(agent: Arc<Agent>, latest: watch::Sender<Selecti
         match event {
             Ok(event) => {
                 if let Some(selection) = heard(event, &mut listed) {
-                    latest.send_replace(selection);
+                    latest.send_if_modified(|last| {
+                        let is_news = is_news(last, &selection);
+                        *last = selection;
+                        is_news
+                    });
                 }
             }
             Err(error) => tracing::warn!(%error, "the watch of the NodeNetwork was interrupted"),
@@ -62,6 +66,19 @@ fn heard(event: Event<NodeNetwork>, listed: &mut Selection) -> Option<Selection>
         Event::InitDone => Some(std::mem::replace(listed, Selection::None)),
         Event::Apply(network) => Some(Selection::Fabric(Arc::new(network))),
         Event::Delete(_) => Some(Selection::None),
+    }
+}
+
+/// Whether there is more to it than a status, which this agent writes itself: each of its passes would be followed by another one.
+fn is_news(last: &Selection, now: &Selection) -> bool {
+    match (last, now) {
+        (Selection::Fabric(last), Selection::Fabric(now)) => {
+            last.metadata.uid != now.metadata.uid
+                || last.metadata.generation != now.metadata.generation
+                || last.metadata.deletion_timestamp != now.metadata.deletion_timestamp
+        }
+        (Selection::None, Selection::None) => false,
+        _ => true,
     }
 }
 
@@ -126,6 +143,24 @@ mod tests {
             said(vec![Event::Apply(network()), Event::Delete(network())]),
             ["Fabric", "None"]
         );
+    }
+
+    #[test]
+    fn a_status_alone_is_no_news_and_a_spec_or_another_object_is() {
+        let fabric = |uid: &str, generation: i64, carrier: bool| {
+            let mut network = network();
+            network.metadata.uid = Some(uid.to_owned());
+            network.metadata.generation = Some(generation);
+            network.status = carrier.then(Default::default);
+            Selection::Fabric(Arc::new(network))
+        };
+        let first = fabric("u-1", 1, false);
+        assert!(!is_news(&first, &fabric("u-1", 1, true)));
+        assert!(is_news(&first, &fabric("u-1", 2, false)));
+        assert!(is_news(&first, &fabric("u-2", 1, false)));
+        assert!(is_news(&first, &Selection::None));
+        assert!(is_news(&Selection::Unknown, &Selection::None), "the first word");
+        assert!(!is_news(&Selection::None, &Selection::None));
     }
 
     /// A list that was cut off and begun again says nothing of what the first one showed.

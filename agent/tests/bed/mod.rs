@@ -141,6 +141,7 @@ pub(crate) fn agent(api: &Api, layout: Layout, pf_side: Arc<dyn PfSide>, invento
         phase: watch::Sender::new(Phase::Serving),
         registered: watch::Sender::new(Registered::default()),
         node_changed: Notify::new(),
+        claims_changed: Notify::new(),
         attachments_changed: Notify::new(),
         layout,
     })

@@ -39,13 +39,28 @@ pub(super) async fn entitled(agent: &Agent, reference: &ClaimRef, deadline: Inst
         return Err(gone("ResourceClaim", namespace, &reference.name, &reference.uid));
     }
     let (pod_name, pod_uid) = claim::consumer(&claim)?;
-    let pod: Pod = get(client, deadline, "Pod", namespace, &pod_name).await?;
-    check_pod(&pod, &pod_uid, &agent.node)?;
     let (network_name, network_uid) = claim::network_of(&claim)?;
-    let network: TrainingNetwork = get(client, deadline, "TrainingNetwork", namespace, &network_name).await?;
+    let slice = SliceOf {
+        client,
+        namespace,
+        network: &network_name,
+        name: names::slice(&network_name, &network_uid),
+    };
+    // The claim names all three. Each has its own answer, and the first thing that is wrong in this order is said.
+    let (pod, network, found) = tokio::join!(
+        get::<Pod>(client, deadline, "Pod", namespace, &pod_name),
+        get::<TrainingNetwork>(client, deadline, "TrainingNetwork", namespace, &network_name),
+        slice.get(deadline),
+    );
+    let pod = pod?;
+    check_pod(&pod, &pod_uid, &agent.node)?;
+    let network = network?;
     // Before the slice is waited for: there will never be one for a claim that was copied from another namespace.
     check_network(&claim, &network, &network_uid)?;
-    let slice = slice(client, namespace, &network_name, &network_uid, deadline).await?;
+    let slice = match found? {
+        Some(slice) => slice,
+        None => slice.wait(deadline).await?,
+    };
     let rails = claim::check(&claim, &pod, &network, &slice, &agent.node)?;
     Ok(Entitled {
         pod,
@@ -98,27 +113,31 @@ fn check_pod(pod: &Pod, uid: &str, node: &str) -> Result<(), PrepareError> {
 }
 
 /// The network's slice. The claim's template exists before the reservation, so a quick scheduler can be here first.
-async fn slice(
-    client: &Client,
-    namespace: &str,
-    network: &str,
-    uid: &str,
-    deadline: Instant,
-) -> Result<NetworkSlice, PrepareError> {
-    let name = names::slice(network, uid);
-    let slices: Api<NetworkSlice> = Api::namespaced(client.clone(), namespace);
-    loop {
-        let found = within(deadline, slices.get_opt(&name)).await;
-        if let Some(slice) = found.map_err(|source| read("NetworkSlice", namespace, &name, source))? {
-            return Ok(slice);
+struct SliceOf<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    network: &'a str,
+    name: String,
+}
+
+impl SliceOf<'_> {
+    async fn get(&self, deadline: Instant) -> Result<Option<NetworkSlice>, PrepareError> {
+        let slices: Api<NetworkSlice> = Api::namespaced(self.client.clone(), self.namespace);
+        let found = within(deadline, slices.get_opt(&self.name)).await;
+        found.map_err(|source| read("NetworkSlice", self.namespace, &self.name, source))
+    }
+
+    async fn wait(&self, deadline: Instant) -> Result<NetworkSlice, PrepareError> {
+        while Instant::now() + POLL < deadline {
+            tokio::time::sleep(POLL).await;
+            if let Some(slice) = self.get(deadline).await? {
+                return Ok(slice);
+            }
         }
-        if Instant::now() + POLL >= deadline {
-            return Err(PrepareError::NoSlice {
-                namespace: namespace.to_owned(),
-                network: network.to_owned(),
-            });
-        }
-        tokio::time::sleep(POLL).await;
+        Err(PrepareError::NoSlice {
+            namespace: self.namespace.to_owned(),
+            network: self.network.to_owned(),
+        })
     }
 }
 

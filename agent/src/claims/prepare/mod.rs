@@ -40,7 +40,7 @@ pub(super) async fn prepare(
     let mut reached = Reached::default();
     let mut pause = PREPARE_AGAIN;
     loop {
-        let error = match attempt(agent, reference, deadline, &mut reached).await {
+        let error = match Box::pin(attempt(agent, reference, deadline, &mut reached)).await {
             Ok(devices) => return Ok(devices),
             Err(error) => error,
         };
@@ -112,7 +112,7 @@ async fn attempt(
             "took index and functions"
         );
         agent.attachments_changed.notify_one();
-        agent.node_changed.notify_one();
+        agent.claims_changed.notify_one();
     }
     Ok(answer(&plan, &entitled.rails))
 }

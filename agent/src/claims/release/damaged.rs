@@ -51,7 +51,7 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
         drop(held);
         index::give_back(agent, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
         agent.attachments_changed.notify_one();
-        agent.node_changed.notify_one();
+        agent.claims_changed.notify_one();
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ pub(in crate::claims) async fn of_nobody(agent: &Arc<Agent>, pod_uid: &str) -> R
             uid: pod_uid.to_owned(),
         };
         take_home(agent, &pod).await?;
-        agent.node_changed.notify_one();
+        agent.claims_changed.notify_one();
     }
     held.remove();
     Ok(())

@@ -23,8 +23,29 @@ use crate::{
 /// How often an attachment that changes meanwhile is looked at again: its status is written by others.
 const TRIES: usize = 5;
 
+/// What the API server said of an attachment: `None` if there is none.
+pub(super) type Seen = Result<Option<NetworkAttachment>, kube::Error>;
+
+/// Looks at the attachment `name`, for [`give_back_seen`].
+pub(super) async fn see(agent: &Agent, namespace: &str, name: &str) -> Seen {
+    let api: Api<NetworkAttachment> = Api::namespaced(agent.client.clone(), namespace);
+    api.get_opt(name).await
+}
+
 /// Deletes the attachment `name` if it is the pod's and no plan of this node relies on it: the index is free for others then.
 pub(crate) async fn give_back(agent: &Agent, namespace: &str, name: &str, pod_uid: &str) -> Result<(), ReleaseError> {
+    let seen = see(agent, namespace, name).await;
+    give_back_seen(agent, namespace, name, pod_uid, seen).await
+}
+
+/// The same with an attachment that was looked at before the plan went. One that was written to since is looked at again.
+pub(super) async fn give_back_seen(
+    agent: &Agent,
+    namespace: &str,
+    name: &str,
+    pod_uid: &str,
+    mut seen: Seen,
+) -> Result<(), ReleaseError> {
     let api: Api<NetworkAttachment> = Api::namespaced(agent.client.clone(), namespace);
     let error = |source| ReleaseError::Attachment {
         namespace: namespace.to_owned(),
@@ -33,7 +54,7 @@ pub(crate) async fn give_back(agent: &Agent, namespace: &str, name: &str, pod_ui
     };
     let mut conflict = None;
     for _ in 0..TRIES {
-        let Some(found) = api.get_opt(name).await.map_err(error)? else {
+        let Some(found) = seen.map_err(error)? else {
             return Ok(());
         };
         if found.spec.pod_uid != pod_uid || is_relied_on(agent, pod_uid, name)? {
@@ -45,6 +66,7 @@ pub(crate) async fn give_back(agent: &Agent, namespace: &str, name: &str, pod_ui
             Err(kube::Error::Api(status)) if status.is_conflict() => conflict = Some(kube::Error::Api(status)),
             Err(source) => return Err(error(source)),
         }
+        seen = api.get_opt(name).await;
     }
     conflict.map_or(Ok(()), |source| Err(error(source)))
 }

@@ -61,12 +61,20 @@ pub(super) enum Programs {
 /// be read.
 pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Programs) -> Result<(), ReleaseError> {
     let start = Instant::now();
-    let Some(plan) = take_home(agent, claim_uid, programs).await? else {
+    let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
         return without_plan(agent, claim_uid).await;
     };
+    let (namespace, name) = (&plan.pod.namespace, names::attachment(&plan.slice_name, plan.index));
+    // The version that the deletion names is older than the look that finds no plan.
+    let (home, seen) = tokio::join!(
+        take_home(agent, claim_uid, programs),
+        index::see(agent, namespace, &name)
+    );
+    if home?.is_none() {
+        return without_plan(agent, claim_uid).await;
+    }
     let home = Instant::now();
-    let name = names::attachment(&plan.slice_name, plan.index);
-    index::give_back(agent, &plan.pod.namespace, &name, &plan.pod.uid).await?;
+    index::give_back_seen(agent, namespace, &name, &plan.pod.uid, seen).await?;
     tracing::info!(
         pod = format!("{}/{}", plan.pod.namespace, plan.pod.name),
         claim = claim_uid,
@@ -76,7 +84,7 @@ pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Program
         "gave back index and functions"
     );
     agent.attachments_changed.notify_one();
-    agent.node_changed.notify_one();
+    agent.claims_changed.notify_one();
     Ok(())
 }
 
