@@ -20,6 +20,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Parser, value_parser};
 use kube::{Client, Config, config::Kubeconfig};
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 use railhead_agent::{
     args::Args,
     run::{self, Machine},
@@ -58,6 +59,9 @@ struct Arguments {
     /// Speed of each port, Mbit/s.
     #[arg(long, default_value_t = 1000)]
     speed: u32,
+    /// Ends when the thread that started it does, however that ends.
+    #[arg(long)]
+    with_parent: bool,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +86,9 @@ fn told(error: &anyhow::Error) -> ExitCode {
 
 fn node(arguments: &Arguments) -> Result<()> {
     arguments.log.start()?;
+    if arguments.with_parent {
+        set_pdeathsig(Signal::SIGKILL).context("ask to end with the parent")?;
+    }
     let agent = kubeconfig(&arguments.agent_kubeconfig)?;
     // Before any other thread is there: they are all to be in the new namespace.
     relay::leave_for_own_namespace(server(&agent)?)?;

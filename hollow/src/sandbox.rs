@@ -3,6 +3,8 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::LazyLock,
+    time::SystemTime,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +15,13 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 use crate::runtime::{CNI_BINARIES, CNI_VERSION, NETWORK, has_entry};
+
+/// What tells the sandboxes of this process from those of one before it, whose journals may still be there: when it began, in
+/// milliseconds.
+static RUN: LazyLock<String> = LazyLock::new(|| {
+    let began = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("{:x}", began.as_millis())
+});
 
 /// A sandbox whose namespace lives as long as it.
 pub(crate) struct Sandbox {
@@ -29,7 +38,7 @@ impl Sandbox {
     pub(crate) fn new(root: &Path, pod: &Pod, attempt: u32) -> Result<Self> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         let uid = pod.uid().context("a pod without UID")?;
-        let id = format!("{}{attempt:02}", uid.replace('-', ""));
+        let id = format!("{}{}x{attempt}", uid.replace('-', ""), *RUN);
         Ok(Self {
             root: root.to_owned(),
             namespace: Namespace::new()?,

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cluster::{Cluster, Identity};
+use crate::cluster::eventually;
 
-/// A running hollow node; it ends with this value, and its folder stays.
+/// A running hollow node; it ends with this value, or with the thread that started it. Its folder stays.
 pub struct HollowNode {
     /// Name of the node.
     pub name: String,
@@ -29,6 +30,7 @@ impl HollowNode {
             .arg(cluster.admin().kubeconfig)
             .arg("--root")
             .arg(root)
+            .arg("--with-parent")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -40,18 +42,20 @@ impl HollowNode {
         })
     }
 
-    /// Ends it at once, as when the node loses power: its pods' namespaces and its ports end with it.
+    /// Ends all its programs at once: its pods' namespaces and its ports end with them. What is on its disk stays, `/run` too, and the
+    /// boot is the same.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Ends it in order.
+    /// Ends it in order, or fails.
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
-        let ended = self.child.wait()?;
-        anyhow::ensure!(ended.success(), "{} ended with {ended}", self.name);
+        let name = self.name.clone();
+        let ended = eventually(&format!("{name} ends"), || self.child.try_wait()?.context("it runs"))?;
+        ensure!(ended.success(), "{name} ended with {ended}");
         Ok(())
     }
 }

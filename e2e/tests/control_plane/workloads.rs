@@ -2,6 +2,8 @@
 //! ports are stand-ins. Nobody writes an agent's objects by hand here.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use railhead_e2e::cluster::eventually;
@@ -18,9 +20,10 @@ struct HollowFabric<'a> {
     world: &'a World,
     name: &'static str,
     namespace: String,
-    disks: tempfile::TempDir,
     identities: BTreeMap<String, SimulatedNode>,
+    /// They end before their disks go.
     nodes: Vec<HollowNode>,
+    disks: tempfile::TempDir,
 }
 
 impl<'a> HollowFabric<'a> {
@@ -168,7 +171,7 @@ pub(crate) fn a_job_on_real_agents_gets_its_indices_and_gives_all_back(world: &W
     for node in fabric.identities.keys() {
         cluster.gone("default", "nodenetwork", node)?;
         let plans = fabric.disks.path().join(node).join("run/railhead/plans");
-        let left = std::fs::read_dir(&plans).map(Iterator::count).unwrap_or_default();
+        let left = std::fs::read_dir(&plans)?.count();
         ensure!(left == 0, "{left} plans are left in {}", plans.display());
     }
     for node in fabric.nodes {
@@ -196,14 +199,25 @@ pub(crate) fn an_index_outlives_the_programs_of_its_node(world: &World) -> Resul
         "--force",
         "--grace-period=0",
     ])?;
-    let held = cluster.list(&namespace, "networkattachments")?;
-    let [held] = &held[..] else {
-        bail!("{} attachments", held.len())
+    let is_held = || {
+        let held = cluster.list(&namespace, "networkattachments")?;
+        let [held] = &held[..] else {
+            bail!("{} attachments", held.len())
+        };
+        let (now, before) = (&held["metadata"], &wired[&0]["metadata"]);
+        ensure!(now["uid"] == before["uid"], "another one holds the index: {now}");
+        ensure!(
+            now["deletionTimestamp"].is_null(),
+            "the index is being given away: {now}"
+        );
+        Ok(())
     };
-    ensure!(
-        held["metadata"]["uid"] == wired[&0]["metadata"]["uid"],
-        "another one holds the index"
-    );
+    cluster.gone(&namespace, "pod", "first")?;
+    for _ in 0..10 {
+        is_held()?;
+        thread::sleep(Duration::from_secs(1));
+    }
+    is_held()?;
     // The next agent finds on the disk what the one before had lent.
     fabric.nodes.push(fabric.start(&node.name)?);
     cluster.gone(&namespace, "networkattachment", &format!("{slice}-0"))?;

@@ -13,7 +13,7 @@ use kube::{
 };
 use railhead_agent::proto::dra::Claim;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::Kubelet;
 use crate::sandbox::Sandbox;
@@ -27,16 +27,26 @@ const SECONDS: &str = "hollow.railhead.dev/seconds";
 pub(super) struct Life {
     kubelet: Kubelet,
     latest: watch::Receiver<Option<Arc<Pod>>>,
+    /// Claims of which the plugin has been told, whatever it said: kubelet notes them before it asks.
     prepared: Vec<Claim>,
     sandbox: Option<Sandbox>,
+    /// Sandboxes of ADDs that failed, until their DEL succeeds.
+    failed: Vec<Sandbox>,
     attempts: u32,
+    started: Option<Instant>,
+    /// The containers have done their work.
+    finished: bool,
     said: String,
 }
 
 /// What is to be done about the pod now.
 enum Next {
     Start(Arc<Pod>),
+    /// It runs, and the API server does not say so.
+    Report(Arc<Pod>),
     Rest(Arc<Pod>),
+    /// Its containers have done their work.
+    Finish(Arc<Pod>),
     End(Option<Arc<Pod>>),
 }
 
@@ -47,7 +57,10 @@ impl Life {
             latest,
             prepared: Vec::new(),
             sandbox: None,
+            failed: Vec::new(),
             attempts: 0,
+            started: None,
+            finished: false,
             said: String::new(),
         }
     }
@@ -60,20 +73,23 @@ impl Life {
                     Ok(()) => self.said.clear(),
                     Err(error) => self.fail(&pod, "start", &error).await,
                 },
-                Next::Rest(pod) => {
-                    let ended = tokio::select! {
-                        changed = self.latest.changed() => changed.is_err(),
-                        () = run_time(&pod) => {
-                            if let Err(error) = self.finish(&pod).await {
-                                self.fail(&pod, "finish", &error).await;
-                            }
-                            false
-                        }
-                    };
-                    if ended {
+                Next::Report(pod) => {
+                    if !self.reported(&pod, "Running").await {
                         return;
                     }
                 }
+                Next::Rest(pod) => tokio::select! {
+                    changed = self.latest.changed() => if changed.is_err() { return },
+                    () = run_time(&pod, self.started) => self.finished = true,
+                },
+                Next::Finish(pod) => match self.let_go().await {
+                    Ok(()) => {
+                        if !self.reported(&pod, "Succeeded").await {
+                            return;
+                        }
+                    }
+                    Err(error) => self.fail(&pod, "finish", &error).await,
+                },
                 Next::End(pod) => match self.end(pod.as_deref()).await {
                     Ok(()) if pod.is_none() => return,
                     Ok(()) => {
@@ -98,34 +114,67 @@ impl Life {
         let over = matches!(phase, Some("Succeeded" | "Failed"));
         if pod.metadata.deletion_timestamp.is_some() || over {
             Next::End(Some(pod))
-        } else if self.sandbox.is_some() {
+        } else if self.finished {
+            Next::Finish(pod)
+        } else if self.sandbox.is_none() {
+            Next::Start(pod)
+        } else if phase == Some("Running") {
             Next::Rest(pod)
         } else {
-            Next::Start(pod)
+            Next::Report(pod)
         }
     }
 
-    /// Claims, then the sandbox, then the word that the containers run.
+    /// Claims, then the sandbox.
     async fn start(&mut self, pod: &Pod) -> Result<()> {
+        self.del_failed().await?;
         for claim in self.claims(pod).await? {
+            if !self.prepared.contains(&claim) {
+                self.prepared.push(claim.clone());
+            }
             self.kubelet
                 .plugin
-                .prepare(claim.clone())
+                .prepare(claim)
                 .await
                 .context("FailedPrepareDynamicResources")?;
-            if !self.prepared.contains(&claim) {
-                self.prepared.push(claim);
-            }
         }
         self.attempts += 1;
         let sandbox = Sandbox::new(&self.kubelet.root, pod, self.attempts)?;
         if let Err(error) = sandbox.add().await {
-            // As containerd does it with what an ADD began.
-            sandbox.del().await.context("FailedKillPodSandBox")?;
+            self.failed.push(sandbox);
             return Err(error.context("FailedCreatePodSandBox"));
         }
         self.sandbox = Some(sandbox);
-        self.report(pod, "Running").await
+        self.started = Some(Instant::now());
+        Ok(())
+    }
+
+    /// DEL for what an ADD began, as containerd does it; the namespace is there until that succeeds.
+    async fn del_failed(&mut self) -> Result<()> {
+        while let Some(sandbox) = self.failed.last() {
+            sandbox.del().await.context("FailedKillPodSandBox")?;
+            self.failed.pop();
+        }
+        Ok(())
+    }
+
+    /// Reports the phase, and waits for the pod's next change: what was lost of it is reported again. False when nobody tells of the pod any
+    /// more.
+    async fn reported(&mut self, pod: &Pod, phase: &str) -> bool {
+        match self.report(pod, phase).await {
+            Ok(()) => self.changed().await.is_ok(),
+            Err(error) => {
+                self.fail(pod, "report", &error).await;
+                true
+            }
+        }
+    }
+
+    /// Waits for the pod's next change, or a moment.
+    async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::time::timeout(AGAIN, self.latest.changed())
+            .await
+            .unwrap_or(Ok(()))
     }
 
     /// The claims of the pod's own, once they are allocated and reserved for it (`PrepareResources`, pkg/kubelet/cm/dra/manager.go).
@@ -163,12 +212,6 @@ impl Life {
         Ok(claims)
     }
 
-    /// The containers have done their work.
-    async fn finish(&mut self, pod: &Pod) -> Result<()> {
-        self.let_go().await?;
-        self.report(pod, "Succeeded").await
-    }
-
     /// Nothing of the pod is left on the node; then, if it is still there, the API server forgets it.
     async fn end(&mut self, pod: Option<&Pod>) -> Result<()> {
         self.let_go().await?;
@@ -190,6 +233,7 @@ impl Life {
 
     /// DEL before the namespace ends, Unprepare after that.
     async fn let_go(&mut self) -> Result<()> {
+        self.del_failed().await?;
         if let Some(sandbox) = &self.sandbox {
             sandbox.del().await.context("FailedKillPodSandBox")?;
             self.sandbox = None;
@@ -217,15 +261,17 @@ impl Life {
             })
             .collect();
         let condition = |kind: &str, holds: bool| json!({"type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": now});
-        let status = json!({"metadata": {"uid": pod.uid()}, "status": {
+        let mut status = json!({"metadata": {"uid": pod.uid()}, "status": {
             "phase": phase,
-            "startTime": now,
             "podIP": "10.244.0.5", "podIPs": [{"ip": "10.244.0.5"}], "hostIP": "192.0.2.1",
             "conditions": [
                 condition("Initialized", true), condition("Ready", running), condition("ContainersReady", running), condition("PodScheduled", true),
             ],
             "containerStatuses": containers,
         }});
+        if running {
+            status["status"]["startTime"] = json!(now);
+        }
         self.api(pod)
             .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(status))
             .await?;
@@ -239,7 +285,8 @@ impl Life {
             tracing::warn!("{text}");
             self.said = text;
         }
-        tokio::time::timeout(AGAIN, self.latest.changed()).await.ok();
+        // Whoever sent the pod is gone only where the process ends.
+        self.changed().await.ok();
     }
 
     fn api(&self, pod: &Pod) -> Api<Pod> {
@@ -247,10 +294,11 @@ impl Life {
     }
 }
 
-/// How long the pod's containers run, from when they began.
-async fn run_time(pod: &Pod) {
-    match pod.annotations().get(SECONDS).and_then(|text| text.parse().ok()) {
-        Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+/// Until the pod's containers have run for as long as they do.
+async fn run_time(pod: &Pod, started: Option<Instant>) {
+    let seconds = pod.annotations().get(SECONDS).and_then(|text| text.parse().ok());
+    match seconds.zip(started) {
+        Some((seconds, started)) => tokio::time::sleep_until(started + Duration::from_secs(seconds)).await,
         None => std::future::pending().await,
     }
 }

@@ -70,12 +70,11 @@ impl Kubelet {
         let mut listed = Vec::new();
         loop {
             match pods.try_next().await {
-                Ok(Some(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
-                    let uid = pod.uid().unwrap_or_default();
-                    listed.push(uid.clone());
-                    let latest = known.entry(uid).or_insert_with(|| self.start(&pod, workers, stop));
-                    latest.send_replace(Some(Arc::new(pod)));
+                Ok(Some(watcher::Event::InitApply(pod))) => {
+                    listed.push(pod.uid().unwrap_or_default());
+                    self.tell(&mut known, pod, workers, stop);
                 }
+                Ok(Some(watcher::Event::Apply(pod))) => self.tell(&mut known, pod, workers, stop),
                 Ok(Some(watcher::Event::Delete(pod))) => {
                     if let Some(latest) = known.remove(&pod.uid().unwrap_or_default()) {
                         latest.send_replace(None);
@@ -93,6 +92,12 @@ impl Kubelet {
                 Ok(None) => bail!("the watch of the node's pods ended"),
             }
         }
+    }
+
+    fn tell(&self, known: &mut BTreeMap<String, Latest>, pod: Pod, workers: &TaskTracker, stop: &CancellationToken) {
+        let uid = pod.uid().unwrap_or_default();
+        let latest = known.entry(uid).or_insert_with(|| self.start(&pod, workers, stop));
+        latest.send_replace(Some(Arc::new(pod)));
     }
 
     fn start(&self, pod: &Pod, workers: &TaskTracker, stop: &CancellationToken) -> Latest {

@@ -47,15 +47,15 @@ impl Plugin {
         loop {
             let found = sockets(&self.registry);
             known.retain(|socket| found.contains(socket));
-            for (socket, inode) in found {
-                if known.contains(&(socket.clone(), inode)) {
+            for (socket, made) in found {
+                if known.contains(&(socket.clone(), made)) {
                     continue;
                 }
                 // One that does not answer is what a process before left, or not ready yet.
                 match self.take(&socket).await {
                     Ok(endpoint) => {
                         self.endpoint.send_replace(Some(endpoint));
-                        known.insert((socket, inode));
+                        known.insert((socket, made));
                     }
                     Err(error) => tracing::info!("register {}: {error:#}", socket.display()),
                 }
@@ -121,11 +121,17 @@ fn told(uid: &str, error: Option<String>) -> Result<()> {
     }
 }
 
-/// Sockets with their inodes: one that is made anew is another one.
-fn sockets(registry: &Path) -> BTreeSet<(PathBuf, u64)> {
+/// Sockets with inode and time of their making: one that is made anew is another one.
+fn sockets(registry: &Path) -> BTreeSet<(PathBuf, Made)> {
     let entries = fs::read_dir(registry).into_iter().flatten().flatten();
     entries
-        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.ino())))
+        .filter_map(|entry| {
+            let made = entry.metadata().ok()?;
+            Some((entry.path(), (made.ino(), made.ctime(), made.ctime_nsec())))
+        })
         .filter(|(path, _)| path.extension().is_some_and(|extension| extension == "sock"))
         .collect()
 }
+
+/// Inode, and seconds and nanoseconds of its last change.
+type Made = (u64, i64, i64);
