@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use kube::Client;
 use railhead_crds::names;
 use railhead_host::Sysfs;
@@ -103,10 +102,10 @@ pub async fn run(args: Args, machine: Machine, client: Client, stop: Cancellatio
         node: args.node_name,
         layout,
     });
-    agent
-        .originals()
-        .forget_earlier_boots()
-        .context("clean up records of earlier boots")?;
+    if let Err(error) = agent.originals().forget_earlier_boots() {
+        // Each names its boot, and counts for no other.
+        tracing::warn!(%error, "a record of an earlier boot could not be removed");
+    }
     tracing::info!(node = agent.node, version = env!("CARGO_PKG_VERSION"), "agent");
 
     let (selection, latest) = watch::channel(node::Selection::default());

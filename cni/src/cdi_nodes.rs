@@ -35,7 +35,7 @@ impl CdiError {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Read(error) if error.is_absent() => Code::TryAgain,
-            Self::Read(error) if !error.is_foreign() => Code::Io,
+            Self::Read(error) if !error.is_lasting() => Code::Io,
             Self::Read(_) | Self::Damaged { .. } => Code::Decode,
             Self::Write(_) => Code::Io,
         }

@@ -132,7 +132,7 @@ impl JournalError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Version { .. } => true,
-            Self::File(error) => error.is_foreign(),
+            Self::File(error) => error.is_lasting(),
             _ => false,
         }
     }

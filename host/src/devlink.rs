@@ -47,15 +47,18 @@ impl DevlinkSocket {
     /// The mode of a port's eswitch; `None` where its driver has none to speak of.
     pub fn eswitch_mode(&mut self, port: &PciAddress) -> Result<Option<EswitchMode>, NetlinkError> {
         let request = format!("read the eswitch mode of {port}");
-        match self.socket.get(&request, ESWITCH_GET, question(port)) {
-            Ok(answer) => Ok(eswitch_mode(&answer)),
-            Err(error) if error.errno() == Some(Errno::EPERM) => Ok(Some(EswitchMode::NotOurs)),
-            // No devlink device; no eswitch; mlx5 while it has no VFs.
-            Err(error) if error.is_gone() || matches!(error.errno(), Some(Errno::EOPNOTSUPP | Errno::EINVAL)) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        mode(self.socket.get(&request, ESWITCH_GET, question(port)))
+    }
+}
+
+/// What the kernel's answer says of a port.
+fn mode(answer: Result<Attributes, NetlinkError>) -> Result<Option<EswitchMode>, NetlinkError> {
+    match answer {
+        Ok(answer) => Ok(eswitch_mode(&answer)),
+        Err(error) if error.errno() == Some(Errno::EPERM) => Ok(Some(EswitchMode::NotOurs)),
+        // No devlink device; no eswitch; mlx5 while it has no VFs.
+        Err(error) if error.is_gone() || matches!(error.errno(), Some(Errno::EOPNOTSUPP | Errno::EINVAL)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -100,6 +103,22 @@ mod tests {
         let mut bytes = vec![0; question.buffer_len()];
         question.emit(&mut bytes);
         assert_eq!(bytes, *b"\x08\x00\x01\x00pci\0\x11\x00\x02\x000000:18:00.0\0\0\0\0");
+    }
+
+    #[test]
+    fn a_port_that_the_host_may_not_ask_for_is_told_from_one_without_eswitch() {
+        let refused = |errno| {
+            mode(Err(NetlinkError::Refused {
+                request: "read the eswitch mode".to_owned(),
+                errno,
+                text: None,
+            }))
+        };
+        assert_eq!(refused(Errno::EPERM).unwrap(), Some(EswitchMode::NotOurs));
+        for errno in [Errno::ENODEV, Errno::EOPNOTSUPP, Errno::EINVAL] {
+            assert_eq!(refused(errno).unwrap(), None, "{errno}");
+        }
+        assert!(refused(Errno::EBUSY).is_err(), "a driver that is busy has not answered");
     }
 
     /// This kernel, whatever it has.

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::OFlag;
+use nix::{errno::Errno, fcntl::OFlag};
 use thiserror::Error;
 
 /// The longest file that is read, bytes. A plan of 64 rails takes about 40 KiB.
@@ -69,13 +69,21 @@ impl StateFileError {
         matches!(self, Self::Absent { .. })
     }
 
-    /// Whether what is there is none of ours, so that reading it again later would not help.
-    pub fn is_foreign(&self) -> bool {
-        matches!(
-            self,
-            Self::NotAFile { .. } | Self::NotOurs { .. } | Self::TooLong { .. }
-        )
+    /// Whether there is something and reading it again later would not help: it is none of ours, or its disk has lost it.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotAFile { .. } | Self::NotOurs { .. } | Self::TooLong { .. } => true,
+            Self::Read { source, .. } => is_lost(source),
+            Self::Absent { .. } => false,
+        }
     }
+}
+
+/// How the kernel says that a disk cannot give back what was written: EUCLEAN and EBADMSG are what ext4 and XFS answer for what
+/// does not fit its place or its checksum (`EFSCORRUPTED`, `EFSBADCRC`).
+fn is_lost(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EIO | Errno::EUCLEAN | Errno::EBADMSG))
 }
 
 /// Reads a regular file of at most [`STATE_FILE_LIMIT`] bytes that nobody but root (and the user of this process) can
@@ -195,7 +203,7 @@ mod tests {
             "mode 0666",
         ] {
             let error = read_state_file(&path(name)).unwrap_err();
-            assert!(error.is_foreign(), "{name}: {error}");
+            assert!(error.is_lasting(), "{name}: {error}");
             assert!(error.to_string().contains("remove it"), "{error}");
         }
         assert!(
@@ -205,6 +213,18 @@ mod tests {
                 .contains("is a FIFO"),
             "it is named"
         );
+    }
+
+    /// Nothing is mapped at the beginning of a program's memory, and reading there fails as reading from a broken disk does.
+    #[test]
+    fn what_a_disk_has_lost_is_not_waited_for() {
+        let error = read_state_file(Path::new("/proc/self/mem")).unwrap_err();
+        assert!(error.is_lasting() && !error.is_absent(), "{error}");
+        let busy = StateFileError::Read {
+            path: PathBuf::from("plan.json"),
+            source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
+        };
+        assert!(!busy.is_lasting());
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl ReadError {
     /// Whether there is something that cannot be read, now or later.
     pub fn is_damaged(&self) -> bool {
         match self {
-            Self::File(error) => error.is_foreign(),
+            Self::File(error) => error.is_lasting(),
             Self::Format { .. } => true,
         }
     }

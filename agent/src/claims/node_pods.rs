@@ -35,7 +35,12 @@ impl NodePods {
         let here = watcher::Config::default()
             .any_semantic()
             .fields(&format!("spec.nodeName={}", agent.node));
-        let mut events = watcher::watcher(api, here)
+        // A list in pages does not say that any version will do (kube-core, `ListParams::populate_qp`), and a node has few pods.
+        let unpaged = watcher::Config {
+            page_size: None,
+            ..here
+        };
+        let mut events = watcher::watcher(api, unpaged)
             .default_backoff()
             .modify(trim)
             .reflect(writer)

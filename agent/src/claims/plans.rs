@@ -1,11 +1,6 @@
 //! The plans on this node: the agent's only memory of which pod holds which function.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 use railhead_host::PciAddress;
 use railhead_plan::{AttachmentPlan, Layout};
@@ -38,7 +33,9 @@ pub enum PlansError {
 pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
     let mut plans = Vec::new();
     for pod_uid in pods(layout)? {
-        plans.extend(read(&layout.plan(&pod_uid))?);
+        if let Found::Plan(plan) = of_pod(layout, &pod_uid)? {
+            plans.push(*plan);
+        }
     }
     plans.sort_by(|a, b| a.pod.uid.cmp(&b.pod.uid));
     Ok(plans)
@@ -48,18 +45,6 @@ pub fn all(layout: &Layout) -> Result<Vec<AttachmentPlan>, PlansError> {
 fn pods(layout: &Layout) -> Result<Vec<String>, PlansError> {
     let path = layout.plans();
     store::names(&path).map_err(|source| PlansError::Read { path, source })
-}
-
-fn read(path: &Path) -> Result<Option<AttachmentPlan>, PlansError> {
-    match store::read(path) {
-        Ok(plan) => Ok(Some(plan)),
-        Err(error) if error.is_absent() => Ok(None),
-        Err(error) if error.is_damaged() => {
-            tracing::error!(%error, "a plan cannot be read");
-            Ok(None)
-        }
-        Err(error) => Err(PlansError::File(error)),
-    }
 }
 
 /// Whether there is a plan that cannot be read: what it holds is not in [`vfs_taken`].
@@ -93,7 +78,7 @@ pub fn of_claim(layout: &Layout, claim_uid: &str) -> Result<Option<AttachmentPla
 pub enum Found {
     /// No file.
     Nothing,
-    /// A file that cannot be read as a plan: it was cut short, or is of a release too far away.
+    /// Something that cannot be read as a plan: it was cut short or lost by the disk, is of a release too far away, or is no file.
     Damaged,
     /// Its plan, perhaps of an earlier boot.
     Plan(Box<AttachmentPlan>),
@@ -101,12 +86,15 @@ pub enum Found {
 
 /// The plan of a pod.
 pub fn of_pod(layout: &Layout, pod_uid: &str) -> Result<Found, PlansError> {
-    let path = layout.plan(pod_uid);
-    Ok(match read(&path)? {
-        Some(plan) => Found::Plan(Box::new(plan)),
-        None if path.exists() => Found::Damaged,
-        None => Found::Nothing,
-    })
+    match store::read(&layout.plan(pod_uid)) {
+        Ok(plan) => Ok(Found::Plan(Box::new(plan))),
+        Err(error) if error.is_absent() => Ok(Found::Nothing),
+        Err(error) if error.is_damaged() => {
+            tracing::error!(%error, "a plan cannot be read");
+            Ok(Found::Damaged)
+        }
+        Err(error) => Err(PlansError::File(error)),
+    }
 }
 
 /// The PCI addresses of all functions that a plan of this boot names.
@@ -141,7 +129,7 @@ pub fn remove(layout: &Layout, pod_uid: &str) -> Result<(), PlansError> {
 /// Removes a pod's plan if it is of an earlier boot; says whether it was. It is read again: kubelet may have prepared the claim
 /// anew since it was listed.
 pub fn remove_earlier(layout: &Layout, pod_uid: &str, boot_id: &str) -> Result<bool, PlansError> {
-    let earlier = read(&layout.plan(pod_uid))?.is_some_and(|plan| plan.boot_id != boot_id);
+    let earlier = matches!(of_pod(layout, pod_uid)?, Found::Plan(plan) if plan.boot_id != boot_id);
     if earlier {
         remove(layout, pod_uid)?;
     }
@@ -224,6 +212,8 @@ pub(crate) mod tests {
 
     #[test]
     fn what_somebody_put_in_the_place_of_a_plan_is_damaged_and_keeps_nobody_waiting() {
+        use std::os::unix::fs::symlink;
+
         use nix::{sys::stat::Mode, unistd::mkfifo};
 
         let root = tempfile::tempdir().unwrap();
@@ -231,16 +221,18 @@ pub(crate) mod tests {
         make_folders(&layout).unwrap();
         write(&layout, &plan("uid-1", "b", ["0000:18:00.3", "0000:19:00.3"])).unwrap();
         mkfifo(&layout.plan("uid-2"), Mode::S_IRUSR).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", layout.plan("uid-3")).unwrap();
+        symlink("/dev/zero", layout.plan("uid-3")).unwrap();
         fs::File::create(layout.plan("uid-4"))
             .unwrap()
             .set_len(1 << 40)
             .unwrap();
+        symlink("nowhere", layout.plan("uid-5")).unwrap();
         assert_eq!(all(&layout).unwrap().len(), 1);
         let mut found = damaged(&layout).unwrap();
         found.sort();
-        assert_eq!(found, ["uid-2", "uid-3", "uid-4"]);
+        assert_eq!(found, ["uid-2", "uid-3", "uid-4", "uid-5"]);
         assert!(any_damaged(&layout).unwrap());
+        assert_eq!(of_pod(&layout, "uid-6").unwrap(), Found::Nothing);
     }
 
     #[test]

@@ -41,7 +41,7 @@ struct State {
     history: Vec<Past>,
     /// What a request was to create last.
     creating: String,
-    /// Pods that watches do not show, nor the lists with which they begin.
+    /// Pods that watches do not show, nor lists out of the server's memory.
     behind: Vec<String>,
     gates: Vec<Gate>,
 }
@@ -166,7 +166,7 @@ impl Api {
         self.state.lock().unwrap().creating.clone()
     }
 
-    /// Watches do not show this pod yet, nor the lists with which they begin.
+    /// Watches do not show this pod yet, nor lists out of the server's memory.
     pub(crate) fn behind(&self, pod: &str) {
         self.state.lock().unwrap().behind.push(pod.to_owned());
     }

@@ -1,8 +1,10 @@
 //! The folder of records: one file per VF and per port.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use railhead_host::{PciAddress, read_state_file};
@@ -21,26 +23,30 @@ impl Originals {
         Ok(())
     }
 
-    /// Removes records of earlier boots.
+    /// Removes records of earlier boots. One that cannot be removed keeps no other; the first is the error.
     pub fn forget_earlier_boots(&self) -> Result<(), OriginalsError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Boot {
             boot_id: String,
         }
+        let mut failed = Ok(());
         for name in self.names()? {
             let path = self.file(&name);
             let bytes = match read_state_file(&path) {
                 Ok(bytes) => bytes,
-                Err(error) if error.is_absent() || error.is_foreign() => continue,
-                Err(error) => return Err(OriginalsError::File(store::ReadError::File(error))),
+                Err(error) if error.is_absent() || error.is_lasting() => continue,
+                Err(error) => {
+                    failed = failed.and(Err(OriginalsError::File(store::ReadError::File(error))));
+                    continue;
+                }
             };
             // Of whatever version. What a power cut left of one is of an earlier boot too.
             if !serde_json::from_slice(&bytes).is_ok_and(|boot: Boot| boot.boot_id == self.boot_id) {
-                store::remove(&path)?;
+                failed = failed.and(store::remove(&path).map_err(OriginalsError::from));
             }
         }
-        Ok(())
+        failed
     }
 
     /// The VFs of which there are records, also of earlier boots.
@@ -60,12 +66,17 @@ impl Originals {
         })
     }
 
-    /// A record that cannot be decoded counts as absent: it is of a release too far away, or what a power cut left of an earlier boot's,
-    /// or somebody put something else in its place.
+    /// A record that cannot be read, now or later, counts as absent once that was said: it is of a release too far away, or what a power
+    /// cut left of an earlier boot's, or the disk has lost it, or somebody put something else in its place. The next one is
+    /// written over it.
     pub(super) fn read<T: Versioned>(&self, name: &str) -> Result<Option<T>, OriginalsError> {
         match store::read(&self.file(name)) {
             Ok(record) => Ok(Some(record)),
-            Err(error) if error.is_absent() || error.is_damaged() => Ok(None),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) if error.is_damaged() => {
+                say_once(error.to_string());
+                Ok(None)
+            }
             Err(error) => Err(OriginalsError::File(error)),
         }
     }
@@ -81,6 +92,21 @@ impl Originals {
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder().join(format!("{name}.json"))
+    }
+}
+
+/// Records are read at every look at the ports.
+fn say_once(error: String) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(error.clone())
+    {
+        tracing::warn!(
+            error,
+            "a record of how a VF or a port was cannot be read and counts for nothing"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use railhead_host::{FileLock, LockError, PciAddress};
+use railhead_host::{FileLock, LockError, PciAddress, Sysfs};
 use railhead_plan::{Layout, VfPlan};
 
 use super::{Originals, OriginalsError, give_back, observe_error};
@@ -118,7 +118,6 @@ impl Originals {
         if !self.is_lent(vf) || !is_free(vf) {
             return Ok(());
         }
-        let Some(original) = self.vf(vf)? else { return Ok(()) };
         if !host.sysfs.exists(vf) {
             is_back(&self.layout, vf);
             return Ok(());
@@ -136,8 +135,21 @@ impl Originals {
             return Ok(());
         }
         tracing::warn!(%vf, "a pod had a VF and nobody gave it back; it is given back now");
+        let original = match (self.vf(vf)?, place(&host.sysfs, vf)) {
+            (Some(known), _) => known,
+            (None, Some((pf, index))) => self.neutral(host, vf, &pf, index, HOME)?,
+            (None, None) => return Ok(()),
+        };
         give_back(host, &original)
     }
+}
+
+/// The PF of a VF, and the VF's number on it.
+fn place(sysfs: &Sysfs, vf: &PciAddress) -> Option<(PciAddress, u32)> {
+    let pf = sysfs.physical_function_of(vf)?;
+    let vfs = sysfs.virtual_functions(&pf).ok()?;
+    let index = vfs.iter().find(|found| found.address == *vf)?.index;
+    Some((pf, index))
 }
 
 /// VFs that could not be taken back, and when that was tried: it takes seconds then, and whoever looks at the ports waits.

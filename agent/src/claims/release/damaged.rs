@@ -4,18 +4,18 @@
 //! pod's UID, and the functions are those that no readable plan names, that nobody on the host uses and that carry an address
 //! of Railhead: restoring one that is somebody else's by now would cut off a service of the host.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use kube::{Api, ResourceExt, api::ListParams};
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::{FileLock, MacAddress};
-use railhead_plan::{AttachmentPlan, PodRef};
+use railhead_plan::PodRef;
 use railhead_vf::{Host, HostError, VfOriginal, cut_off, restore};
 
 use super::{ReleaseError, index, lock, sandboxes};
 use crate::{
     agent::Agent,
-    claims::plans,
+    claims::plans::{self, Found},
     inventory::{FoundFunction, FoundPort, is_given},
     limits::FUNCTION_LOCK,
 };
@@ -41,12 +41,11 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
             continue;
         };
         let held = lock(agent, claim_uid).await?;
-        let path = agent.layout.plan(&pod.uid);
-        if unreadable(&path) {
-            take_home(agent, &pod).await?;
-        } else if path.exists() {
+        match plans::of_pod(&agent.layout, &pod.uid)? {
+            Found::Damaged => take_home(agent, &pod).await?,
             // Another claim's of the same pod.
-            continue;
+            Found::Plan(_) => continue,
+            Found::Nothing => {}
         }
         drop(held);
         index::give_back(agent, &pod.namespace, &attachment.name_any(), &pod.uid).await?;
@@ -60,7 +59,7 @@ pub(super) async fn release(agent: &Arc<Agent>, claim_uid: &str) -> Result<(), R
 /// While the plan is there, VFs that pods left are taken back by nobody else.
 pub(in crate::claims) async fn of_nobody(agent: &Arc<Agent>, pod_uid: &str) -> Result<(), ReleaseError> {
     let held = lock(agent, pod_uid).await?;
-    if unreadable(&agent.layout.plan(pod_uid)) {
+    if plans::of_pod(&agent.layout, pod_uid)? == Found::Damaged {
         let pod = PodRef {
             namespace: String::new(),
             name: String::new(),
@@ -83,11 +82,6 @@ pub(in crate::claims) async fn take_home(agent: &Arc<Agent>, pod: &PodRef) -> Re
         .await
         .map_err(|_| ReleaseError::Panicked)??;
     Ok(plans::remove(&agent.layout, &pod.uid)?)
-}
-
-/// Whether there is a plan that this release cannot read. A readable one is another claim's of the same pod, and stays.
-fn unreadable(path: &Path) -> bool {
-    railhead_store::read::<AttachmentPlan>(path).is_err_and(|error| error.is_damaged())
 }
 
 /// Restores every recorded function that is at home, in no plan and left as Railhead programmed it. Without the node's lock, as
@@ -192,18 +186,6 @@ fn carries_ours(original: &VfOriginal, now: &VfOriginal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_plan_that_does_not_parse_is_damaged() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("plan.json");
-        assert!(!unreadable(&path), "an absent plan");
-        let whole = serde_json::to_vec(&plans::tests::plan("a", "boot", ["0000:18:00.3", "0000:19:00.3"])).unwrap();
-        std::fs::write(&path, &whole).unwrap();
-        assert!(!unreadable(&path), "a plan of another claim of this pod");
-        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        assert!(unreadable(&path));
-    }
 
     #[test]
     fn a_function_that_an_administrator_changed_is_not_taken_for_one_that_a_pod_left() {

@@ -96,10 +96,9 @@ impl Api {
             let node = query
                 .split('&')
                 .find_map(|pair| pair.strip_prefix("fieldSelector=spec.nodeName%3D"));
-            // The list with which a watch begins comes in pages.
-            let begins_a_watch = query.contains("limit=");
+            let is_from_memory = query.contains("resourceVersion=0");
             let is_shown = |object: &Value| {
-                node.is_none_or(|node| object["spec"]["nodeName"] == node) && (!begins_a_watch || state.shows(object))
+                node.is_none_or(|node| object["spec"]["nodeName"] == node) && (!is_from_memory || state.shows(object))
             };
             let items: Vec<&Value> = state
                 .objects
