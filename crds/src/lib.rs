@@ -43,7 +43,7 @@ pub use node_network::{
 };
 pub use qos_class::{ClassBandwidth, ClassVf, QosClass, QosClassSpec, QosClassStatus};
 pub use training_network::{
-    Nccl, NcclInject, NetworkRails, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkSpec,
+    Nccl, NcclInject, NetworkRails, NetworkRole, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkSpec,
     TrainingNetworkStatus,
 };
 

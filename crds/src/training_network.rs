@@ -54,6 +54,18 @@ use crate::Bandwidth;
         .message("pods cannot become fewer: their indices may be in use; delete the network and apply it anew"),
     validation = Rule::new("self.pods <= oldSelf.pods || [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536].exists(block, oldSelf.pods <= block && block < 2 * oldSelf.pods && self.pods <= block)")
         .message("pods can grow up to the next power of two only, which is the size of the network's block of addresses; delete the network and apply it anew"),
+    validation = Rule::new("!has(self.roles) || self.roles.map(role, role.pods).sum() == self.pods")
+        .message("the pods of roles add up to pods: every index belongs to a role"),
+    validation = Rule::new("!has(self.roles) || !has(self.groups) || self.groups == 1")
+        .message("a network has roles or groups, not both: give a workload that consists of groups a network of its own"),
+    validation = Rule::new("!has(self.groups) || self.pods % self.groups == 0")
+        .message("pods is a multiple of groups: groups x pods of a group"),
+    validation = Rule::new("has(self.roles) == has(oldSelf.roles) && (!has(self.roles) || (size(self.roles) >= size(oldSelf.roles) && [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= size(oldSelf.roles) || (self.roles[i].name == oldSelf.roles[i].name && (self.roles[i].pods == oldSelf.roles[i].pods || (i == size(oldSelf.roles) - 1 && self.roles[i].pods > oldSelf.roles[i].pods))))))")
+        .message("roles keep their order and their pods, or pods of other roles would get other indices: only the last may grow, and new ones come behind it; else delete the network and apply it anew"),
+    validation = Rule::new("!has(oldSelf.groups) || oldSelf.groups == 1 || (has(self.groups) && self.pods * oldSelf.groups == oldSelf.pods * self.groups)")
+        .message("groups keep their size, or pods would get other indices: pods and groups grow together; else delete the network and apply it anew"),
+    validation = Rule::new("(has(oldSelf.groups) && oldSelf.groups > 1) || !has(self.groups) || self.groups == 1 || self.pods >= oldSelf.pods * self.groups")
+        .message("groups are as large as the network was without them, or pods would get other indices: raise pods too, or delete the network and apply it anew"),
     validation = Rule::new("has(self.fabricName) == has(oldSelf.fabricName) && (!has(self.fabricName) || self.fabricName == oldSelf.fabricName)")
         .message("fabricName cannot be changed; delete the network and apply it anew"),
     validation = Rule::new("has(self.qosClassName) == has(oldSelf.qosClassName) && (!has(self.qosClassName) || self.qosClassName == oldSelf.qosClassName)")
@@ -68,6 +80,22 @@ pub struct TrainingNetworkSpec {
     /// the block of addresses that the network has; pods that run notice nothing of it.
     #[schemars(range(min = 1, max = 65536))]
     pub pods: u32,
+    /// The parts of the workload, where more than one has the label, each with the number of its pods; together they are `pods`. Each
+    /// counts its pods from 0, and the order here says how they lie behind one another: of
+    /// `[{name: launcher, pods: 1}, {name: trainer, pods: 8}]` the launcher has index 0 and the trainers have 1 to 8. A name is that of a
+    /// JobSet's replicated job (`node` in a TrainJob), of a PyTorchJob's or MPIJob's replica type (`master`, `worker`, `launcher`), of a
+    /// RayCluster's group (the head's is `headgroup`), or of a whole Job or StatefulSet. The Jobs of a replicated job share its pods
+    /// evenly. Default: none; one part counts through the network. The last role may grow and others may follow it; else immutable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub roles: Vec<NetworkRole>,
+    /// Of how many equal groups the workload consists, each of which counts its pods from 0: the replicas of a LeaderWorkerSet, the Jobs
+    /// of a JobSet's only replicated job, the replicas of a RayCluster's group with several hosts. Pod w of group g has index
+    /// g x pods / groups + w. Default 1. `pods` and `groups` may grow together, so that groups keep their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub groups: Option<u32>,
     /// The Fabric. Default: the one that says `default: true`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 57))]
@@ -86,6 +114,21 @@ pub struct TrainingNetworkSpec {
     /// NCCL settings derived from the attachment. Changes reach pods that start later.
     #[serde(default)]
     pub nccl: Nccl,
+}
+
+/// A part of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkRole {
+    /// Name, as the workload has it.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub name: String,
+    /// How many pods it has.
+    #[schemars(range(min = 1, max = 65536))]
+    pub pods: u32,
 }
 
 /// Which rails the pods of a network get.
@@ -153,7 +196,7 @@ pub struct TrainingNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<NetworkSummary>,
     /// Ready: pods can use the network, whether or not there are any. Reserved: it has its addresses and VLAN. Attached: all of its
-    /// pods are wired (else WaitingForPods, PodsEnded, IndexOutOfRange). Degraded: a pod has less than was declared.
+    /// pods are wired (else WaitingForPods, PodsEnded, IndexOutOfRange, IndexInvalid, RolesNeeded, GroupsNeeded). Degraded: a pod has less than was declared.
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

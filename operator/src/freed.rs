@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use railhead_crds::{NetworkAttachment, names::INDEX_FREE_ANNOTATION};
-use railhead_planner::index::{self, IndexChoice};
+use railhead_planner::index::{self, IndexChoice, Space, Span};
 use railhead_service::chain;
 use serde_json::json;
 use tokio::time::Instant;
@@ -143,7 +143,11 @@ fn waiting_in(world: &World, slice: &Named, freed: &[Freed], woken: &mut Woken) 
     };
     let held = world.attachments_of(&slice.namespace, &slice.name);
     let pods = world.pods_of(&slice.namespace, &found.spec.network.name);
-    let found = waiting(&pods, &held, freed, found.spec.pods, woken.lately());
+    let Some(network) = world.network(&slice.namespace, &found.spec.network.name) else {
+        return Vec::new();
+    };
+    let space = Space::new(&network, found.spec.pods);
+    let found = waiting(&pods, &held, freed, &space, woken.lately());
     woken.note(&found);
     found
 }
@@ -154,7 +158,7 @@ fn waiting(
     pods: &[Arc<Pod>],
     held: &[Arc<NetworkAttachment>],
     freed: &[Freed],
-    size: u32,
+    space: &Space<'_>,
     lately: &HashMap<String, Instant>,
 ) -> Vec<(Arc<Pod>, String)> {
     let taken: HashSet<u32> = held.iter().map(|attachment| attachment.spec.index).collect();
@@ -164,12 +168,15 @@ fn waiting(
         .filter(|pod| is_waiting_on_its_node(pod) && !have.contains(pod.metadata.uid.as_deref().unwrap_or_default()))
         .collect();
     candidates.sort_by_key(|pod| pod.creation_timestamp());
-    let choice = |pod: &Pod| index::of(&pod.metadata, size).ok();
-    let mut any = candidates
+    let choice = |pod: &Pod| index::of(&pod.metadata, space).ok();
+    let mut any: Vec<(&Arc<Pod>, Span)> = candidates
         .iter()
-        .filter(|pod| choice(pod) == Some(IndexChoice::Any))
         .filter(|pod| !lately.contains_key(pod.metadata.uid.as_deref().unwrap_or_default()))
-        .copied();
+        .filter_map(|pod| match choice(pod)? {
+            IndexChoice::Any(span) => Some((*pod, span)),
+            IndexChoice::Fixed(_) => None,
+        })
+        .collect();
     let mut woken = Vec::new();
     for free in freed.iter().filter(|free| !taken.contains(&free.index)) {
         let mut numbered = candidates
@@ -179,7 +186,8 @@ fn waiting(
         if numbered.peek().is_some() {
             woken.extend(numbered.map(|pod| (Arc::clone(pod), free.uid.clone())));
         } else {
-            woken.extend(any.next().map(|pod| (Arc::clone(pod), free.uid.clone())));
+            let next = any.iter().position(|(_, span)| span.contains(free.index));
+            woken.extend(next.map(|place| (Arc::clone(any.remove(place).0), free.uid.clone())));
         }
     }
     woken
@@ -237,7 +245,8 @@ mod tests {
     }
 
     fn woken_of(pods: &[Arc<Pod>], held: &[Arc<NetworkAttachment>], freed: &[Freed]) -> Vec<(Arc<Pod>, String)> {
-        waiting(pods, held, freed, 4, &HashMap::new())
+        let network = fixtures::network(4);
+        waiting(pods, held, freed, &Space::new(&network, 4), &HashMap::new())
     }
 
     fn names(woken: Vec<(Arc<Pod>, String)>) -> Vec<(String, String)> {
@@ -279,13 +288,29 @@ mod tests {
         assert_ne!(woken[1].0, woken[2].0);
     }
 
+    #[test]
+    fn a_pod_without_a_number_is_woken_for_an_index_of_its_own_role() {
+        let mut network = fixtures::network(4);
+        network.spec.roles =
+            serde_json::from_value(json!([{"name": "a", "pods": 2}, {"name": "b", "pods": 2}])).unwrap();
+        let mut pod = (*on_node(0, false)).clone();
+        pod.metadata.owner_references = serde_json::from_value(
+            json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "b", "uid": "j-2", "controller": true}]),
+        )
+        .unwrap();
+        let pods = [Arc::new(pod)];
+        let woken = |index| waiting(&pods, &[], &[freed(index)], &Space::new(&network, 4), &HashMap::new()).len();
+        assert_eq!([0, 1, 2, 3].map(woken), [0, 0, 1, 1]);
+    }
+
     /// The first one has not told yet which index it takes.
     #[tokio::test(start_paused = true)]
     async fn the_next_index_wakes_the_next_pod_and_the_first_one_again_if_it_took_none() {
         let pods = [on_node(0, false), on_node(1, false)];
         let mut woken = Woken::default();
+        let network = fixtures::network(4);
         let mut wakes = |index| {
-            let found = waiting(&pods, &[], &[freed(index)], 4, woken.lately());
+            let found = waiting(&pods, &[], &[freed(index)], &Space::new(&network, 4), woken.lately());
             woken.note(&found);
             names(found).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };

@@ -6,9 +6,9 @@ use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use kube::{Resource, ResourceExt as _};
 use railhead_crds::{
     NetworkAttachment, NetworkAttachmentStatus, NodeNetwork,
-    names::{ATTACH_ANNOTATION, JOB_COMPLETION_INDEX, NETWORK_LABEL, REQUEUE_ANNOTATION},
+    names::{ATTACH_ANNOTATION, NETWORK_LABEL, REQUEUE_ANNOTATION},
 };
-use railhead_planner::claim;
+use railhead_planner::{claim, index};
 
 use crate::known::{Node, Pod};
 
@@ -20,14 +20,15 @@ pub(crate) fn metadata<K: Resource>(object: &mut K) {
     }
 }
 
-/// A pod: node, phase, whether it was scheduled, claims and whose it is. Containers, volumes and environment are not even read.
+/// A pod: node, phase, whether it was scheduled, claims, whose it is and what its workload numbers it by. Containers, volumes and environment are not even read.
 pub(crate) fn pod(pod: &mut Pod) {
     metadata(pod);
-    keep(pod.labels_mut(), &[NETWORK_LABEL, JOB_COMPLETION_INDEX]);
-    keep(
-        pod.annotations_mut(),
-        &[ATTACH_ANNOTATION, REQUEUE_ANNOTATION, JOB_COMPLETION_INDEX],
-    );
+    keep(pod.labels_mut(), |key| {
+        key == NETWORK_LABEL || index::READ.contains(&key)
+    });
+    keep(pod.annotations_mut(), |key| {
+        [ATTACH_ANNOTATION, REQUEUE_ANNOTATION].contains(&key) || index::READ.contains(&key)
+    });
     pod.metadata.generate_name = None;
     if let Some(status) = &mut pod.status {
         if let Some(conditions) = &mut status.conditions {
@@ -48,7 +49,7 @@ pub(crate) fn attachment(attachment: &mut NetworkAttachment) {
     metadata(attachment);
     attachment.metadata.owner_references = None;
     attachment.metadata.annotations = None;
-    keep(attachment.labels_mut(), &[NETWORK_LABEL]);
+    keep(attachment.labels_mut(), |key| key == NETWORK_LABEL);
     if let Some(status) = &mut attachment.status {
         let mut conditions = std::mem::take(&mut status.conditions);
         conditions.retain(|condition| ["Wired", "Degraded"].contains(&condition.type_.as_str()));
@@ -97,8 +98,8 @@ pub(crate) fn template(template: &mut ResourceClaimTemplate) {
     }
 }
 
-fn keep(map: &mut BTreeMap<String, String>, keys: &[&str]) {
-    map.retain(|key, _| keys.contains(&key.as_str()));
+fn keep(map: &mut BTreeMap<String, String>, is_read: impl Fn(&str) -> bool) {
+    map.retain(|key, _| is_read(key));
 }
 
 #[cfg(test)]
@@ -112,6 +113,9 @@ mod tests {
     fn of_a_pod_is_kept_what_is_read_and_nothing_of_its_containers() {
         let mut found = fixtures::pod(1);
         found.metadata.annotations = Some([("other".to_owned(), "x".to_owned())].into());
+        let jobset = "jobset.sigs.k8s.io/jobset-name";
+        found.labels_mut().insert(jobset.to_owned(), "train".to_owned());
+        found.labels_mut().insert("team".to_owned(), "a".to_owned());
         found.spec = serde_json::from_value(json!({"nodeName": "node1", "containers": [{"name": "train"}]})).unwrap();
         found.status = serde_json::from_value(json!({"phase": "Pending", "podIP": "10.0.0.1", "conditions": [
             {"type": "Ready", "status": "False"},
@@ -123,7 +127,16 @@ mod tests {
         let status = found.status.unwrap();
         assert_eq!(status.phase.as_deref(), Some("Pending"));
         assert_eq!(status.conditions.unwrap().len(), 1);
-        assert!(found.metadata.annotations.unwrap().is_empty());
+        assert!(found.metadata.annotations.as_ref().unwrap().is_empty());
+        let labels: Vec<String> = found.metadata.labels.unwrap().into_keys().collect();
+        assert_eq!(
+            labels,
+            [
+                "batch.kubernetes.io/job-completion-index",
+                jobset,
+                "railhead.dev/network"
+            ]
+        );
         assert!(
             found.metadata.owner_references.is_some(),
             "its Job is named in an event"

@@ -11,6 +11,7 @@ mod claims;
 mod fabric_edits;
 mod fabrics;
 mod guards;
+mod indices;
 mod ledger;
 mod networks;
 mod operator_rights;
@@ -149,6 +150,8 @@ fn shared() -> Vec<Test> {
             a_network_of_0_pods_is_refused,
             a_name_that_is_too_long_is_refused,
             a_network_grows_up_to_the_next_power_of_two_and_never_shrinks,
+            roles_and_groups_that_do_not_fit_are_refused,
+            roles_and_groups_that_would_move_indices_are_refused,
             every_field_has_text_for_kubectl_explain,
             the_quickstart_is_accepted_as_it_stands,
         ],
@@ -281,6 +284,13 @@ fn shared() -> Vec<Test> {
         workloads: [
             a_job_on_real_agents_gets_its_indices_and_gives_all_back,
             an_index_outlives_the_programs_of_its_node,
+        ],
+        indices: [
+            the_jobs_of_a_jobset_and_its_launcher_get_their_indices_in_the_order_of_roles,
+            two_replicated_jobs_without_roles_are_told_what_to_write,
+            a_stateful_set_keeps_its_addresses_and_is_told_of_pods_beyond_the_network,
+            two_groups_of_a_leader_worker_set_are_told_to_say_groups,
+            a_number_that_somebody_edited_is_refused,
         ],
         operators: [
             two_operators_that_both_lead_reserve_nothing_twice,

@@ -267,6 +267,101 @@ pub(crate) fn a_network_grows_up_to_the_next_power_of_two_and_never_shrinks(worl
     expect_refusal(&patch(5, 4)?, &words)
 }
 
+pub(crate) fn roles_and_groups_that_do_not_fit_are_refused(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let with = |field: &str, value: Value| {
+        let mut network = samples::network("default", "llama", "any", 8);
+        network["spec"][field] = value;
+        network
+    };
+    let role = |name: &str, pods: u64| json!({"name": name, "pods": pods});
+    let many: Vec<Value> = (0..17).map(|number| role(&format!("r{number}"), 1)).collect();
+    for (roles, words) in [
+        (json!([role("a", 4), role("b", 5)]), "the pods of roles add up to pods"),
+        (json!([role("a", 4), role("a", 4)]), "Duplicate value"),
+        (json!([role("a", 8), role("b", 0)]), "greater than or equal to 1"),
+        (json!([role("a", 4_294_967_295)]), "less than or equal to 65536"),
+        (json!([role("", 8)]), "at least 1 chars"),
+        (json!([role("-a", 8)]), "should match"),
+        (json!([role(&"a".repeat(64), 8)]), "may not be more than 63"),
+        (json!([]), "at least 1 items"),
+        (json!(many), "must have at most 16 items"),
+    ] {
+        world.cluster.refused(&admin, &with("roles", roles), &["spec", words])?;
+    }
+    for (groups, words) in [
+        (json!(3), "pods is a multiple of groups"),
+        (json!(0), "greater than or equal to 1"),
+        (json!(65_537), "less than or equal to 65536"),
+    ] {
+        world.cluster.refused(&admin, &with("groups", groups), &[words])?;
+    }
+    let mut both = with("groups", json!(2));
+    both["spec"]["roles"] = json!([role("a", 8)]);
+    world
+        .cluster
+        .refused(&admin, &both, &["a network has roles or groups, not both"])
+}
+
+pub(crate) fn roles_and_groups_that_would_move_indices_are_refused(world: &World) -> Result<()> {
+    let namespace = world.cluster.namespace("regroup")?;
+    let number = std::cell::Cell::new(0);
+    let change = |before: Value, after: Value| {
+        let name = format!("n{}", number.replace(number.get() + 1));
+        let mut network = samples::network(&namespace, &name, "nowhere", 0);
+        for (field, value) in before.as_object().into_iter().flatten() {
+            network["spec"][field] = value.clone();
+        }
+        world.cluster.create(&world.cluster.admin(), &[network])?;
+        let patch = json!({"spec": after}).to_string();
+        let arguments = [
+            "patch",
+            "tnet",
+            &name,
+            "--namespace",
+            &namespace,
+            "--type",
+            "merge",
+            "--patch",
+            &patch,
+            "--dry-run=server",
+        ];
+        world.cluster.kubectl(&world.cluster.admin(), &arguments)
+    };
+    let role = |name: &str, pods: u64| json!({"name": name, "pods": pods});
+    let two = json!({"pods": 5, "roles": [role("a", 2), role("b", 3)]});
+    let longer = json!({"pods": 8, "roles": [role("a", 2), role("b", 4), role("c", 2)]});
+    change(two.clone(), longer)?.ok()?;
+    let words = [
+        "roles keep their order and their pods",
+        "delete the network and apply it anew",
+    ];
+    for after in [
+        json!({"roles": [role("b", 3), role("a", 2)]}),
+        json!({"pods": 6, "roles": [role("a", 3), role("b", 3)]}),
+        json!({"roles": [role("a", 2), role("c", 3)]}),
+        json!({"roles": [role("a", 5)]}),
+        json!({"roles": null}),
+    ] {
+        expect_refusal(&change(two.clone(), after)?, &words)?;
+    }
+    expect_refusal(&change(json!({"pods": 5}), json!({"roles": [role("a", 5)]}))?, &words)?;
+    let groups = |pods: u64, groups: u64| json!({"pods": pods, "groups": groups});
+    change(groups(6, 3), groups(8, 4))?.ok()?;
+    change(json!({"pods": 3}), groups(4, 1))?.ok()?;
+    change(json!({"pods": 1}), groups(1, 1))?.ok()?;
+    let size = "groups keep their size";
+    for (before, after) in [
+        (groups(6, 3), groups(8, 2)),
+        (groups(6, 2), groups(6, 3)),
+        (groups(6, 2), json!({"groups": null})),
+    ] {
+        expect_refusal(&change(before, after)?, &[size])?;
+    }
+    let words = "groups are as large as the network was without them";
+    expect_refusal(&change(json!({"pods": 6}), groups(8, 2))?, &[words])
+}
+
 pub(crate) fn every_field_has_text_for_kubectl_explain(world: &World) -> Result<()> {
     let document: Value =
         serde_json::from_str(

@@ -16,10 +16,10 @@ use crate::samples;
 use crate::simulated_node::SimulatedNode;
 
 /// Nodes of one fabric, with the folders that stand for their disks.
-struct HollowFabric<'a> {
-    world: &'a World,
-    name: &'static str,
-    namespace: String,
+pub(crate) struct HollowFabric<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) name: &'static str,
+    pub(crate) namespace: String,
     identities: BTreeMap<String, SimulatedNode>,
     /// They end before their disks go.
     nodes: Vec<HollowNode>,
@@ -28,7 +28,7 @@ struct HollowFabric<'a> {
 
 impl<'a> HollowFabric<'a> {
     /// A fabric with so many nodes of two 1G ports, which have all joined.
-    fn new(world: &'a World, name: &'static str, nodes: usize) -> Result<Self> {
+    pub(crate) fn new(world: &'a World, name: &'static str, nodes: usize) -> Result<Self> {
         let cluster = &world.cluster;
         let mut fabric = samples::fabric(name);
         fabric["spec"]["linkType"] = json!("Ethernet");
@@ -70,11 +70,21 @@ impl<'a> HollowFabric<'a> {
     }
 
     /// Makes a network of so many pods with 100M each, and gives the name of its slice once it is reserved.
-    fn network(&self, name: &str, pods: u32) -> Result<String> {
-        let mut network = samples::network(&self.namespace, name, self.name, pods);
+    pub(crate) fn network(&self, name: &str, pods: u32) -> Result<String> {
+        self.network_of(samples::network(&self.namespace, name, self.name, pods))
+    }
+
+    /// Makes this network in the test's namespace and on its fabric, with 100M for each pod, and gives the name of its slice.
+    pub(crate) fn network_of(&self, mut network: Value) -> Result<String> {
+        network["metadata"]["namespace"] = json!(self.namespace);
+        network["spec"]["fabricName"] = json!(self.name);
         network["spec"]["bandwidthPerRail"] = json!("100M");
+        let name = network["metadata"]["name"]
+            .as_str()
+            .context("a network without a name")?
+            .to_owned();
         self.world.cluster.create(&self.world.cluster.admin(), &[network])?;
-        reserved(self.world, &self.namespace, name)
+        reserved(self.world, &self.namespace, &name)
     }
 
     /// An Indexed Job on a network.
@@ -100,7 +110,7 @@ impl<'a> HollowFabric<'a> {
     }
 
     /// The network's attachments once this many are wired, by index.
-    fn wired(&self, slice: &str, count: usize) -> Result<BTreeMap<u64, Value>> {
+    pub(crate) fn wired(&self, slice: &str, count: usize) -> Result<BTreeMap<u64, Value>> {
         let cluster = &self.world.cluster;
         eventually(&format!("{count} attachments of {slice} are wired"), || {
             let attachments = cluster.list(&self.namespace, "networkattachments")?;

@@ -10,7 +10,11 @@ use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkStatus,
     names::{self, NETWORK_LABEL},
 };
-use railhead_planner::{index, ledger::Kept, network::Resolved};
+use railhead_planner::{
+    index::{self, Space},
+    ledger::Kept,
+    network::Resolved,
+};
 
 use super::{
     surplus::next_step,
@@ -176,16 +180,10 @@ fn pods_of(seen: &Seen<'_>) -> u32 {
 fn attached(seen: &Seen<'_>) -> Said {
     let pods = pods_of(seen);
     let network = seen.network.name_any();
-    let outside = seen.pods.iter().filter(|pod| !has_ended(pod)).filter_map(|pod| {
-        let error = index::of(&pod.metadata, pods).err()?;
-        Some(format!("pod {}: {error}", pod.name_any()))
-    });
-    let outside: Vec<String> = outside.collect();
     let wired = wired(seen.attachments, pods);
     let count = format!("{}/{pods} attached", wired.len());
-    if !outside.is_empty() {
-        let message = format!("{count}; {}", listed(&outside));
-        return Said::no("Attached", "IndexOutOfRange", message);
+    if let Some((reason, refused)) = without_index(seen, pods) {
+        return Said::no("Attached", reason, format!("{count}; {refused}"));
     }
     if !seen.surplus.is_empty() {
         let names: Vec<String> = seen.surplus.iter().map(|pod| pod.name_any()).collect();
@@ -221,14 +219,33 @@ fn attached(seen: &Seen<'_>) -> Said {
     Said::no("Attached", "WaitingForPods", format!("{count}, {wait}{hint}"))
 }
 
+/// Which pods can have no index, and why the first of them cannot.
+fn without_index(seen: &Seen<'_>, pods: u32) -> Option<(&'static str, String)> {
+    let space = Space::new(seen.network, pods);
+    let live = || seen.pods.iter().filter(|pod| !has_ended(pod));
+    let mut reason = None;
+    let refused = live().filter_map(|pod| {
+        let error = index::of(&pod.metadata, &space).err()?;
+        reason.get_or_insert(error.reason());
+        Some(format!("pod {}: {error}", pod.name_any()))
+    });
+    let refused: Vec<String> = refused.collect();
+    if let Some(reason) = reason {
+        return Some((reason, listed(&refused)));
+    }
+    let split = index::split(live().map(|pod| &pod.metadata), &space)?;
+    Some((split.reason(), split.to_string()))
+}
+
 fn for_whom(seen: &Seen<'_>, wanted: u32) -> String {
     if let Some(attachment) = seen.attachments.iter().find(|a| a.spec.index == wanted) {
         let spec = &attachment.spec;
         return format!(" (pod {} is being wired on {})", spec.pod_name, spec.node_name);
     }
     let pods = pods_of(seen);
+    let space = Space::new(seen.network, pods);
     let is_it =
-        |pod: &&Arc<Pod>| !has_ended(pod) && index::of(&pod.metadata, pods) == Ok(index::IndexChoice::Fixed(wanted));
+        |pod: &&Arc<Pod>| !has_ended(pod) && index::of(&pod.metadata, &space) == Ok(index::IndexChoice::Fixed(wanted));
     let Some(pod) = seen.pods.iter().find(is_it) else {
         return String::new();
     };

@@ -31,7 +31,13 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
             news.push(Event::normal("Attach", "AllAttached", attached.message.clone()));
         }
         Some(attached) => {
-            let warnings = ["IndexOutOfRange", "Oversubscribed"];
+            let warnings = [
+                "IndexOutOfRange",
+                "IndexInvalid",
+                "RolesNeeded",
+                "GroupsNeeded",
+                "Oversubscribed",
+            ];
             let warning = warnings.into_iter().find(|reason| *reason == attached.reason);
             news.extend(warning.map(|reason| Event::warning("Attach", reason, attached.message.clone())));
         }

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use kube::ResourceExt as _;
 use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL};
-use railhead_planner::index::{self, IndexChoice};
+use railhead_planner::index::{self, IndexChoice, Space, Span};
 
 use super::{Free, is_unschedulable};
 use railhead_service::events::Event;
@@ -50,14 +50,15 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<Event> {
         let note = format!("TrainingNetwork {} takes no new pods: {why}", network.name_any());
         return vec![Event::warning("Attach", "NetworkNotReserved", note)];
     }
-    let choice = match index::of(&seen.pod.metadata, network.spec.pods) {
+    let space = Space::new(network, network.spec.pods);
+    let choice = match index::of(&seen.pod.metadata, &space) {
         Ok(choice) => choice,
         Err(error) => {
-            return vec![Event::warning("Attach", "IndexOutOfRange", error.to_string())];
+            return vec![Event::warning("Attach", error.reason(), error.to_string())];
         }
     };
     let mut news = vec![reserved(slice, choice)];
-    news.extend(not_indexed(seen.pod, choice));
+    news.extend(not_indexed(seen.pod));
     news.extend(no_room(seen, slice));
     news
 }
@@ -107,7 +108,11 @@ fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> Event {
             let address = address.map_or_else(String::new, |address| format!("{address}, "));
             format!("index {index}, {names}, {address}{vlan}")
         }
-        IndexChoice::Any => format!("any free index, {names}, {vlan}"),
+        IndexChoice::Any(Span { first, pods }) if pods < slice.spec.pods => {
+            let last = first + pods.saturating_sub(1);
+            format!("any free index of {first} to {last}, {names}, {vlan}")
+        }
+        IndexChoice::Any(_) => format!("any free index, {names}, {vlan}"),
     };
     Event::normal("Attach", "NetworkReserved", note)
 }
@@ -134,15 +139,12 @@ fn address(rail: &SliceRail, index: u32) -> Option<IpAddr> {
     prefix.contains(&address).then_some(address)
 }
 
-fn not_indexed(pod: &Pod, choice: IndexChoice) -> Option<Event> {
-    let job = pod.owner_references().iter().find(|owner| owner.kind == "Job")?;
-    (choice == IndexChoice::Any).then(|| {
-        let note = format!(
-            "Job {} does not number its pods: a pod that is replaced may get another index and address; set completionMode: Indexed",
-            job.name
-        );
-        Event::warning("Attach", "NonIndexedJob", note)
-    })
+fn not_indexed(pod: &Pod) -> Option<Event> {
+    let job = index::unnumbered_job(&pod.metadata)?;
+    let note = format!(
+        "Job {job} does not number its pods: a pod that is replaced may get another index and address; set completionMode: Indexed"
+    );
+    Some(Event::warning("Attach", "NonIndexedJob", note))
 }
 
 /// Why the scheduler found no node, as far as it is the network's doing: some rail has not enough left on any node.
@@ -293,6 +295,7 @@ mod tests {
         unnumbered
             .labels_mut()
             .remove(railhead_crds::names::JOB_COMPLETION_INDEX);
+        unnumbered.owner_references_mut()[0].controller = Some(true);
         let reasons: Vec<&str> = said(&unnumbered, &[]).iter().map(|(reason, _)| *reason).collect();
         assert_eq!(reasons, ["NetworkReserved", "NonIndexedJob"]);
     }

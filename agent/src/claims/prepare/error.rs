@@ -1,7 +1,11 @@
 //! Why a claim was not prepared. The texts become events of the pod and kubelet's log.
 
 use railhead_host::{LockError, SysfsError};
-use railhead_planner::{attachment::PlanError, claim::ClaimRefused, index::IndexError};
+use railhead_planner::{
+    attachment::PlanError,
+    claim::ClaimRefused,
+    index::{IndexError, Span},
+};
 use railhead_vf::{HostError, OriginalsError, ProgramError};
 use thiserror::Error;
 
@@ -112,14 +116,14 @@ pub(crate) enum PrepareError {
         pods: u32,
     },
     /// Another pod has the index.
-    #[error(
-        "IndexHeld: {index} by {holder}; with Jobs, podReplacementPolicy: Failed keeps the replacement from starting before"
-    )]
+    #[error("IndexHeld: {index} by {holder}; {advice}")]
     IndexHeld {
         /// The index.
         index: u32,
         /// The holder, with what is known of it.
         holder: String,
+        /// What can be done.
+        advice: String,
     },
     /// Another agent on the node prepared the claim meanwhile.
     #[error("another agent on this node has prepared the claim with index {planned}, not {taken}; it is tried again")]
@@ -136,14 +140,14 @@ pub(crate) enum PrepareError {
         index: u32,
     },
     /// All indices are taken.
-    #[error(
-        "network {network} has pods: {pods} and all of their indices are held; wait for a pod to end or apply a larger network"
-    )]
+    #[error("network {network} has pods: {pods} and all of the indices {first} to {last} that the pod may have are held; wait for a pod to end or apply a larger network", first = span.first, last = span.first + span.pods.saturating_sub(1))]
     NetworkFull {
         /// The network.
         network: String,
         /// Its size.
         pods: u32,
+        /// Those that the pod may have.
+        span: Span,
     },
     /// The index could not be taken.
     #[error("create NetworkAttachment {namespace}/{name}: {source}")]
@@ -307,8 +311,8 @@ impl PrepareError {
         match self {
             Self::TearingDown { .. } => "NodeTearingDown",
             Self::Refused(_) | Self::OtherFabric { .. } | Self::SecondClaim { .. } => "ClaimRefused",
-            Self::Index(IndexError::OutOfRange { .. }) | Self::NotGrown { .. } => "IndexOutOfRange",
-            Self::Index(_) => "IndexInvalid",
+            Self::Index(error) => error.reason(),
+            Self::NotGrown { .. } => "IndexOutOfRange",
             Self::IndexHeld { .. } => "IndexHeld",
             Self::NetworkFull { .. } => "NetworkFull",
             Self::NoSlice { .. } | Self::SliceEnds { .. } => "NetworkNotReserved",

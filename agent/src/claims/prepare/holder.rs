@@ -1,10 +1,11 @@
-//! What is said of the pod that has an index for which another one waits. Pure.
+//! What is said of the pod that has an index for which another one waits, and what can be done about it. Pure.
 
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Pod},
     jiff::{SignedDuration, Timestamp},
 };
 use railhead_crds::{NetworkAttachment, names::POD_CLAIM};
+use railhead_planner::index;
 
 /// Who holds an index, for how long it has been ending, and what it waits for: `llama-7-x (Terminating 40s; its container train
 /// still runs)`.
@@ -25,6 +26,26 @@ pub(super) fn holder(held: &NetworkAttachment, pod: Option<&Pod>, now: Timestamp
     let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
     let phase = phase.unwrap_or_else(|| "Pending".to_owned());
     format!("{name} ({phase} on node {node})")
+}
+
+/// What whoever made the waiting pod can do.
+pub(super) fn advice(waiting: &Pod, held_by: Option<&Pod>) -> String {
+    let own = index::workload(&waiting.metadata);
+    let other = held_by.map(|pod| index::workload(&pod.metadata));
+    if let (Some(own), Some(Some(other))) = (&own, &other)
+        && own != other
+    {
+        return format!(
+            "that pod is of {other} and this one of {own}, and each counts from 0: give {own} a network of its own, or both in one \
+             network a role each (spec.roles)"
+        );
+    }
+    let of_job = waiting.metadata.owner_references.iter().flatten();
+    if of_job.into_iter().any(|owner| owner.kind == "Job") {
+        "podReplacementPolicy: Failed of the Job keeps the replacement from starting before".to_owned()
+    } else {
+        "this pod starts when that one is gone".to_owned()
+    }
 }
 
 /// What keeps an ending pod. kubelet has all its containers end before it gives any claim back, asks one driver after the other
@@ -91,11 +112,34 @@ mod tests {
         let error = PrepareError::IndexHeld {
             index: 7,
             holder: holder(&held(), Some(&pod), now),
+            advice: advice(&pod, None),
         };
         assert!(
             error
                 .to_string()
                 .starts_with("IndexHeld: 7 by llama-7-x (Terminating 40s; ")
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_pod_of_another_workload_is_told_how_both_get_indices() {
+        let of = |kind: &str, owner: &str, name: &str| -> Pod {
+            let api = if kind == "Job" { "batch/v1" } else { "apps/v1" };
+            serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": [
+                {"apiVersion": api, "kind": kind, "name": owner, "uid": "o", "controller": true}]}}))
+            .unwrap()
+        };
+        let (old, new) = (of("Job", "llama", "llama-x7k2p"), of("Job", "llama", "llama-y8m3q"));
+        let replaced = "podReplacementPolicy: Failed of the Job keeps the replacement from starting before";
+        assert_eq!(advice(&new, Some(&old)), replaced);
+        assert_eq!(advice(&new, None), replaced);
+        let set = of("StatefulSet", "bloom", "bloom-0");
+        assert_eq!(advice(&set, Some(&set)), "this pod starts when that one is gone");
+        let other = advice(&set, Some(&old));
+        assert!(
+            other.starts_with("that pod is of Job llama and this one of StatefulSet bloom")
+                && other.contains("spec.roles"),
+            "{other}"
         );
     }
 

@@ -185,8 +185,9 @@ pub(crate) fn pod(namespace: &str, network: &str, index: usize, node: Option<&st
 
 const UID: &str = "00000000-0000-4000-8000-000000000001";
 
+/// As the pods of an Indexed Job are named.
 pub(crate) fn pod_name(network: &str, index: usize) -> String {
-    format!("{network}-{index}")
+    format!("{network}-{index}-x7k2p")
 }
 
 pub(crate) fn claim_name(pod: &str) -> String {

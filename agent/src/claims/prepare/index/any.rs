@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::api::ListParams;
 use railhead_crds::{NetworkAttachment, names};
+use railhead_planner::index::Span;
 use railhead_service::within;
 use tokio::time::Instant;
 
@@ -14,12 +15,12 @@ use crate::limits::{INDEX_POLL, INDEX_TAKEN};
 const TRIES: usize = 4;
 
 impl Taker<'_> {
-    /// Any index that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
+    /// Any index of these that nobody has; the pod's own one if it has one already. Each pod begins at another place, so that the nodes
     /// of a job that starts do not all try the same one.
     ///
     /// The list is as new as etcd, since the pod finds its own index in it, and comes out of the API server's memory all the same
     /// (`ConsistentListFromCache`, always on since Kubernetes 1.34).
-    pub(super) async fn any(&self) -> Result<Taken, PrepareError> {
+    pub(super) async fn any(&self, span: Span) -> Result<Taken, PrepareError> {
         let spec = &self.entitled.slice.spec;
         let slice = self.entitled.slice_name();
         let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
@@ -37,28 +38,29 @@ impl Taker<'_> {
             let held: BTreeSet<u32> = list.iter().map(|attachment| attachment.spec.index).collect();
             let mut full = true;
             // Who was faster is in the next list.
-            for index in free(&held, spec.pods, start(uid, spec.pods)).take(TRIES) {
+            for index in free(&held, span, start(uid, span.pods)).take(TRIES) {
                 full = false;
                 if let Created::Made(taken) | Created::Ours(taken) = self.create(index).await? {
                     return Ok(taken);
                 }
                 self.pause(INDEX_TAKEN).await;
             }
-            if full && !self.end_one_of(&list.items).await? {
+            if full && !self.end_one_of(&list.items, span).await? {
                 self.pause(INDEX_POLL).await;
             }
             if Instant::now() >= self.deadline {
                 return Err(PrepareError::NetworkFull {
                     network: spec.network.name.clone(),
                     pods: spec.pods,
+                    span,
                 });
             }
         }
     }
 
     /// Ends the first that can be.
-    async fn end_one_of(&self, held: &[NetworkAttachment]) -> Result<bool, PrepareError> {
-        for attachment in held {
+    async fn end_one_of(&self, held: &[NetworkAttachment], span: Span) -> Result<bool, PrepareError> {
+        for attachment in held.iter().filter(|attachment| span.contains(attachment.spec.index)) {
             let name = attachment.metadata.name.as_deref().unwrap_or_default();
             if self.end(name, attachment).await? {
                 return Ok(true);
@@ -77,9 +79,12 @@ fn start(pod_uid: &str, pods: u32) -> u32 {
     hash % pods.max(1)
 }
 
-/// The free indices, from `start` on and round.
-fn free(held: &BTreeSet<u32>, pods: u32, start: u32) -> impl Iterator<Item = u32> {
-    (start..pods).chain(0..start).filter(|index| !held.contains(index))
+/// The free indices of a span, from its `start`th on and round.
+fn free(held: &BTreeSet<u32>, span: Span, start: u32) -> impl Iterator<Item = u32> {
+    (start..span.pods)
+        .chain(0..start)
+        .map(move |number| span.first + number)
+        .filter(|index| !held.contains(index))
 }
 
 #[cfg(test)]
@@ -88,10 +93,12 @@ mod tests {
 
     #[test]
     fn a_pod_without_number_gets_a_free_index_and_many_of_them_begin_apart() {
-        let from =
-            |held: &[u32], pods, start| -> Vec<u32> { free(&held.iter().copied().collect(), pods, start).collect() };
-        assert_eq!(from(&[0, 1, 3], 5, 3), [4, 2]);
-        assert_eq!(from(&[0, 1], 2, 1), [0; 0]);
+        let from = |held: &[u32], (first, pods), start| -> Vec<u32> {
+            free(&held.iter().copied().collect(), Span { first, pods }, start).collect()
+        };
+        assert_eq!(from(&[0, 1, 3], (0, 5), 3), [4, 2]);
+        assert_eq!(from(&[0, 1], (0, 2), 1), [0; 0]);
+        assert_eq!(from(&[0, 5], (4, 3), 1), [6, 4], "of a role's range");
         let starts: BTreeSet<u32> = (0..64)
             .map(|pod| start(&format!("6f1c0a52-0000-4000-8000-0000000000{pod:02x}"), 256))
             .collect();

@@ -10,14 +10,18 @@ use futures::StreamExt;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use railhead_crds::{NetworkAttachment, NetworkSlice, names};
-use railhead_planner::index::{self, IndexChoice, IndexError};
+use railhead_planner::index::{self, IndexChoice, IndexError, Space};
 use railhead_service::within;
 use tokio::time::Instant;
 
-use super::{PrepareError, entitled::Entitled, holder::holder};
+use super::{
+    PrepareError,
+    entitled::Entitled,
+    holder::{advice, holder},
+};
 use crate::{
     agent::Agent,
     claims::release,
@@ -75,13 +79,37 @@ impl<'a> Taker<'a> {
     /// Takes the pod's index, waiting for a holder that is on its way out.
     pub(super) async fn take(&self) -> Result<Taken, PrepareError> {
         self.check_quarantine(&self.entitled.slice)?;
-        let choice = index::of(&self.entitled.pod.metadata, self.entitled.slice.spec.pods);
+        let space = Space::new(&self.entitled.network, self.entitled.slice.spec.pods);
+        let choice = index::of(&self.entitled.pod.metadata, &space);
         let taken = match choice.map_err(|error| self.not_yet(error))? {
-            IndexChoice::Fixed(index) => self.wait_for(index).await?,
-            IndexChoice::Any => self.any().await?,
+            IndexChoice::Fixed(index) => {
+                self.check_roles(&space).await?;
+                self.wait_for(index).await?
+            }
+            IndexChoice::Any(span) => self.any(span).await?,
         };
         self.confirm(taken.index).await?;
         Ok(taken)
+    }
+
+    /// Another role of the workload that counts from 0 as well would take the pod's index, or have to wait for it for ever. Pods that
+    /// have ended do not count. Of most workloads nobody is looked for.
+    async fn check_roles(&self, space: &Space<'_>) -> Result<(), PrepareError> {
+        let Some(rivals) = index::rivals(&self.entitled.pod.metadata, space) else {
+            return Ok(());
+        };
+        let pods: Api<Pod> = Api::namespaced(self.agent.client.clone(), &self.entitled.pod_ref().namespace);
+        let network = &self.entitled.slice.spec.network.name;
+        let others = ListParams::default()
+            .labels(&format!("{}={network},{}", names::NETWORK_LABEL, rivals.selector))
+            .fields("status.phase!=Succeeded,status.phase!=Failed")
+            .limit(1);
+        let found = within(self.deadline, pods.list_metadata(&others)).await;
+        let found = found.map_err(|source| self.list_error(network, source))?;
+        match found.items.first() {
+            Some(other) => Err(rivals.error(&other.metadata, space).into()),
+            None => Ok(()),
+        }
     }
 
     /// A network that has grown gets its slice changed a moment later.
@@ -125,8 +153,7 @@ impl<'a> Taker<'a> {
                 Created::Made(taken) | Created::Ours(taken) => return Ok(taken),
                 Created::Held(held) => held,
             };
-            let holder = self.describe(&held).await;
-            let error = PrepareError::IndexHeld { index, holder };
+            let error = self.held_by(index, &held).await;
             if Instant::now() >= self.deadline {
                 return Err(error);
             }
@@ -298,7 +325,7 @@ impl<'a> Taker<'a> {
         Err(refused)
     }
 
-    async fn describe(&self, held: &NetworkAttachment) -> String {
+    async fn held_by(&self, index: u32, held: &NetworkAttachment) -> PrepareError {
         let namespace = held.metadata.namespace.as_deref().unwrap_or_default();
         let pods: Api<Pod> = Api::namespaced(self.agent.client.clone(), namespace);
         let pod = within(self.deadline, pods.get_opt(&held.spec.pod_name))
@@ -306,7 +333,11 @@ impl<'a> Taker<'a> {
             .ok()
             .flatten();
         let pod = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(&held.spec.pod_uid));
-        holder(held, pod.as_ref(), Timestamp::now())
+        PrepareError::IndexHeld {
+            index,
+            holder: holder(held, pod.as_ref(), Timestamp::now()),
+            advice: advice(&self.entitled.pod, pod.as_ref()),
+        }
     }
 
     fn read_error(&self, name: &str, source: kube::Error) -> PrepareError {
@@ -314,6 +345,15 @@ impl<'a> Taker<'a> {
             kind: "NetworkAttachment",
             namespace: self.entitled.pod_ref().namespace,
             name: name.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    fn list_error(&self, network: &str, source: kube::Error) -> PrepareError {
+        PrepareError::Read {
+            kind: "pods of TrainingNetwork",
+            namespace: self.entitled.pod_ref().namespace,
+            name: network.to_owned(),
             source: Box::new(source),
         }
     }
