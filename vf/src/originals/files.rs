@@ -74,7 +74,7 @@ impl Originals {
             Ok(record) => Ok(Some(record)),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) if error.is_damaged() => {
-                say_once(error.to_string());
+                say_once(&error.to_string());
                 Ok(None)
             }
             Err(error) => Err(OriginalsError::File(error)),
@@ -96,12 +96,12 @@ impl Originals {
 }
 
 /// Records are read at every look at the ports.
-fn say_once(error: String) {
+fn say_once(error: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SAID
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .insert(error.clone())
+        .insert(error.to_owned())
     {
         tracing::warn!(
             error,
