@@ -389,7 +389,7 @@ pub(crate) fn two_groups_of_a_leader_worker_set_are_told_to_say_groups(world: &W
 /// Whoever may write pods may write their labels.
 pub(crate) fn a_number_that_somebody_edited_is_refused(world: &World) -> Result<()> {
     let cluster = &world.cluster;
-    let fabric = HollowFabric::new(world, "edited", 1)?;
+    let fabric = HollowFabric::new(world, "renumbered", 1)?;
     let namespace = &fabric.namespace;
     let slice = fabric.network("llama", 4)?;
     let job = json!({
