@@ -124,6 +124,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Merges a patch into an object of a namespace, as somebody; with options of `kubectl patch`.
+    pub fn patch(
+        &self,
+        who: &Identity,
+        (namespace, kind, name): (&str, &str, &str),
+        patch: &Value,
+        options: &[&str],
+    ) -> Result<Output> {
+        let patch = patch.to_string();
+        let arguments = [
+            "patch",
+            kind,
+            name,
+            "--namespace",
+            namespace,
+            "--type",
+            "merge",
+            "--patch",
+            &patch,
+        ];
+        self.kubectl(who, &[&arguments[..], options].concat())
+    }
+
     /// A namespace for one test.
     pub fn namespace(&self, purpose: &str) -> Result<String> {
         let name = format!("{purpose}-{}", self.number());

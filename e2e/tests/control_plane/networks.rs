@@ -97,19 +97,9 @@ pub(crate) fn a_network_grows_in_its_block_and_one_that_cannot_goes_on_and_says_
         ],
     )?;
     let grow = |network: &str, pods: u32| {
-        let patch = json!({"spec": {"pods": pods}}).to_string();
-        let arguments = [
-            "patch",
-            "tnet",
-            network,
-            "--namespace",
-            &namespace,
-            "--type",
-            "merge",
-            "--patch",
-            &patch,
-        ];
-        cluster.ok(&arguments)
+        let object = (&*namespace, "tnet", network);
+        let patch = json!({"spec": {"pods": pods}});
+        cluster.patch(&cluster.admin(), object, &patch, &[])?.ok()
     };
     let slice = reserved(world, &namespace, "llama")?;
     let before = cluster.get(&namespace, "networkslice", &slice)?;

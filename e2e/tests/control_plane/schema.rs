@@ -238,20 +238,10 @@ pub(crate) fn a_network_grows_up_to_the_next_power_of_two_and_never_shrinks(worl
             .cluster
             .feed(&world.cluster.admin(), &["apply", "--filename", "-"], &[network])?
             .ok()?;
-        let patch = json!({"spec": {"pods": after}}).to_string();
-        let arguments = [
-            "patch",
-            "tnet",
-            &name,
-            "--namespace",
-            &namespace,
-            "--type",
-            "merge",
-            "--patch",
-            &patch,
-            "--dry-run=server",
-        ];
-        world.cluster.kubectl(&world.cluster.admin(), &arguments)
+        let patch = json!({"spec": {"pods": after}});
+        let object = (&*namespace, "tnet", &*name);
+        let admin = world.cluster.admin();
+        world.cluster.patch(&admin, object, &patch, &["--dry-run=server"])
     };
     for (before, after) in [(5, 5), (5, 8), (3, 4), (33_000, 65_536)] {
         patch(before, after)?.ok()?;
@@ -313,20 +303,10 @@ pub(crate) fn roles_and_groups_that_would_move_indices_are_refused(world: &World
             network["spec"][field] = value.clone();
         }
         world.cluster.create(&world.cluster.admin(), &[network])?;
-        let patch = json!({"spec": after}).to_string();
-        let arguments = [
-            "patch",
-            "tnet",
-            &name,
-            "--namespace",
-            &namespace,
-            "--type",
-            "merge",
-            "--patch",
-            &patch,
-            "--dry-run=server",
-        ];
-        world.cluster.kubectl(&world.cluster.admin(), &arguments)
+        let patch = json!({"spec": after});
+        let object = (&*namespace, "tnet", &*name);
+        let admin = world.cluster.admin();
+        world.cluster.patch(&admin, object, &patch, &["--dry-run=server"])
     };
     let role = |name: &str, pods: u64| json!({"name": name, "pods": pods});
     let two = json!({"pods": 5, "roles": [role("a", 2), role("b", 3)]});

@@ -87,19 +87,8 @@ pub(crate) fn a_slice_changes_its_pods_within_its_block_and_its_guarantee_and_no
     let namespace = cluster.namespace("changes")?;
     cluster.create(&world.operator_account, &[of_first_release(&namespace)?])?;
     let patch = |spec: Value| {
-        let patch = json!({ "spec": spec }).to_string();
-        let arguments = [
-            "patch",
-            "nslice",
-            "llama-7f3a9c21",
-            "--namespace",
-            &namespace,
-            "--type",
-            "merge",
-            "--patch",
-            &patch,
-        ];
-        cluster.kubectl(&world.operator_account, &arguments)
+        let object = (&*namespace, "nslice", "llama-7f3a9c21");
+        cluster.patch(&world.operator_account, object, &json!({ "spec": spec }), &[])
     };
     patch(json!({"pods": 8}))?.ok()?;
     patch(json!({"pods": 5, "qos": {"guaranteed": "300M"}}))?.ok()?;

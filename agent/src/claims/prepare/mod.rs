@@ -136,7 +136,7 @@ async fn keep(
         index = plan.index,
         "another pod has the index of this plan; giving the plan back"
     );
-    release::take_home(agent, &plan.claim_uid, release::Programs::Unknown).await?;
+    release::take_home(agent, &plan, release::Programs::Unknown).await?;
     Ok((taker.take().await?, None))
 }
 

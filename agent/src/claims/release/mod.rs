@@ -66,10 +66,7 @@ pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Program
     };
     let (namespace, name) = (&plan.pod.namespace, names::attachment(&plan.slice_name, plan.index));
     // The version that the deletion names is older than the look that finds no plan.
-    let (home, seen) = tokio::join!(
-        take_home(agent, claim_uid, programs),
-        index::see(agent, namespace, &name)
-    );
+    let (home, seen) = tokio::join!(take_home(agent, &plan, programs), index::see(agent, namespace, &name));
     if home?.is_none() {
         return without_plan(agent, claim_uid).await;
     }
@@ -89,22 +86,22 @@ pub(super) async fn claim(agent: &Arc<Agent>, claim_uid: &str, programs: Program
 }
 
 /// Gives back what a claim's plan holds on this node, and the plan: all but the index. All under the claim's lock, so that
-/// nobody finds a plan whose functions or whose CDI spec are gone. An error as long as another pod uses the claim.
+/// nobody finds a plan whose functions or whose CDI spec are gone. `seen` is read again under it; `None` if it is gone by then.
+/// An error as long as another pod uses the claim.
 pub(super) async fn take_home(
     agent: &Arc<Agent>,
-    claim_uid: &str,
+    seen: &AttachmentPlan,
     programs: Programs,
 ) -> Result<Option<AttachmentPlan>, ReleaseError> {
-    if let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? {
-        let users = users::of_plan(agent, &plan).await?;
-        users.tell(agent, &plan);
-        let hindering = users.hindering(programs);
-        if !hindering.is_empty() {
-            return Err(ReleaseError::Shared {
-                claim: plan.claim_name.unwrap_or(plan.claim_uid),
-                pods: hindering.join(", "),
-            });
-        }
+    let claim_uid = &seen.claim_uid;
+    let users = users::of_plan(agent, seen).await?;
+    users.tell(agent, seen);
+    let hindering = users.hindering(programs);
+    if !hindering.is_empty() {
+        return Err(ReleaseError::Shared {
+            claim: seen.claim_name.as_ref().unwrap_or(claim_uid).clone(),
+            pods: hindering.join(", "),
+        });
     }
     let held = lock(agent, claim_uid).await?;
     let Some(plan) = plans::of_claim(&agent.layout, claim_uid)? else {
