@@ -42,8 +42,8 @@ pub struct FabricLedgerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4094))]
     pub pools: Vec<LedgerPool>,
-    /// There while every node is asked what its pods hold, since the ledger was found to be older than what nodes have. Until all
-    /// have answered nothing new is given.
+    /// There since the ledger was found to be older than what nodes have: every node is asked what its pods hold, and until all
+    /// have answered nothing new is given. It goes with the last quarantined entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recount: Option<LedgerRecount>,
     /// Fields of a later release.
@@ -62,6 +62,10 @@ pub struct LedgerRecount {
     /// By what the ledger was found to be old.
     #[schemars(length(max = 1024))]
     pub why: String,
+    /// Whether all nodes have answered. New ones, and those whose NodeNetwork was lost, are asked all the same: before they have
+    /// answered too, nobody can tell whether the pods that have what is quarantined have ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answered: bool,
 }
 
 /// Pools of the same slots: one of every rail, all of one prefix length.
@@ -102,6 +106,8 @@ pub struct LedgerEntry {
     pub state: LedgerState,
     /// When a resting entry goes.
     pub rests_until: Option<Time>,
+    /// The node for whose word it was quarantined.
+    pub node: Option<String>,
     /// Fields of a later release.
     pub unknown: BTreeMap<String, Value>,
 }
@@ -162,7 +168,7 @@ impl LedgerOwner {
 }
 
 /// State of a reservation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LedgerState {
     /// In use or reserved for use.
     #[default]
@@ -214,6 +220,10 @@ struct EntryAsWritten {
     /// Of a resting entry: when it goes, and its slots and its VLAN may be another's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rests_until: Option<Time>,
+    /// Of an entry that was quarantined: the node that said first that pods have it. Others may say so too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    node: Option<String>,
     #[serde(flatten)]
     #[schemars(skip)]
     unknown: BTreeMap<String, Value>,
@@ -248,6 +258,7 @@ impl TryFrom<EntryAsWritten> for LedgerEntry {
             sequence: written.sequence,
             state: written.state,
             rests_until: written.rests_until,
+            node: written.node,
             unknown: written.unknown,
         })
     }
@@ -268,6 +279,7 @@ impl From<LedgerEntry> for EntryAsWritten {
             sequence: entry.sequence,
             state: entry.state,
             rests_until: entry.rests_until,
+            node: entry.node,
             unknown: entry.unknown,
         }
     }

@@ -103,7 +103,7 @@ pub struct NodeNetworkStatus {
     pub chain: Option<ChainStatus>,
     /// Networks of which pods on this node hold something, by the plans on the node, whatever the API server knows of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 1024))]
     pub networks: Vec<NodeHolding>,
     /// The spec's `recount` that `networks` answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,12 +130,16 @@ pub struct NodeSummary {
 #[serde(rename_all = "camelCase")]
 pub struct NodeHolding {
     /// The Fabric.
+    #[schemars(length(max = 253))]
     pub fabric: String,
     /// Namespace of the TrainingNetwork.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// Its UID.
+    #[schemars(length(max = 128))]
     pub uid: String,
     /// First slot of its block.
     pub base: u32,

@@ -8,7 +8,8 @@ use std::{
 };
 
 use kube::{Resource, runtime::reflector::ObjectRef};
-use railhead_crds::{Bandwidth, LedgerState, NodeNetwork, TrainingNetwork};
+use railhead_crds::{Bandwidth, NodeNetwork, TrainingNetwork};
+use railhead_planner::ledger::restored::asks;
 
 use crate::{conditions, known::Node, observe::Named, recount, world::World};
 
@@ -93,14 +94,19 @@ impl Facts {
         let mut now: HashSet<u64> = entries
             .map(|entry| {
                 let intervals = entry.intervals.iter().map(|interval| (interval.base, interval.size));
-                let is_held = entry.state == LedgerState::Held;
-                digest(&(&entry.owner.uid, intervals.collect::<Vec<_>>(), entry.vlan, is_held))
+                digest(&(
+                    &entry.owner.uid,
+                    intervals.collect::<Vec<_>>(),
+                    entry.vlan,
+                    &entry.state,
+                ))
             })
             .collect();
         // One of a later version may be of a known one by now.
         now.insert(digest(&ledger.spec.version));
         // While nodes are asked nothing is given; when they have answered, what waits gets it.
-        now.extend(recount::asked(&ledger.spec).map(|id| digest(&id)));
+        let asked = recount::asked(&ledger.spec).filter(|_| asks(&ledger.spec));
+        now.extend(asked.map(|id| digest(&id)));
         let before = self.ledgers.insert(fabric.to_owned(), now);
         before.is_none_or(|before| !before.is_subset(&self.ledgers[fabric]))
     }
@@ -211,6 +217,32 @@ mod tests {
         nodes.apply_watcher_event(&Event::Delete(node));
         assert!(facts.node_is_news(&world, "node1"), "it went");
         assert!(!facts.node_is_news(&world, "node1"));
+    }
+
+    /// A network whose pods' block was quarantined is refused with these words; when they have ended others are due.
+    #[test]
+    fn an_entry_that_is_quarantined_no_more_is_let_go() {
+        let (ledgers, mut ledgers_in) = store();
+        let world = World { ledgers, ..empty() };
+        let mut facts = Facts::default();
+        let mut says = |state: &str, answered: Option<bool>| {
+            let entry = json!({"base": 4, "size": 4, "vlan": 1001, "sequence": 9, "state": state,
+                "owner": {"namespace": "team-a", "name": "qwen", "uid": "qwen"}});
+            let mut ledger = json!({
+                "apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "backend"},
+                "spec": {"version": 2, "sequence": 9, "entries": [entry]},
+            });
+            if let Some(answered) = answered {
+                ledger["spec"]["recount"] = json!({"id": "1", "why": "it had counted to 9", "answered": answered});
+            }
+            ledgers_in.apply_watcher_event(&Event::Apply(serde_json::from_value(ledger).unwrap()));
+            facts.ledger_let_go(&world, "backend")
+        };
+        says("Quarantined", Some(false));
+        assert!(!says("Quarantined", Some(false)));
+        assert!(says("Quarantined", Some(true)), "all have answered");
+        assert!(!says("Quarantined", Some(true)));
+        assert!(says("Resting", None), "its pods have ended");
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::{
     grouped::Grouped,
     kept::Kept,
     known::{Node, Pod},
+    recount::Words,
     surroundings::Surroundings,
     trim,
     world::{self, World, label},
@@ -152,6 +153,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         }),
         contested: Contested::default(),
         surroundings: Surroundings::default(),
+        words: Words::default(),
     }
 }
 

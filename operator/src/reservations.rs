@@ -176,6 +176,7 @@ pub(crate) fn start(
         rest: SignedDuration::try_from(rest).unwrap_or(SignedDuration::MAX),
         checked: Mutex::default(),
         counted: Mutex::default(),
+        compared: Mutex::default(),
     };
     let work = async move {
         let mut batch = Vec::new();
@@ -199,6 +200,8 @@ struct Worker {
     checked: Mutex<HashMap<String, Checked>>,
     /// How far ledgers were seen to have counted, by their UIDs.
     counted: Mutex<HashMap<String, u64>>,
+    /// What nodes had said when a ledger was found to be as new as that, by fabric.
+    compared: Mutex<HashMap<String, u64>>,
 }
 
 impl Worker {
@@ -391,7 +394,7 @@ impl Worker {
 fn without_fabric(request: Request) -> Result<Given, Refusal> {
     match request.wanted {
         Wanted::Held(entry) => Ok(Given {
-            entry,
+            entry: *entry,
             pools: Vec::new(),
         }),
         Wanted::Block { .. } => Err(Refusal::FabricGone),

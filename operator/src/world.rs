@@ -24,6 +24,7 @@ use crate::{
     kept::Kept,
     known::{Node, Pod},
     observe::{Named, named},
+    recount::Words,
     surroundings::Surroundings,
 };
 
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub(crate) services: Store<ServiceCIDR>,
     pub(crate) contested: Contested,
     pub(crate) surroundings: Surroundings,
+    pub(crate) words: Words,
 }
 
 impl World {
@@ -146,6 +148,7 @@ pub(crate) mod tests {
             services: store().0,
             contested: Contested::default(),
             surroundings: Surroundings::default(),
+            words: Words::default(),
         }
     }
 }

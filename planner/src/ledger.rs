@@ -1,5 +1,6 @@
 //! Reservations: which aligned block of slots and which VLAN a network gets, and what becomes of a ledger that others wrote.
 
+mod believed;
 mod contested;
 mod free;
 mod refused;
@@ -20,6 +21,7 @@ use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, 
 use serde_json::Value;
 
 pub use self::{
+    believed::{Doubted, Said, doubted},
     contested::contested,
     free::{Usage, usage},
     refused::{Holding, Kept, Newer, Refusal, not_said},
@@ -58,7 +60,7 @@ pub enum Wanted {
     },
     /// What its slice says that it holds. That is entered as it is, and nothing of it is given to another, also where it
     /// cannot be entered.
-    Held(LedgerEntry),
+    Held(Box<LedgerEntry>),
 }
 
 impl Request {
@@ -67,7 +69,7 @@ impl Request {
         let entry = entry_of(slice);
         Self {
             owner: entry.owner.clone(),
-            wanted: Wanted::Held(entry),
+            wanted: Wanted::Held(Box::new(entry)),
         }
     }
 
@@ -136,6 +138,7 @@ pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
         sequence: spec.ledger_sequence,
         state: LedgerState::Held,
         rests_until: None,
+        node: None,
         unknown: BTreeMap::new(),
     }
 }
@@ -172,7 +175,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
         .zip(entered)
         .map(|(request, entered)| match (&request.wanted, entered) {
             (_, Some(entered)) => entered,
-            (Wanted::Held(held), None) => Ok(held.clone()),
+            (Wanted::Held(held), None) => Ok((**held).clone()),
             (Wanted::Block { pods, written }, None) => {
                 let known_entry = owners
                     .contains(&request.owner.uid)
@@ -201,6 +204,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                     sequence: next.sequence,
                     state: LedgerState::Held,
                     rests_until: None,
+                    node: None,
                     unknown: BTreeMap::new(),
                 };
                 insert(&mut next, entry.clone());

@@ -1,20 +1,31 @@
 //! The two watches of the agent, each on one object of its own node.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use kube::{
-    Api,
+    Api, Resource,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
     },
 };
 use railhead_crds::{NodeNetwork, names};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 
 use crate::agent::Agent;
+
+/// How often the API server is asked whether it has the NodeNetwork that its watch told of last. One that was restored from a backup
+/// counts from an earlier version on, and a watch from a later one tells of nothing until it has counted so far again.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// What the API server has said of the node so far. An agent that has just started knows nothing, which is not the same as
 /// that no fabric selects its node: then it would give back what pods use.
@@ -33,23 +44,69 @@ pub enum Selection {
 pub async fn watch_node_network(agent: Arc<Agent>, latest: watch::Sender<Selection>) {
     let api: Api<NodeNetwork> = Api::all(agent.client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={}", agent.node));
-    let mut events = watcher::watcher(api, config).default_backoff().boxed();
+    let begin = || watcher::watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let mut events = begin();
+    let mut looks = interval_at(Instant::now() + spread(&agent.node, LOOK), LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // What a list that is being read has shown so far.
     let mut listed = Selection::None;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                if let Some(selection) = heard(event, &mut listed) {
-                    latest.send_if_modified(|last| {
-                        let is_news = is_news(last, &selection);
-                        *last = selection;
-                        is_news
-                    });
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    if let Some(selection) = heard(event, &mut listed) {
+                        latest.send_if_modified(|last| {
+                            let is_news = is_news(last, &selection);
+                            *last = selection;
+                            is_news
+                        });
+                    }
+                }
+                Some(Err(error)) => tracing::warn!(%error, "the watch of the NodeNetwork was interrupted"),
+                None => return,
+            },
+            _ = looks.tick() => {
+                let told = latest.borrow().version();
+                // As it is stored: a cache of the API server's may be as far as the watch.
+                match api.get_metadata_opt(&agent.node).await {
+                    Ok(stored) if told.as_ref().is_some_and(|told| *told != version(stored.as_ref())) => {
+                        tracing::warn!(
+                            "the API server has another NodeNetwork than its watch told of, as after a restore from a backup: the watch begins anew"
+                        );
+                        events = begin();
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "it is not known whether the watch of the NodeNetwork missed something"),
                 }
             }
-            Err(error) => tracing::warn!(%error, "the watch of the NodeNetwork was interrupted"),
         }
     }
+}
+
+/// Which object, in which version; nothing of one that is not there.
+type Version = Option<(Option<String>, Option<String>)>;
+
+fn version<K: Resource>(object: Option<&K>) -> Version {
+    object.map(|object| (object.meta().uid.clone(), object.meta().resource_version.clone()))
+}
+
+impl Selection {
+    /// Which NodeNetwork the watch told of last, once it has told of any or of none.
+    fn version(&self) -> Option<Version> {
+        match self {
+            Self::Unknown => None,
+            Self::None => Some(None),
+            Self::Fabric(network) => Some(version(Some(&**network))),
+        }
+    }
+}
+
+/// A part of `period`, another one on each node: agents that started together do not ask together.
+fn spread(node: &str, period: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    node.hash(&mut hasher);
+    let part = u32::try_from(hasher.finish() % 1000).unwrap_or(0);
+    period * part / 1000
 }
 
 /// What an event says of the node, if anything yet.
@@ -75,6 +132,8 @@ fn is_news(last: &Selection, now: &Selection) -> bool {
         (Selection::Fabric(last), Selection::Fabric(now)) => {
             last.metadata.uid != now.metadata.uid
                 || last.metadata.generation != now.metadata.generation
+                // One that was restored may count its generations once more.
+                || last.spec != now.spec
                 || last.metadata.deletion_timestamp != now.metadata.deletion_timestamp
         }
         (Selection::None, Selection::None) => false,
@@ -161,6 +220,14 @@ mod tests {
         assert!(is_news(&first, &Selection::None));
         assert!(is_news(&Selection::Unknown, &Selection::None), "the first word");
         assert!(!is_news(&Selection::None, &Selection::None));
+    }
+
+    #[test]
+    fn agents_that_start_together_do_not_ask_together() {
+        let first: Vec<Duration> = (0..100).map(|node| spread(&format!("gpu-{node}"), LOOK)).collect();
+        assert!(first.iter().all(|first| *first < LOOK));
+        let early = first.iter().filter(|first| **first < LOOK / 2).count();
+        assert!((25..75).contains(&early), "{early} of 100 in the first half");
     }
 
     /// A list that was cut off and begun again says nothing of what the first one showed.

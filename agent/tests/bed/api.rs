@@ -46,6 +46,12 @@ struct State {
     gates: Vec<Gate>,
 }
 
+/// What a server that is restored has.
+pub(crate) struct Backup {
+    objects: BTreeMap<(String, String), Value>,
+    version: u64,
+}
+
 /// Something that a watch tells of.
 #[derive(Clone)]
 struct Past {
@@ -180,6 +186,22 @@ impl Api {
             state.remember(key.0, "DELETED", gone);
             self.ring();
         }
+    }
+
+    pub(crate) fn backup(&self) -> Backup {
+        let state = self.state.lock().unwrap();
+        Backup {
+            objects: state.objects.clone(),
+            version: state.version,
+        }
+    }
+
+    /// Everything is as it was then, and counts on from there. Watches go on from the version that they have seen.
+    pub(crate) fn restore(&self, backup: Backup) {
+        let mut state = self.state.lock().unwrap();
+        state.history.retain(|past| past.version <= backup.version);
+        state.objects = backup.objects;
+        state.version = backup.version;
     }
 
     pub(crate) fn all(&self, resource: &str) -> Vec<Value> {

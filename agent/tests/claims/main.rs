@@ -8,6 +8,7 @@ mod collector;
 mod files;
 mod index;
 mod refused;
+mod restored;
 mod shared;
 
 use std::{fs, time::Duration};

@@ -108,7 +108,7 @@ pub(crate) fn what_nodes_still_have_is_given_to_nobody_and_all_are_asked_first(w
     let message = cluster.condition(waits, "Reserved", "False", "LedgerRestored")?;
     contains(
         &message,
-        &["restored-1", "restored-2", "restored-3", "see that their agents run"],
+        &["restored-1", "restored-2", "restored-3", "an agent of this release"],
     )?;
     // What has its slice goes on.
     reserved(world, &namespace, "llama")?;

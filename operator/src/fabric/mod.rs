@@ -13,7 +13,7 @@ pub(crate) use sweep::sweep_orphans;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
 use railhead_crds::{Fabric, names::FABRIC_FINALIZER};
 use railhead_planner::ledger;
@@ -167,7 +167,7 @@ impl Context {
         let empty = ledger::empty();
         let ledger = self.world.ledgers.get(&ObjectRef::new(&name));
         let entries = ledger.as_ref().map_or(&empty, |ledger| &ledger.spec);
-        let waiting = recount::waiting(&self.world, &name, recount::asked(entries));
+        let words = recount::nodes(&self.world, &name, recount::asked(entries));
         let usage = ledger::usage(entries, &laid.space, fabric.spec.vlan.range);
         let of_fabric = self
             .world
@@ -183,7 +183,7 @@ impl Context {
                 nodes: &of_fabric,
                 elsewhere: &nodes.elsewhere,
                 leaving: &nodes.leaving,
-                restored: recount::said(entries, &waiting),
+                restored: recount::said(entries, &words),
                 default,
             },
             Timestamp::now(),
@@ -197,6 +197,12 @@ impl Context {
             && !conditions::is_true(before, recount::LEDGER_RESTORED)
         {
             let news = Event::warning("Reserve", recount::LEDGER_RESTORED, now.message.clone());
+            self.recorder.publish(fabric, &news).await;
+        }
+        let is_doubted = |said: &&Condition| said.message.contains(recount::DOUBTED);
+        let was_doubted = conditions::find(before, recount::LEDGER_RESTORED).filter(is_doubted);
+        if let (Some(now), None) = (restored.filter(is_doubted), was_doubted) {
+            let news = Event::warning("Observe", "NodesDoubted", now.message.clone());
             self.recorder.publish(fabric, &news).await;
         }
         for (type_, reason) in [("PoolsHealthy", "PoolsInvalid"), ("NodesReady", "NodesNotReady")] {

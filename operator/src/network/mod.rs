@@ -247,7 +247,7 @@ impl Subject<'_> {
 
     /// For a network with a slice: everything that belongs to it is there, and the ledger agrees.
     async fn keep(&self, resolved: &Resolved, slice: Arc<NetworkSlice>) -> Result<Outcome, NetworkError> {
-        let wanted = Wanted::Held(ledger::entry_of(&slice));
+        let wanted = Wanted::Held(Box::new(ledger::entry_of(&slice)));
         let outcome = match self.reserve(&slice.spec.fabric.name, wanted).await? {
             Ok(given) => reserve::standing(slice, &self.uid, &given.entry),
             Err(refused) => refused,

@@ -13,7 +13,7 @@ impl Subject<'_> {
     /// The network's entry in the ledger, made if there is none; for a network with a slice it is what the slice says.
     pub(super) async fn reserve(&self, fabric: &str, wanted: Wanted) -> Result<Result<Given, Outcome>, NetworkError> {
         let held = match &wanted {
-            Wanted::Held(entry) => Some(entry.clone()),
+            Wanted::Held(entry) => Some((**entry).clone()),
             Wanted::Block { .. } => None,
         };
         // Without a slice nothing holds what the watch told of: it may have been given back since, and be another's.

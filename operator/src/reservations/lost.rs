@@ -89,7 +89,7 @@ impl Worker {
         }
     }
 
-    fn is_written_here(&self, fabric: &str, ledger: &FabricLedger) -> bool {
+    pub(super) fn is_written_here(&self, fabric: &str, ledger: &FabricLedger) -> bool {
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked
             .get(fabric)
@@ -103,7 +103,7 @@ impl Worker {
             .map_or_else(Vec::new, |checked| checked.lost.clone())
     }
 
-    fn note(&self, fabric: &str, ledger: &FabricLedger, lost: Vec<Arc<NetworkSlice>>) {
+    pub(super) fn note(&self, fabric: &str, ledger: &FabricLedger, lost: Vec<Arc<NetworkSlice>>) {
         let versions = ledger.resource_version().into_iter().collect();
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let written = None;

@@ -197,13 +197,19 @@ impl Router {
             }
             Change::NodeNetwork(name) => {
                 // One that goes makes room for another fabric that selects the node.
-                if self.facts.fabric_has_news(world, &name) || recount::concerns_a_ledger(world, &name) {
+                let concerns_a_ledger = recount::concerns_a_ledger(world, &name);
+                if concerns_a_ledger {
+                    world.words.count();
+                }
+                if self.facts.fabric_has_news(world, &name) || concerns_a_ledger {
                     self.nodes.ask();
                 }
                 asked.waiting_networks |= self.facts.networks_have_news(world, &name);
             }
             Change::Node(name) => {
                 if self.facts.node_is_news(world, &name) {
+                    // What was said of one that is there again counts again.
+                    world.words.count();
                     self.nodes.ask();
                     self.surroundings = true;
                 }

@@ -128,6 +128,7 @@ mod tests {
             sequence: 1,
             state: LedgerState::Held,
             rests_until: None,
+            node: None,
             unknown: BTreeMap::new(),
         }
     }

@@ -194,7 +194,7 @@ pub fn not_said(waiting: &[String]) -> String {
         more => format!(" and {more} more"),
     };
     format!(
-        "{} of them have not: {}{more}; see that their agents run; one that is switched off and does not come back is not waited for when its Node is deleted or has the taint node.kubernetes.io/out-of-service",
+        "{} of them have not: {}{more}; each needs an agent of this release that runs: one of an earlier release does not answer, and where there is none the chart's values agent.nodeSelector and agent.tolerations say why; one that is switched off and does not come back is not waited for when its Node is deleted or has the taint node.kubernetes.io/out-of-service",
         waiting.len(),
         waiting[..waiting.len().min(SHOWN)].join(", "),
     )

@@ -37,7 +37,7 @@ fn request(uid: &str, pods: u32) -> Asked {
 
 fn request_in(rails: &[Rail], vlans: VlanRange, asked: &Asked) -> Request {
     let wanted = match &asked.held {
-        Some(held) => Wanted::Held(held.clone()),
+        Some(held) => Wanted::Held(Box::new(held.clone())),
         None => Wanted::Block {
             pods: asked.pods,
             written: Arc::new(Written {
@@ -80,7 +80,7 @@ fn holder(uid: &str, base: u32, vlan: u16) -> Asked {
     holder
 }
 
-fn entry(uid: &str, intervals: &[(u32, u32)], vlan: Option<u16>) -> LedgerEntry {
+pub(crate) fn entry(uid: &str, intervals: &[(u32, u32)], vlan: Option<u16>) -> LedgerEntry {
     LedgerEntry {
         intervals: intervals
             .iter()
@@ -91,6 +91,7 @@ fn entry(uid: &str, intervals: &[(u32, u32)], vlan: Option<u16>) -> LedgerEntry 
         sequence: 7,
         state: LedgerState::Held,
         rests_until: None,
+        node: None,
         unknown: BTreeMap::new(),
     }
 }

@@ -42,11 +42,12 @@ fn holder(uid: &str, base: u32, size: u32, vlan: u16) -> Request {
         sequence: 1,
         state: LedgerState::Held,
         rests_until: None,
+        node: None,
         unknown: BTreeMap::new(),
     };
     Request {
         owner,
-        wanted: Wanted::Held(held),
+        wanted: Wanted::Held(Box::new(held)),
     }
 }
 
