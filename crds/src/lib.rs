@@ -18,6 +18,7 @@ mod network_slice;
 mod node_network;
 mod qos_class;
 pub mod reference;
+pub mod schema;
 mod training_network;
 pub mod yaml;
 

@@ -23,6 +23,7 @@ mod recount;
 mod reservations;
 mod route;
 mod run;
+mod schemas;
 mod slice;
 mod stray;
 mod surroundings;

@@ -34,6 +34,7 @@ use crate::{
     kept::Kept,
     known::{Node, Pod},
     recount::Words,
+    schemas::Schemas,
     surroundings::Surroundings,
     trim,
     world::{self, World, label},
@@ -86,6 +87,8 @@ pub(crate) enum Change {
     Node(String),
     /// Ranges of addresses of Services.
     Services,
+    /// The definitions of the cluster are others.
+    Schemas,
     Ledger {
         fabric: String,
     },
@@ -154,6 +157,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         contested: Contested::default(),
         surroundings: Surroundings::default(),
         words: Words::default(),
+        schemas: Schemas::default(),
     }
 }
 

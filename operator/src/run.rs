@@ -28,7 +28,7 @@ use crate::{
     leader::{Keeper, LeaseError},
     lost_nodes,
     metrics::Metrics,
-    network, observe, pod, reservations, route, slice, stray,
+    network, observe, pod, reservations, route, schemas, slice, stray,
     world::World,
 };
 
@@ -101,6 +101,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     });
     let gained = async {
         world.synced().await;
+        // Before anything is reserved.
+        schemas::look(&client, &world.schemas).await;
         synced.store(true, Ordering::Release);
         info!("knows the cluster; applies for the lease");
         let mut keeper = Keeper::start(&options.namespace, &options.lease, &identity)?;
@@ -238,6 +240,7 @@ fn start_controllers(
         AT_ONCE,
         stray::reconcile,
     ));
+    tasks.spawn(schemas::run(client.clone(), world.clone(), changes.clone()));
     tasks.spawn(lost_nodes::run(client.clone(), world.clone()));
     tasks.spawn(freed::run(client.clone(), world.clone(), inboxes.freed));
     tasks.spawn(route::route(world.clone(), queues, changes));

@@ -25,6 +25,7 @@ use crate::{
     known::{Node, Pod},
     observe::{Named, named},
     recount::Words,
+    schemas::Schemas,
     surroundings::Surroundings,
 };
 
@@ -52,6 +53,8 @@ pub(crate) struct World {
     pub(crate) contested: Contested,
     pub(crate) surroundings: Surroundings,
     pub(crate) words: Words,
+    /// How the cluster's definitions are.
+    pub(crate) schemas: Schemas,
 }
 
 impl World {
@@ -149,6 +152,7 @@ pub(crate) mod tests {
             contested: Contested::default(),
             surroundings: Surroundings::default(),
             words: Words::default(),
+            schemas: Schemas::default(),
         }
     }
 }

@@ -22,6 +22,7 @@ mod restored;
 mod samples;
 mod scheduling;
 mod schema;
+mod schemas;
 mod simulated_node;
 mod slices;
 mod teardown;
@@ -310,6 +311,7 @@ fn alone() -> Vec<Test> {
             an_absurd_fabric_is_refused_or_answered_and_so_are_its_networks,
         ],
         bad_records: [an_absurd_ledger_is_refused_or_answered_and_gives_nothing_twice],
+        schemas: [definitions_that_are_older_are_said_and_nothing_is_reserved_by_halves],
         teardown: [
             teardown_is_refused_while_a_pod_is_attached,
             a_pod_that_comes_during_the_teardown_ends_it,

@@ -38,7 +38,7 @@ pub(crate) fn no_leader_panicked(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn replace_leader(with: Operator) {
+pub(crate) fn replace_leader(with: Operator) {
     let leader = LEADER.get().expect("set before the first test");
     *leader.lock().expect("no holder of this lock panics") = Some(with);
 }

@@ -73,7 +73,7 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
 }
 
 /// Takes the nodes, fabrics and networks of earlier tests away: only the nodes of this test answer.
-fn begin_anew(cluster: &Cluster) -> Result<()> {
+pub(crate) fn begin_anew(cluster: &Cluster) -> Result<()> {
     cluster.ok(&["delete", "nodes", "--all"])?;
     cluster.ok(&["delete", "fabrics", "--all", "--wait=false"])?;
     cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=240s"])?;

@@ -31,6 +31,8 @@ pub(super) struct Seen<'a> {
     pub(super) leaving: &'a [String],
     /// Whether its ledger is older than what nodes have.
     pub(super) restored: Said,
+    /// Whether the cluster's definitions are those of this release.
+    pub(super) schemas: Said,
     /// Whether it is the default one.
     pub(super) default: Said,
 }
@@ -69,6 +71,7 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
         conflicts,
         seen.vlans_shared.clone(),
         seen.restored.clone(),
+        seen.schemas.clone(),
         seen.default.clone(),
     ];
     FabricStatus {
@@ -85,6 +88,9 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
 fn overall(seen: &Seen<'_>, pools: &Said, conflicts: &Said, nodes: &Said, ready: usize) -> Said {
     if seen.restored.status {
         return Said::no("Ready", seen.restored.type_, seen.restored.message.clone());
+    }
+    if !seen.schemas.status {
+        return Said::no("Ready", seen.schemas.reason.clone(), seen.schemas.message.clone());
     }
     if !seen.laid.is_usable() && !pools.status {
         return Said::no("Ready", pools.reason.clone(), pools.message.clone());
@@ -284,6 +290,7 @@ mod tests {
             elsewhere: &[],
             leaving,
             restored: Said::no("LedgerRestored", "NotRestored", ""),
+            schemas: Said::yes("SchemasCurrent", "Current", ""),
             default: Said::yes("Default", "Default", ""),
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);

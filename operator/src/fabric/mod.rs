@@ -25,6 +25,7 @@ use crate::{
     controller::Category,
     recount,
     reservations::{LedgerError, Reservations},
+    schemas,
     world::World,
     write,
 };
@@ -184,6 +185,7 @@ impl Context {
                 elsewhere: &nodes.elsewhere,
                 leaving: &nodes.leaving,
                 restored: recount::said(entries, &words),
+                schemas: self.world.schemas.said(),
                 default,
             },
             Timestamp::now(),
@@ -205,7 +207,11 @@ impl Context {
             let news = Event::warning("Observe", "NodesDoubted", now.message.clone());
             self.recorder.publish(fabric, &news).await;
         }
-        for (type_, reason) in [("PoolsHealthy", "PoolsInvalid"), ("NodesReady", "NodesNotReady")] {
+        for (type_, reason) in [
+            (schemas::SCHEMAS_CURRENT, schemas::SCHEMA_OLDER),
+            ("PoolsHealthy", "PoolsInvalid"),
+            ("NodesReady", "NodesNotReady"),
+        ] {
             let Some(now) = conditions::find(&after.conditions, type_) else {
                 continue;
             };

@@ -45,6 +45,7 @@ use railhead_service::events::{Event, Recorder};
 use crate::{
     controller::Category,
     reservations::{LedgerError, Reservations},
+    schemas::SCHEMA_OLDER,
     world::World,
     write,
 };
@@ -273,6 +274,11 @@ impl Subject<'_> {
     /// For a network without a slice. Its template comes when the reservation is certain, so that the pods of a network that
     /// gets nothing hold no ports; and together with the slice. Of which only one was made, the other one is made next.
     async fn make(&self, resolved: &Resolved) -> Result<Outcome, NetworkError> {
+        // Under older definitions the ledger would be written and the slice refused.
+        if let Some(message) = self.context.world.schemas.older() {
+            let reason = SCHEMA_OLDER;
+            return Ok(Outcome::Refused { reason, message });
+        }
         if let Some(conflict) = self.foreign_template() {
             return Ok(conflict);
         }

@@ -247,6 +247,10 @@ impl Router {
                 self.nodes.ask();
                 self.surroundings = true;
             }
+            Change::Schemas => {
+                self.nodes.ask();
+                asked.waiting_networks = true;
+            }
             Change::Bandwidth => self.ports.ask(),
         }
     }
