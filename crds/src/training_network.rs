@@ -50,20 +50,24 @@ use crate::Bandwidth;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.pods >= oldSelf.pods")
-        .message("pods cannot become fewer: their indices may be in use; delete the network and apply it anew"),
-    validation = Rule::new("self.pods <= oldSelf.pods || [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536].exists(block, oldSelf.pods <= block && block < 2 * oldSelf.pods && self.pods <= block)")
-        .message("pods can grow up to the next power of two only, which is the size of the network's block of addresses; delete the network and apply it anew"),
+    validation = Rule::new("has(self.maxPods) || self.pods >= oldSelf.pods")
+        .message("pods can become fewer in a network with maxPods only; delete the network and apply it anew, with maxPods: the largest number that it shall ever have"),
+    validation = Rule::new("has(self.maxPods) || self.pods <= oldSelf.pods || [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536].exists(block, oldSelf.pods <= block && block < 2 * oldSelf.pods && self.pods <= block)")
+        .message("pods can grow up to the next power of two only, which is the size of the network's block of addresses; delete the network and apply it anew, with maxPods for more room"),
+    validation = Rule::new("!has(self.maxPods) || self.pods <= self.maxPods")
+        .message("pods is at most maxPods, for which the network has addresses; for more, delete the network and apply it anew"),
+    validation = Rule::new("has(self.maxPods) == has(oldSelf.maxPods) && (!has(self.maxPods) || self.maxPods == oldSelf.maxPods)")
+        .message("maxPods cannot be changed: the network's block of addresses has its size from the beginning; delete the network and apply it anew"),
     validation = Rule::new("!has(self.roles) || self.roles.map(role, role.pods).sum() == self.pods")
         .message("the pods of roles add up to pods: every index belongs to a role"),
     validation = Rule::new("!has(self.roles) || !has(self.groups) || self.groups == 1")
         .message("a network has roles or groups, not both: give a workload that consists of groups a network of its own"),
     validation = Rule::new("!has(self.groups) || self.pods % self.groups == 0")
         .message("pods is a multiple of groups: groups x pods of a group"),
-    validation = Rule::new("has(self.roles) == has(oldSelf.roles) && (!has(self.roles) || (size(self.roles) >= size(oldSelf.roles) && [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= size(oldSelf.roles) || (self.roles[i].name == oldSelf.roles[i].name && (self.roles[i].pods == oldSelf.roles[i].pods || (i == size(oldSelf.roles) - 1 && self.roles[i].pods > oldSelf.roles[i].pods))))))")
-        .message("roles keep their order and their pods, or pods of other roles would get other indices: only the last may grow, and new ones come behind it; else delete the network and apply it anew"),
+    validation = Rule::new("has(self.roles) == has(oldSelf.roles) && (!has(self.roles) || (size(self.roles) >= size(oldSelf.roles) && [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= size(oldSelf.roles) || (self.roles[i].name == oldSelf.roles[i].name && (self.roles[i].pods == oldSelf.roles[i].pods || i == size(oldSelf.roles) - 1)))))")
+        .message("roles keep their order and their pods, or pods of other roles would get other indices: only the last may change its pods, and new ones come behind it; else delete the network and apply it anew"),
     validation = Rule::new("!has(oldSelf.groups) || oldSelf.groups == 1 || (has(self.groups) && self.pods * oldSelf.groups == oldSelf.pods * self.groups)")
-        .message("groups keep their size, or pods would get other indices: pods and groups grow together; else delete the network and apply it anew"),
+        .message("groups keep their size, or pods would get other indices: pods and groups change together; else delete the network and apply it anew"),
     validation = Rule::new("(has(oldSelf.groups) && oldSelf.groups > 1) || !has(self.groups) || self.groups == 1 || self.pods >= oldSelf.pods * self.groups")
         .message("groups are as large as the network was without them, or pods would get other indices: raise pods too, or delete the network and apply it anew"),
     validation = Rule::new("has(self.fabricName) == has(oldSelf.fabricName) && (!has(self.fabricName) || self.fabricName == oldSelf.fabricName)")
@@ -76,23 +80,29 @@ use crate::Bandwidth;
         .message("bandwidthPerRail cannot be changed in this version; delete the network and apply it anew")
 )]
 pub struct TrainingNetworkSpec {
-    /// How many pods the network has. Their indices are 0 to pods-1. It may grow up to the next power of two, which is the size of
-    /// the block of addresses that the network has; pods that run notice nothing of it.
+    /// How many pods the network has. Their indices are 0 to pods-1. It may grow, and with maxPods shrink, while pods run, which notice
+    /// nothing of it: up to maxPods, or without that up to the next power of two, which is the size of the block of addresses that the
+    /// network has. When it shrinks, pods with higher indices keep them as long as they live, and no new ones get them.
     #[schemars(range(min = 1, max = 65536))]
     pub pods: u32,
+    /// How many pods the network may have one day. Addresses for so many are reserved from the beginning, and `pods` may be anything from 1
+    /// to it at any time. Ports and bandwidth are held by pods that exist only. Default: none; `pods` may grow a little. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_pods: Option<u32>,
     /// The parts of the workload, where more than one has the label, each with the number of its pods; together they are `pods`. Each
     /// counts its pods from 0, and the order here says how they lie behind one another: of
     /// `[{name: launcher, pods: 1}, {name: trainer, pods: 8}]` the launcher has index 0 and the trainers have 1 to 8. A name is that of a
     /// JobSet's replicated job (`node` in a TrainJob), of a PyTorchJob's or MPIJob's replica type (`master`, `worker`, `launcher`), of a
     /// RayCluster's group (the head's is `headgroup`), or of a whole Job or StatefulSet. The Jobs of a replicated job share its pods
-    /// evenly. Default: none; one part counts through the network. The last role may grow and others may follow it; else immutable.
+    /// evenly. Default: none; one part counts through the network. The last role may change its pods and others may follow it; else immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub roles: Vec<NetworkRole>,
     /// Of how many equal groups the workload consists, each of which counts its pods from 0: the replicas of a LeaderWorkerSet, the Jobs
     /// of a JobSet's only replicated job, the replicas of a RayCluster's group with several hosts. Pod w of group g has index
-    /// g x pods / groups + w. Default 1. `pods` and `groups` may grow together, so that groups keep their size.
+    /// g x pods / groups + w. Default 1. `pods` and `groups` may change together, so that groups keep their size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65536))]
     pub groups: Option<u32>,
@@ -114,6 +124,13 @@ pub struct TrainingNetworkSpec {
     /// NCCL settings derived from the attachment. Changes reach pods that start later.
     #[serde(default)]
     pub nccl: Nccl,
+}
+
+impl TrainingNetworkSpec {
+    /// For how many pods the network has addresses at least.
+    pub fn room(&self) -> u32 {
+        self.max_pods.unwrap_or(self.pods).max(self.pods)
+    }
 }
 
 /// A part of a workload.

@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Pod;
-use railhead_crds::{Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SlicePrefix, SliceRail, SoftRoce};
+use railhead_crds::{
+    Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SlicePrefix, SliceRail, SoftRoce, TrainingNetworkSpec,
+};
 use railhead_nic::{InvalidInterfaceName, InvalidRdmaName, MacAddress, PciAddress, RdmaName, Vlan};
 use railhead_plan::{
     AttachmentPlan, BlockRef, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan,
@@ -105,7 +107,7 @@ pub fn plan(
     slice: &NetworkSlice,
     pod: &Pod,
     claim: &ClaimOfPod,
-    nccl: &Nccl,
+    network: &TrainingNetworkSpec,
     index: u32,
     boot_id: &str,
     functions: &[VfChoice],
@@ -150,10 +152,10 @@ pub fn plan(
         }),
         slice_name,
         index,
-        pods: slice.spec.pods,
+        pods: slice.spec.pods.min(network.pods),
         rails,
-        nccl_file: nccl.inject == NcclInject::File,
-        nccl: nccl_settings(slice, nccl),
+        nccl_file: network.nccl.inject == NcclInject::File,
+        nccl: nccl_settings(slice, &network.nccl),
     })
 }
 
@@ -335,6 +337,11 @@ mod tests {
             .collect()
     }
 
+    /// Of a network with so many pods, which may be fewer than its slice has.
+    fn spec(pods: u32) -> TrainingNetworkSpec {
+        network(json!({"pods": pods})).spec
+    }
+
     fn claim() -> ClaimOfPod {
         ClaimOfPod {
             name: "llama-1-railhead-x".to_owned(),
@@ -350,10 +357,10 @@ mod tests {
     #[test]
     fn the_plan_of_an_index_is_the_same_on_every_node() {
         let (_, slice) = reserved(&network(json!({"pods": 2})));
-        let here = plan(&slice, &pod(), &claim(), &Nccl::default(), 1, "boot-a", &functions()).unwrap();
+        let here = plan(&slice, &pod(), &claim(), &spec(2), 1, "boot-a", &functions()).unwrap();
         let mut elsewhere = functions();
         elsewhere[0].vf_pci = "0000:41:00.5".parse().unwrap();
-        let there = plan(&slice, &pod(), &claim(), &Nccl::default(), 1, "boot-b", &elsewhere).unwrap();
+        let there = plan(&slice, &pod(), &claim(), &spec(2), 1, "boot-b", &elsewhere).unwrap();
         for (a, b) in here.rails.iter().zip(&there.rails) {
             assert_eq!(
                 (&a.addresses, &a.mac, &a.vf.vlan, &a.name),
@@ -385,19 +392,19 @@ mod tests {
     fn a_slice_of_the_first_release_gives_the_same_addresses_and_a_later_one_is_refused() {
         let old = include_str!("../../crds/tests/release_0_1/slice.json");
         let mut slice: NetworkSlice = serde_json::from_str(old).unwrap();
-        let made = plan(&slice, &pod(), &claim(), &Nccl::default(), 5, "b", &functions()).unwrap();
+        let made = plan(&slice, &pod(), &claim(), &spec(2), 5, "b", &functions()).unwrap();
         assert_eq!(made.rails[0].addresses, ["10.0.0.13/16".parse::<IpNet>().unwrap()]);
         assert_eq!(made.rails[0].gateway, Some("10.0.255.254".parse().unwrap()));
         assert_eq!(made.rails[1].addresses, ["10.1.0.13/16".parse::<IpNet>().unwrap()]);
         slice.spec.rails[1].vlan = None;
-        let untagged = plan(&slice, &pod(), &claim(), &Nccl::default(), 5, "b", &functions()).unwrap();
+        let untagged = plan(&slice, &pod(), &claim(), &spec(2), 5, "b", &functions()).unwrap();
         assert_eq!(untagged.rails[1].vf.vlan, None);
         slice.spec.rails[1].prefixes.push(SlicePrefix {
             prefix: "fd00::8/125".parse().unwrap(),
             pool: "fd00::/48".parse().unwrap(),
             gateway: None,
         });
-        let refused = plan(&slice, &pod(), &claim(), &Nccl::default(), 5, "b", &functions()).unwrap_err();
+        let refused = plan(&slice, &pod(), &claim(), &spec(2), 5, "b", &functions()).unwrap_err();
         assert!(
             refused.to_string().contains("rail1 has 10.1.0.8/29, fd00::8/125"),
             "{refused}"
@@ -419,7 +426,7 @@ mod tests {
     #[test]
     fn a_roce_fabric_without_rdma_on_the_port_is_refused_unless_software_is_wanted() {
         let (_, mut slice) = reserved(&network(json!({"pods": 2})));
-        let soft = plan(&slice, &pod(), &claim(), &Nccl::default(), 0, "b", &functions()).unwrap();
+        let soft = plan(&slice, &pod(), &claim(), &spec(2), 0, "b", &functions()).unwrap();
         assert_eq!(
             soft.rails[1].rdma,
             RdmaPlan::Soft {
@@ -427,16 +434,16 @@ mod tests {
             }
         );
         slice.spec.fabric.soft_roce = SoftRoce::Never;
-        let refused = plan(&slice, &pod(), &claim(), &Nccl::default(), 0, "b", &functions()).unwrap_err();
+        let refused = plan(&slice, &pod(), &claim(), &spec(2), 0, "b", &functions()).unwrap_err();
         assert!(matches!(refused, PlanError::NoRdma { .. }));
     }
 
     #[test]
     fn a_users_nccl_setting_replaces_the_derived_one() {
         let (_, slice) = reserved(&network(json!({"pods": 2})));
-        let mut nccl = Nccl::default();
-        nccl.settings.insert("NCCL_IB_TC".into(), "96".into());
-        let made = plan(&slice, &pod(), &claim(), &nccl, 0, "b", &functions()).unwrap();
+        let mut spec = spec(2);
+        spec.nccl.settings.insert("NCCL_IB_TC".into(), "96".into());
+        let made = plan(&slice, &pod(), &claim(), &spec, 0, "b", &functions()).unwrap();
         let tc: Vec<&str> = made
             .nccl
             .iter()
@@ -444,5 +451,15 @@ mod tests {
             .map(|s| s.value.as_str())
             .collect();
         assert_eq!(tc, ["96"]);
+    }
+
+    #[test]
+    fn of_a_network_that_has_shrunk_pods_keep_their_addresses_and_new_ones_are_told_how_many_there_are() {
+        let (_, slice) = reserved(&network(json!({"pods": 6, "maxPods": 16})));
+        assert_eq!((slice.spec.pods, slice.spec.capacity), (6, 16));
+        let made = |pods| plan(&slice, &pod(), &claim(), &spec(pods), 1, "b", &functions()).unwrap();
+        let (before, after) = (made(6), made(2));
+        assert_eq!((before.pods, after.pods), (6, 2));
+        assert_eq!(before.rails, after.rails);
     }
 }

@@ -302,7 +302,10 @@ pub(crate) fn a_stateful_set_keeps_its_addresses_and_is_told_of_pods_beyond_the_
     let message = cluster.event(namespace, "bloom-4", "IndexOutOfRange")?;
     contains(
         &message,
-        &["index 4 is not in network bloom, which has pods: 4", "at least 5 pods"],
+        &[
+            "index 4 is not in network bloom, which has pods: 4",
+            "raise spec.pods to at least 5",
+        ],
     )?;
     let all = fabric.wired(&slice, 4)?;
     ensure!(
@@ -319,6 +322,73 @@ pub(crate) fn a_stateful_set_keeps_its_addresses_and_is_told_of_pods_beyond_the_
         namespace,
     ])?;
     cluster.condition((namespace, "tnet", "bloom"), "Attached", "True", "AllAttached")?;
+    Ok(())
+}
+
+pub(crate) fn a_network_with_max_pods_grows_and_shrinks_while_its_pods_run(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let fabric = HollowFabric::new(world, "elastic", 2)?;
+    let namespace = &fabric.namespace;
+    let mut network = example(cluster, "statefulset/network.yaml")?;
+    network["spec"] = json!({"pods": 2, "maxPods": 6});
+    let slice = fabric.network_of(network)?;
+    let bloom = (&**namespace, "tnet", "bloom");
+    let block = cluster.get(namespace, "networkslice", &slice)?["spec"].clone();
+    ensure!(
+        (&block["pods"], &block["capacity"]) == (&json!(2), &json!(8)),
+        "the slice is {block}"
+    );
+    let scale = |replicas: u32| {
+        let replicas = format!("--replicas={replicas}");
+        cluster.ok(&["scale", "statefulset", "bloom", &replicas, "--namespace", namespace])
+    };
+    let pods = |pods: u32| {
+        let patch = json!({"spec": {"pods": pods}});
+        cluster.patch(&cluster.admin(), bloom, &patch, &[])?.ok()
+    };
+    let file = repository().join("examples/statefulset/statefulset.yaml");
+    let file = file.display().to_string();
+    cluster.ok(&["apply", "--namespace", namespace, "--filename", &file])?;
+    let first = fabric.wired(&slice, 2)?;
+    scale(4)?;
+    let message = cluster.event(namespace, "bloom-3", "IndexOutOfRange")?;
+    contains(
+        &message,
+        &["index 3", "raise spec.pods to at least 4 (spec.maxPods: 6)"],
+    )?;
+    pods(4)?;
+    let grown = fabric.wired(&slice, 4)?;
+    let uid = |wired: &BTreeMap<u64, Value>, index: u64| wired[&index]["metadata"]["uid"].clone();
+    for index in [0, 1] {
+        ensure!(uid(&grown, index) == uid(&first, index), "index {index} was touched");
+    }
+    cluster.condition(bloom, "Attached", "True", "AllAttached")?;
+    // Those beyond it run on, and what is made anew is told.
+    pods(3)?;
+    eventually("the network has three pods", || {
+        let status = cluster.get(namespace, "tnet", "bloom")?["status"].clone();
+        ensure!(status["summary"]["attached"] == "3/3", "it says {status}");
+        Ok(())
+    })?;
+    ensure!(
+        uid(&fabric.wired(&slice, 4)?, 3) == uid(&grown, 3),
+        "bloom-3 was touched"
+    );
+    cluster.ok(&["delete", "pod", "bloom-3", "--namespace", namespace])?;
+    let message = cluster.condition(bloom, "Attached", "False", "IndexOutOfRange")?;
+    contains(
+        &message,
+        &["bloom-3", "raise spec.pods to at least 4 (spec.maxPods: 6)"],
+    )?;
+    let left = fabric.wired(&slice, 3)?;
+    ensure!(!left.contains_key(&3), "index 3 was given again: {}", left[&3]);
+    scale(3)?;
+    cluster.condition(bloom, "Attached", "True", "AllAttached")?;
+    let now = cluster.get(namespace, "networkslice", &slice)?["spec"].clone();
+    ensure!(
+        (&now["base"], &now["capacity"]) == (&block["base"], &block["capacity"]),
+        "the block moved: {now}"
+    );
     Ok(())
 }
 

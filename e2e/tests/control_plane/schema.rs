@@ -253,8 +253,42 @@ pub(crate) fn a_network_grows_up_to_the_next_power_of_two_and_never_shrinks(worl
         ];
         expect_refusal(&patch(before, after)?, &words)?;
     }
-    let words = ["pods cannot become fewer", "delete the network and apply it anew"];
+    let words = [
+        "pods can become fewer in a network with maxPods only",
+        "with maxPods: the largest number",
+    ];
     expect_refusal(&patch(5, 4)?, &words)
+}
+
+pub(crate) fn a_network_with_max_pods_grows_and_shrinks_within_it(world: &World) -> Result<()> {
+    let cluster = &world.cluster;
+    let namespace = cluster.namespace("elastic-schema")?;
+    let admin = cluster.admin();
+    let mut network = samples::network(&namespace, "elastic", "nowhere", 5);
+    network["spec"]["maxPods"] = json!(4);
+    let apply = |network: &Value| cluster.feed(&admin, &["apply", "--filename", "-"], std::slice::from_ref(network));
+    expect_refusal(&apply(&network)?, &["pods is at most maxPods"])?;
+    network["spec"]["maxPods"] = json!(100);
+    network["spec"]["roles"] = json!([{"name": "head", "pods": 1}, {"name": "workers", "pods": 4}]);
+    apply(&network)?.ok()?;
+    let object = (&*namespace, "tnet", "elastic");
+    let patch = |spec: Value| cluster.patch(&admin, object, &json!({"spec": spec}), &["--dry-run=server"]);
+    let with = |head: u64, workers: u64| json!({"pods": head + workers, "roles": [{"name": "head", "pods": head}, {"name": "workers", "pods": workers}]});
+    for (head, workers) in [(1, 99), (1, 1), (1, 4)] {
+        patch(with(head, workers))?.ok()?;
+    }
+    expect_refusal(
+        &patch(with(1, 100))?,
+        &["pods is at most maxPods", "delete the network and apply it anew"],
+    )?;
+    // The workers would get other indices.
+    expect_refusal(&patch(with(2, 4))?, &["only the last may change its pods"])?;
+    expect_refusal(&patch(json!({"maxPods": 200}))?, &["maxPods cannot be changed"])?;
+    expect_refusal(&patch(json!({"maxPods": null}))?, &["maxPods cannot be changed"])?;
+    expect_refusal(
+        &patch(json!({"maxPods": 0}))?,
+        &["spec.maxPods", "greater than or equal to 1"],
+    )
 }
 
 pub(crate) fn roles_and_groups_that_do_not_fit_are_refused(world: &World) -> Result<()> {

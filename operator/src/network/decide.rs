@@ -169,10 +169,10 @@ fn reserved(reservation: &Reservation<'_>) -> Said {
     }
 }
 
-/// How many pods the network has; a network that cannot grow goes on with what it has.
+/// How many pods the network has; a network that cannot grow goes on with what it has, and one that has shrunk keeps its block.
 fn pods_of(seen: &Seen<'_>) -> u32 {
     match &seen.reservation {
-        Reservation::Held { slice, .. } => slice.spec.pods,
+        Reservation::Held { slice, .. } => slice.spec.pods.min(seen.network.spec.pods),
         Reservation::Refused { .. } => seen.network.spec.pods,
     }
 }

@@ -288,7 +288,7 @@ impl Subject<'_> {
         };
         let written = Arc::new(self.context.world.written(&resolved.fabric));
         let wanted = Wanted::Block {
-            pods: self.network.spec.pods,
+            pods: self.network.spec.room(),
             written: Arc::clone(&written),
         };
         let asked = Instant::now();
@@ -333,7 +333,7 @@ impl Subject<'_> {
         let attachments = world.attachments_of(&self.namespace, &slice_name);
         let pods = world.pods_of(&self.namespace, &self.name);
         let size = match outcome {
-            Outcome::Held { slice, .. } => slice.spec.pods,
+            Outcome::Held { slice, .. } => slice.spec.pods.min(self.network.spec.pods),
             Outcome::Refused { .. } => self.network.spec.pods,
         };
         let surplus = surplus::surplus(&pods, &attachments, size);

@@ -100,6 +100,7 @@ pub(super) fn fixed(index: u64, space: &Space<'_>) -> Result<IndexChoice, IndexE
             index: found,
             network: space.network.to_owned(),
             pods: space.pods,
+            room: space.room,
         });
     }
     Ok(IndexChoice::Fixed(found))

@@ -2,12 +2,26 @@
 
 use thiserror::Error;
 
+/// What to do for a pod of this index.
+fn more(index: u32, room: Option<u32>) -> String {
+    let needed = u64::from(index) + 1;
+    match room {
+        Some(room) if needed <= u64::from(room) => {
+            format!("raise spec.pods to at least {needed} (spec.maxPods: {room}), or have the workload make fewer")
+        }
+        Some(room) => format!(
+            "spec.maxPods: {room} cannot be changed; delete the network and apply it anew with at least {needed}, or have the workload make fewer"
+        ),
+        None => format!("apply a network with at least {needed} pods"),
+    }
+}
+
 /// Why a pod can have no index. The text is shown as an event on the pod.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexError {
     /// The network has fewer pods.
-    #[error("index {index} is not in network {network}, which has pods: {pods} (indices 0 to {last}): apply a network with at least {needed} pods", last = pods.saturating_sub(1), needed = u64::from(*index) + 1)]
+    #[error("index {index} is not in network {network}, which has pods: {pods} (indices 0 to {last}): {next}", last = pods.saturating_sub(1), next = more(*index, *room))]
     OutOfRange {
         /// The pod's index.
         index: u32,
@@ -15,6 +29,8 @@ pub enum IndexError {
         network: String,
         /// Its size.
         pods: u32,
+        /// Its `spec.maxPods`.
+        room: Option<u32>,
     },
     /// The role has fewer pods.
     #[error(

@@ -8,6 +8,8 @@ pub struct Space<'a> {
     pub(super) network: &'a str,
     /// Indices 0 to pods-1 exist.
     pub(super) pods: u32,
+    /// For how many there is room, if `spec.pods` is raised.
+    pub(super) room: Option<u32>,
     pub(super) roles: &'a [NetworkRole],
     pub(super) groups: u32,
     /// Pods per group, if there are groups.
@@ -31,12 +33,14 @@ impl Span {
 }
 
 impl<'a> Space<'a> {
-    /// The network's, of which the first `pods` can be given: its slice may not have grown yet.
+    /// The network's, of which the first `pods` can be given: its slice may not have grown yet. Of one that has shrunk, the slice is as it
+    /// was, and the network says how many.
     pub fn new(network: &'a TrainingNetwork, pods: u32) -> Self {
         let groups = network.spec.groups.unwrap_or(1).max(1);
         Self {
             network: network.metadata.name.as_deref().unwrap_or_default(),
-            pods,
+            pods: pods.min(network.spec.pods),
+            room: network.spec.max_pods,
             roles: &network.spec.roles,
             groups,
             per_group: network.spec.pods / groups,

@@ -49,7 +49,7 @@ pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
     let request = Request {
         owner: railhead_crds::LedgerOwner::new("team-a", "llama", network.metadata.uid.clone().unwrap()),
         wanted: Wanted::Block {
-            pods: network.spec.pods,
+            pods: network.spec.room(),
             written: Written::of_fabric(&fabric(), Vec::new()).into(),
         },
     };

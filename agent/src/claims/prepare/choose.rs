@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use railhead_crds::{Nccl, NetworkSlice};
+use railhead_crds::{NetworkSlice, TrainingNetworkSpec};
 use railhead_host::{FileLock, LockError, PciAddress};
 use railhead_plan::AttachmentPlan;
 use railhead_planner::attachment::{self, ClaimOfPod, VfChoice};
@@ -39,7 +39,7 @@ pub(super) async fn choose(
         inventory,
         slice: entitled.slice.clone(),
         pod: entitled.pod.clone(),
-        nccl: entitled.network.spec.nccl.clone(),
+        network: entitled.network.spec.clone(),
         claim: entitled.claim.clone(),
         index,
         deadline,
@@ -117,7 +117,7 @@ struct Chooser {
     inventory: Arc<Inventory>,
     slice: NetworkSlice,
     pod: Pod,
-    nccl: Nccl,
+    network: TrainingNetworkSpec,
     claim: ClaimOfPod,
     index: u32,
     deadline: Instant,
@@ -177,7 +177,7 @@ impl Chooser {
             &self.slice,
             &self.pod,
             &self.claim,
-            &self.nccl,
+            &self.network,
             self.index,
             &agent.boot_id,
             choices,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use k8s_openapi::api::core::v1::Pod;
-use railhead_crds::{Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, Nccl, NetworkSlice};
+use railhead_crds::{Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, NetworkSlice, TrainingNetworkSpec};
 use railhead_planner::{
     attachment::{self, ClaimOfPod, VfChoice},
     ledger::{self, Request, Wanted},
@@ -127,9 +127,10 @@ fn pods(verdict: &mut Verdict) -> Result<()> {
         name: "claim".to_owned(),
         uid: "claim".to_owned(),
     };
+    let network: TrainingNetworkSpec = serde_json::from_value(json!({"pods": PODS}))?;
     let start = Instant::now();
     for (index, pod) in (0..).zip(&pods) {
-        attachment::plan(&slice, pod, &claim, &Nccl::default(), index, "boot", &functions)?;
+        attachment::plan(&slice, pod, &claim, &network, index, "boot", &functions)?;
     }
     verdict.at_most(
         format!("planning {PODS} pods with {} rails", shapes::RAILS),

@@ -53,3 +53,23 @@ fn nobody_is_looked_for_where_nobody_can_be() {
     let group = rivals(&ray("gpu", Some(0), None), &space).unwrap();
     assert_eq!(group.selector, "ray.io/cluster=ray,ray.io/group!=gpu");
 }
+
+#[test]
+fn a_network_that_has_shrunk_has_the_pods_that_it_says_and_room_is_told() {
+    let mut network = network(6, &[], None);
+    network.spec.max_pods = Some(16);
+    // Its slice had eight once.
+    let space = Space::new(&network, 8);
+    let said = |index| of(&of_job("llama", index), &space);
+    assert_eq!(said(5), Ok(IndexChoice::Fixed(5)));
+    let text = said(7).unwrap_err().to_string();
+    assert!(
+        text.contains("pods: 6 (indices 0 to 5): raise spec.pods to at least 8 (spec.maxPods: 16)"),
+        "{text}"
+    );
+    let text = said(16).unwrap_err().to_string();
+    assert!(
+        text.contains("spec.maxPods: 16 cannot be changed; delete the network and apply it anew with at least 17"),
+        "{text}"
+    );
+}

@@ -115,9 +115,9 @@ impl<'a> Taker<'a> {
     /// A network that has grown gets its slice changed a moment later.
     fn not_yet(&self, error: IndexError) -> PrepareError {
         match error {
-            IndexError::OutOfRange { index, network, pods } if index < self.entitled.network.spec.pods => {
-                PrepareError::NotGrown { index, network, pods }
-            }
+            IndexError::OutOfRange {
+                index, network, pods, ..
+            } if index < self.entitled.network.spec.pods => PrepareError::NotGrown { index, network, pods },
             error => error.into(),
         }
     }
