@@ -133,7 +133,14 @@ async fn a_claim_says_what_its_pod_got_and_what_became_of_it_and_is_written_on_c
     look(&bed).await;
     assert_eq!(ready(&bed).0, "True");
     fs::remove_dir_all(bed.agent.layout.attachment(&uid(POD))).unwrap();
+    let asked = bed.api.requests("GET ");
     look(&bed).await;
+    assert_eq!(
+        (ready(&bed).0.as_str(), bed.api.requests("GET ")),
+        ("True", asked),
+        "mostly the pod ends, and nobody asks for its last news"
+    );
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(ready(&bed), no("NotWired", "the pod's sandbox is gone"));
     assert!(devices(&bed)[0]["networkData"].is_null(), "{}", devices(&bed));
     assert_eq!(written(&bed), 4);

@@ -22,6 +22,7 @@ use railhead_plan::{AttachmentPlan, AttachmentRecord};
 use railhead_service::Pass;
 use railhead_store::ReadError;
 use thiserror::Error;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use status::Trouble;
@@ -44,6 +45,9 @@ const MAX_TEXT: usize = 512;
 const SETTLE: Duration = Duration::from_millis(500);
 /// How soon after a status that could not be written.
 const AGAIN: Duration = Duration::from_secs(3);
+/// How long a sandbox has to be away before that is told: mostly its pod ends, and Unprepare takes plan and attachment away a moment
+/// later, or the runtime makes another sandbox.
+const ENDING: Duration = Duration::from_secs(3);
 
 /// Why attachments were not reported. It is tried again.
 #[derive(Debug, Error)]
@@ -82,16 +86,40 @@ struct Told {
     trouble: Trouble,
 }
 
+/// Since when sandboxes are away that were told of as wired, by pod UID.
+#[derive(Debug, Default)]
+struct Away(HashMap<String, Instant>);
+
+impl Away {
+    /// Whether to wait with this pod's news, since its sandbox went less than [`ENDING`] ago.
+    fn is_new(&mut self, pod_uid: &str, before: Option<&Told>, told: &Told, now: Instant) -> bool {
+        let went = told.sandbox.is_none() && before.is_some_and(|before| before.sandbox.is_some());
+        if !went {
+            self.0.remove(pod_uid);
+            return false;
+        }
+        let since = *self.0.entry(pod_uid.to_owned()).or_insert(now);
+        now.duration_since(since) < ENDING
+    }
+
+    /// How long until the next of them is told of.
+    fn due(&self, now: Instant) -> Option<Duration> {
+        let since = self.0.values().min()?;
+        Some((*since + ENDING).saturating_duration_since(now))
+    }
+}
+
 /// Runs until `stop`.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     watch::start(agent.clone());
     let round = agent.passes.begin("attachments", REPORT_PASS);
     let mut reported = Reported::new();
+    let mut away = Away::default();
     let mut claims = ClaimReporter::default();
     loop {
         round.done();
-        let pause = match report_all(&agent, &mut reported, &mut claims, &round).await {
-            Ok(()) => PERIOD,
+        let pause = match report_all(&agent, &mut reported, &mut away, &mut claims, &round).await {
+            Ok(()) => away.due(Instant::now()).unwrap_or(PERIOD),
             Err(error) => {
                 tracing::warn!(%error, "an attachment could not be reported");
                 AGAIN
@@ -108,6 +136,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 async fn report_all(
     agent: &Agent,
     reported: &mut Reported,
+    away: &mut Away,
     claims: &mut ClaimReporter,
     round: &Pass,
 ) -> Result<(), ReportError> {
@@ -117,6 +146,7 @@ async fn report_all(
         .collect();
     let alive: HashSet<&str> = plans.iter().map(|plan| plan.pod.uid.as_str()).collect();
     reported.retain(|pod_uid, _| alive.contains(pod_uid.as_str()));
+    away.0.retain(|pod_uid, _| alive.contains(pod_uid.as_str()));
     claims.begin(&alive);
     let mut wired = 0;
     let mut failed = None;
@@ -136,6 +166,9 @@ async fn report_all(
             trouble: trouble(agent, plan),
         };
         let before = reported.get(&plan.pod.uid);
+        if away.is_new(&plan.pod.uid, before, &told, Instant::now()) {
+            continue;
+        }
         if before != Some(&told) {
             // An agent that has just started does not repeat what its predecessor told.
             let newly_wired = before.is_some_and(|before| before.sandbox != told.sandbox);
@@ -271,4 +304,49 @@ async fn report(
         agent.events.normal(&plan.pod, "Wired", note);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(sandbox: Option<&str>) -> Told {
+        Told {
+            sandbox: sandbox.map(str::to_owned),
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Most sandboxes go because their pods end, and then there is nothing to tell.
+    #[test]
+    fn a_sandbox_that_went_is_told_of_when_it_stays_away() {
+        let (wired, gone) = (told(Some("a")), told(None));
+        let begin = Instant::now();
+        let mut away = Away::default();
+        assert!(away.is_new("uid", Some(&wired), &gone, begin));
+        assert!(away.is_new("uid", Some(&wired), &gone, begin + ENDING / 2));
+        assert_eq!(away.due(begin + ENDING / 2), Some(ENDING / 2));
+        assert!(!away.is_new("uid", Some(&wired), &gone, begin + ENDING));
+        // It was told of then, and is no news any more.
+        assert!(!away.is_new("uid", Some(&gone), &gone, begin + ENDING));
+        assert_eq!(away.due(begin + ENDING), None);
+    }
+
+    #[test]
+    fn what_is_wired_and_what_never_was_is_told_at_once() {
+        let begin = Instant::now();
+        let mut away = Away::default();
+        for (before, now) in [
+            (None, told(None)),
+            (None, told(Some("a"))),
+            (Some(told(None)), told(Some("a"))),
+            (Some(told(Some("a"))), told(Some("b"))),
+        ] {
+            assert!(!away.is_new("uid", before.as_ref(), &now, begin), "{before:?} {now:?}");
+        }
+        // Another sandbox in time: the next one's end waits as long as the first one's.
+        assert!(away.is_new("uid", Some(&told(Some("a"))), &told(None), begin));
+        assert!(!away.is_new("uid", Some(&told(Some("a"))), &told(Some("b")), begin));
+        assert!(away.is_new("uid", Some(&told(Some("b"))), &told(None), begin + ENDING));
+    }
 }

@@ -76,6 +76,8 @@ for run in $(seq 0 "$runs"); do
     cp "$work/spec" "$spec"
 
     floor=$(floor_rails "$pod")
+    # That a sandbox went is reported when it stays away, three seconds later.
+    settle
     settle
     a=$EPOCHREALTIME
     waited=$("$standin" floor add /var/run/netns/bench "$floor")
