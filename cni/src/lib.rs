@@ -12,8 +12,8 @@ mod cdi_nodes;
 mod container_hook;
 mod context;
 mod journal;
-mod nccl;
 mod protocol;
+mod settings;
 mod verbs;
 mod wiring;
 

@@ -41,9 +41,12 @@ pub struct AttachmentPlan {
     pub rails: Vec<RailPlan>,
     /// Whether ADD writes `nccl.conf`.
     pub nccl_file: bool,
-    /// Lines of `nccl.conf` that do not depend on what ADD finds. ADD adds `NCCL_IB_HCA`.
+    /// Lines of `nccl.conf` that do not depend on what ADD finds. ADD adds `NCCL_IB_GID_INDEX` and `NCCL_IB_HCA`.
     #[serde(default)]
     pub nccl: Vec<NcclSetting>,
+    /// Variables that the pod's own containers set, which win over `nccl.conf`; only those that may be wrong in this pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nccl_environment: Vec<ContainerVariable>,
 }
 
 impl Versioned for AttachmentPlan {
@@ -167,6 +170,18 @@ pub struct NcclSetting {
     pub value: String,
     /// Where it comes from, written as a comment above the line.
     pub origin: String,
+}
+
+/// A variable in the environment of one of the pod's containers, as the pod's manifest sets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerVariable {
+    /// The container.
+    pub container: String,
+    /// Variable.
+    pub name: String,
+    /// Value, cut off where it is long.
+    pub value: String,
 }
 
 #[cfg(test)]

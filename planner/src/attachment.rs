@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Pod;
 use railhead_crds::{
-    Bandwidth, LinkType, Nccl, NcclInject, NetworkSlice, SlicePrefix, SliceRail, SoftRoce, TrainingNetworkSpec,
+    Bandwidth, LinkType, NcclInject, NetworkSlice, SlicePrefix, SliceRail, SoftRoce, TrainingNetworkSpec,
 };
 use railhead_nic::{InvalidInterfaceName, InvalidRdmaName, MacAddress, PciAddress, RdmaName, Vlan};
-use railhead_plan::{
-    AttachmentPlan, BlockRef, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan,
-};
+use railhead_plan::{AttachmentPlan, BlockRef, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan, VfPlan};
 use thiserror::Error;
+
+use crate::nccl;
 
 /// Routing tables of rails are numbered from here: rail 3 uses table 1003.
 const FIRST_TABLE: u32 = 1000;
@@ -155,7 +155,8 @@ pub fn plan(
         pods: slice.spec.pods.min(network.pods),
         rails,
         nccl_file: network.nccl.inject == NcclInject::File,
-        nccl: nccl_settings(slice, &network.nccl),
+        nccl: nccl::settings(slice, &network.nccl),
+        nccl_environment: nccl::environment(pod, &claim.name),
     })
 }
 
@@ -294,29 +295,6 @@ fn rdma(slice: &NetworkSlice, rail: &SliceRail, pod_uid: &str, function: &VfChoi
     }
 }
 
-fn nccl_settings(slice: &NetworkSlice, nccl: &Nccl) -> Vec<NcclSetting> {
-    let qos = &slice.spec.qos;
-    let mut settings = vec![NcclSetting {
-        name: "NCCL_SOCKET_IFNAME".into(),
-        value: "=eth0".into(),
-        origin: "bootstrap stays on the cluster network".into(),
-    }];
-    if slice.spec.fabric.link_type == LinkType::RoCE {
-        settings.push(NcclSetting {
-            name: "NCCL_IB_TC".into(),
-            value: (u32::from(qos.dscp) << 2).to_string(),
-            origin: format!("QosClass {}: DSCP {} times 4", qos.class_name, qos.dscp),
-        });
-    }
-    settings.retain(|setting| !nccl.settings.contains_key(&setting.name));
-    settings.extend(nccl.settings.iter().map(|(name, value)| NcclSetting {
-        name: name.clone(),
-        value: value.clone(),
-        origin: format!("TrainingNetwork {}: spec.nccl.settings", slice.spec.network.name),
-    }));
-    settings
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -436,21 +414,6 @@ mod tests {
         slice.spec.fabric.soft_roce = SoftRoce::Never;
         let refused = plan(&slice, &pod(), &claim(), &spec(2), 0, "b", &functions()).unwrap_err();
         assert!(matches!(refused, PlanError::NoRdma { .. }));
-    }
-
-    #[test]
-    fn a_users_nccl_setting_replaces_the_derived_one() {
-        let (_, slice) = reserved(&network(json!({"pods": 2})));
-        let mut spec = spec(2);
-        spec.nccl.settings.insert("NCCL_IB_TC".into(), "96".into());
-        let made = plan(&slice, &pod(), &claim(), &spec, 0, "b", &functions()).unwrap();
-        let tc: Vec<&str> = made
-            .nccl
-            .iter()
-            .filter(|s| s.name == "NCCL_IB_TC")
-            .map(|s| s.value.as_str())
-            .collect();
-        assert_eq!(tc, ["96"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod claim;
 pub mod growth;
 pub mod index;
 pub mod ledger;
+mod nccl;
 pub mod network;
 pub mod node;
 pub mod pools;

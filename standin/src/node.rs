@@ -215,6 +215,7 @@ impl Node {
             rails: vfs.iter().map(|vf| self.rail_plan(pod, vf)).collect::<Result<_>>()?,
             nccl_file: true,
             nccl: Vec::new(),
+            nccl_environment: Vec::new(),
         })
     }
 

@@ -18,7 +18,7 @@ use kube::{
 };
 use railhead_crds::{NetworkAttachment, names};
 use railhead_host::read_state_file;
-use railhead_plan::{AttachmentPlan, AttachmentRecord};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, WrongNccl, wrong_nccl};
 use railhead_service::Pass;
 use railhead_store::ReadError;
 use thiserror::Error;
@@ -38,7 +38,7 @@ use crate::{
 const MANAGER: &str = "railhead/agent";
 /// How often the folder is looked at without being told to.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How much of a note that a pod's folder holds is told.
+/// How much is told of a note that a pod's folder holds, and of settings.
 const MAX_TEXT: usize = 512;
 /// How long after a change: pods that start together are one look, and a call of the CNI binary is not disturbed by the report of
 /// its own beginning.
@@ -163,7 +163,7 @@ async fn report_all(
         wired += usize::from(record.is_some());
         let told = Told {
             sandbox: record.as_ref().map(|record| record.container_id.clone()),
-            trouble: trouble(agent, plan),
+            trouble: trouble(agent, plan, record.as_ref()),
         };
         let before = reported.get(&plan.pod.uid);
         if away.is_new(&plan.pod.uid, before, &told, Instant::now()) {
@@ -207,16 +207,28 @@ fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecor
     }
 }
 
-/// What has happened to a pod since it was wired, as the comparison of attachments and the memlock hook have left it.
-fn trouble(agent: &Agent, plan: &AttachmentPlan) -> Trouble {
+/// What has happened to a pod since it was wired, as the comparison of attachments and the memlock hook have left it, and what
+/// it got with settings that do not fit.
+fn trouble(agent: &Agent, plan: &AttachmentPlan, record: Option<&AttachmentRecord>) -> Trouble {
     let uid = &plan.pod.uid;
     let memlock = read_state_file(&agent.layout.memlock_note(uid)).ok();
-    let memlock = memlock.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let memlock = memlock.map(|bytes| cut(&String::from_utf8_lossy(&bytes)));
     Trouble {
         drift: agent.drift.borrow().get(uid).cloned().unwrap_or_default(),
-        memlock: memlock.map(|text| text.trim().chars().take(MAX_TEXT).collect()),
+        memlock,
         shared: agent.shared.borrow().get(uid).cloned(),
+        nccl: record.and_then(|record| wrong_settings(&wrong_nccl(plan, &record.rails))),
     }
+}
+
+/// All of them in one text.
+fn wrong_settings(wrong: &[WrongNccl]) -> Option<String> {
+    let each: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    (!each.is_empty()).then(|| cut(&each.join("; ")))
+}
+
+fn cut(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
 }
 
 /// Gives the attachment the finalizer, which releases up to 0.1 did not.

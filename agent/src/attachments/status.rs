@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 use railhead_crds::{AttachedRail, AttachmentState, NetworkAttachmentStatus};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord, Vlan};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, GidIndex, RailPlan, RailRecord, Vlan};
 
 use crate::{
     conditions::{self, Finding},
@@ -16,6 +16,8 @@ const DEGRADED: &str = "Degraded";
 pub(super) const RECOVERED: &str = "Recovered";
 /// A container with rails may lock little memory.
 const MEMLOCK_LOW: &str = "MemlockLow";
+/// A setting of NCCL that somebody made is wrong in this pod, and wins.
+const NCCL_OVERRIDDEN: &str = "NcclOverridden";
 /// The sandbox was not wired yet.
 const PREPARED: &str = "Prepared";
 /// The sandbox was wired and is gone: the pod ends, or gets another one.
@@ -38,6 +40,8 @@ pub(super) struct Trouble {
     pub(super) memlock: Option<String>,
     /// Who else uses its claim.
     pub(super) shared: Option<String>,
+    /// Which settings of NCCL are wrong in it.
+    pub(super) nccl: Option<String>,
 }
 
 /// What people are to be told of between two statuses: a warning with its reason, or that it is over.
@@ -47,7 +51,7 @@ pub(super) fn degraded_news(
 ) -> Option<(&'static str, String)> {
     let trouble = |status: &NetworkAttachmentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == DEGRADED)?;
-        let reason = [CLAIM_SHARED, RAIL_DOWN, DRIFTED, MEMLOCK_LOW]
+        let reason = [CLAIM_SHARED, RAIL_DOWN, DRIFTED, MEMLOCK_LOW, NCCL_OVERRIDDEN]
             .into_iter()
             .find(|reason| *reason == condition.reason)?;
         Some((reason, condition.message.clone()))
@@ -155,6 +159,9 @@ fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
     if let Some(memlock) = &trouble.memlock {
         return Finding::yes(DEGRADED, MEMLOCK_LOW, memlock.clone());
     }
+    if let Some(nccl) = &trouble.nccl {
+        return Finding::yes(DEGRADED, NCCL_OVERRIDDEN, nccl.clone());
+    }
     let ports: Vec<String> = plan
         .rails
         .iter()
@@ -173,27 +180,17 @@ fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
 
 /// `2 rails in 310ms, GID 1 on all, MTU 9000`.
 pub(super) fn wired_note(record: &AttachmentRecord) -> String {
-    let gids: Vec<u32> = record
+    let without: Vec<String> = record
         .rails
         .iter()
-        .filter_map(|rail| rail.rdma.as_ref().map(|rdma| rdma.gid_index))
+        .filter(|rail| rail.rdma.is_none())
+        .map(|rail| format!(", none on {}", rail.name))
         .collect();
-    let gid = match gids.first() {
-        None => "no RDMA".to_owned(),
-        Some(first) if gids.len() == record.rails.len() && gids.iter().all(|gid| gid == first) => {
-            format!("GID {first} on all")
-        }
-        Some(_) => {
-            let each: Vec<String> = record
-                .rails
-                .iter()
-                .map(|rail| match &rail.rdma {
-                    Some(rdma) => format!("{} on {}", rdma.gid_index, rail.name),
-                    None => format!("none on {}", rail.name),
-                })
-                .collect();
-            format!("GID {}", each.join(", "))
-        }
+    let gid = match GidIndex::of(&record.rails) {
+        GidIndex::None => "no RDMA".to_owned(),
+        GidIndex::Same(index) if without.is_empty() => format!("GID {index} on all"),
+        GidIndex::Same(index) => format!("GID {index}{}", without.concat()),
+        GidIndex::Differs(each) => format!("GID {each}{}", without.concat()),
     };
     let mut mtus: Vec<String> = record.rails.iter().map(|rail| rail.mtu.to_string()).collect();
     mtus.dedup();
@@ -376,6 +373,25 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_of_nccl_that_is_wrong_here_is_said_once_and_after_what_is_worse() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let mut trouble = Trouble {
+            nccl: Some("the environment of container c sets NCCL_IB_GID_INDEX=0".to_owned()),
+            ..Trouble::default()
+        };
+        let previous = NetworkAttachmentStatus::default();
+        let wrong = status(&plan, None, &trouble, &previous, Timestamp::now());
+        assert_eq!(reason(&wrong, "Degraded"), "NcclOverridden");
+        let (reason_told, note) = degraded_news(&previous, &wrong).unwrap();
+        assert_eq!(reason_told, "NcclOverridden");
+        assert!(note.contains("NCCL_IB_GID_INDEX=0"), "{note}");
+        assert_eq!(degraded_news(&wrong, &wrong), None);
+        trouble.memlock = Some("it may lock 8388608 bytes".to_owned());
+        let worse = status(&plan, None, &trouble, &wrong, Timestamp::now());
+        assert_eq!(reason(&worse, "Degraded"), "MemlockLow");
+    }
+
+    #[test]
     fn the_wired_event_says_rails_time_gid_and_mtu() {
         let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
         assert_eq!(
@@ -387,6 +403,8 @@ mod tests {
             "2 rails in 310ms, GID 1 on rail0, 3 on rail1, MTU 9000"
         );
         let mut without = record(&plan, [1, 1]);
+        without.rails[1].rdma = None;
+        assert_eq!(wired_note(&without), "2 rails in 310ms, GID 1, none on rail1, MTU 9000");
         for rail in &mut without.rails {
             rail.rdma = None;
         }

@@ -207,6 +207,7 @@ pub(crate) mod tests {
             rails: vec![rail(0, functions[0]), rail(1, functions[1])],
             nccl_file: true,
             nccl: Vec::new(),
+            nccl_environment: Vec::new(),
         }
     }
 

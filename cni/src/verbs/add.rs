@@ -16,8 +16,8 @@ use crate::{
     attachment_folder, cdi_nodes,
     context::{Context, Step},
     journal::{Journal, RailJournal},
-    nccl::nccl_conf,
     protocol::{CniError, Code, InterfaceResult, Request, extend_result, previous_result},
+    settings::nccl_conf,
     wiring::{Pod, Rail, RailRdma, WireError, wire_rail},
 };
 

@@ -217,6 +217,7 @@ pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
             value: "104".to_owned(),
             origin: "dscp 26 of QosClass roce".to_owned(),
         }],
+        nccl_environment: Vec::new(),
     }
 }
 

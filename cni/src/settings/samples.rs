@@ -1,0 +1,56 @@
+//! A plan and rails, for the tests of the files.
+
+use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailRecord, RdmaRecord};
+
+/// Index 1 of 2, with no rails planned.
+pub(super) fn plan() -> AttachmentPlan {
+    AttachmentPlan {
+        version: PLAN_VERSION,
+        boot_id: "b".to_owned(),
+        pod: PodRef {
+            namespace: "ml".to_owned(),
+            name: "train-1".to_owned(),
+            uid: "6f1c".to_owned(),
+        },
+        claim_uid: "77aa".to_owned(),
+        claim_name: None,
+        network: NetworkRef {
+            name: "train".to_owned(),
+            uid: "u".to_owned(),
+        },
+        block: None,
+        slice_name: "train-00000000".to_owned(),
+        index: 1,
+        pods: 2,
+        rails: vec![],
+        nccl_file: true,
+        nccl: vec![NcclSetting {
+            name: "NCCL_IB_TC".to_owned(),
+            value: "104".to_owned(),
+            origin: "QosClass roce: DSCP 26 times 4".to_owned(),
+        }],
+        nccl_environment: vec![],
+    }
+}
+
+/// A wired rail, with an RDMA device and the index of its GID.
+pub(super) fn rail(rail: u32, rdma: Option<(&str, u32)>) -> RailRecord {
+    RailRecord {
+        rail,
+        name: format!("rail{rail}").parse().unwrap(),
+        vf: format!("0000:18:0{rail}.3").parse().unwrap(),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        mtu: 9000,
+        addresses: vec![format!("10.{rail}.64.1/16").parse().unwrap()],
+        vlan: None,
+        max_rate_mbps: 0,
+        min_rate_mbps: 0,
+        spoof_check: true,
+        rdma: rdma.map(|(device, gid_index)| RdmaRecord {
+            device: device.parse().unwrap(),
+            uverbs: "/dev/infiniband/uverbs0".to_owned(),
+            gid_index,
+            gid: String::new(),
+        }),
+    }
+}

@@ -1,0 +1,200 @@
+//! What a plan says of NCCL before the pod is wired.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use railhead_crds::{LinkType, Nccl, NetworkSlice};
+use railhead_plan::{ContainerVariable, NCCL_IB_GID_INDEX, NCCL_IB_HCA, NcclSetting};
+
+/// Variables that may be right on one cluster and wrong on this one.
+const WATCHED: [&str; 2] = [NCCL_IB_GID_INDEX, NCCL_IB_HCA];
+/// So much of what a pod sets is kept, variables.
+const MOST_VARIABLES: usize = 32;
+/// So much of a value is kept, characters.
+const LONGEST_VALUE: usize = 256;
+
+/// The derived settings and the network's own, which win.
+pub(crate) fn settings(slice: &NetworkSlice, nccl: &Nccl) -> Vec<NcclSetting> {
+    let qos = &slice.spec.qos;
+    let mut derived = vec![NcclSetting {
+        name: "NCCL_SOCKET_IFNAME".into(),
+        value: "=eth0".into(),
+        origin: "bootstrap stays on the cluster network".into(),
+    }];
+    if slice.spec.fabric.link_type == LinkType::RoCE {
+        derived.push(NcclSetting {
+            name: "NCCL_IB_TC".into(),
+            value: (u32::from(qos.dscp) << 2).to_string(),
+            origin: format!("QosClass {}: DSCP {} times 4", qos.class_name, qos.dscp),
+        });
+    }
+    let own = nccl.settings.iter().map(|(name, value)| {
+        let mut origin = format!("TrainingNetwork {}: spec.nccl.settings", slice.spec.network.name);
+        if let Some(instead) = derived
+            .iter()
+            .find(|setting| setting.name == *name && setting.value != *value)
+        {
+            origin = format!("{origin}, instead of {} ({})", instead.value, instead.origin);
+        }
+        NcclSetting {
+            name: name.clone(),
+            value: value.clone(),
+            origin,
+        }
+    });
+    let own: Vec<NcclSetting> = own.collect();
+    derived.retain(|setting| !nccl.settings.contains_key(&setting.name));
+    derived.extend(own);
+    derived
+}
+
+/// The watched variables that the containers with the claim set in the pod's manifest. What comes from elsewhere (`valueFrom`,
+/// `envFrom`, the image) or is put together when the container starts is not known.
+pub(crate) fn environment(pod: &Pod, claim: &str) -> Vec<ContainerVariable> {
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
+    let requests = requests_of(pod, claim);
+    let has_claim = |container: &&Container| {
+        let resources = container.resources.as_ref();
+        let claims = resources
+            .and_then(|resources| resources.claims.as_deref())
+            .unwrap_or_default();
+        claims.iter().any(|claim| requests.contains(claim.name.as_str()))
+    };
+    let init = spec.init_containers.iter().flatten();
+    let variables = init.chain(&spec.containers).filter(has_claim).flat_map(|container| {
+        let environment = container.env.iter().flatten();
+        environment.filter_map(|variable| {
+            let value = variable.value.as_ref().filter(|value| !value.contains("$("))?;
+            WATCHED.contains(&variable.name.as_str()).then(|| ContainerVariable {
+                container: container.name.clone(),
+                name: variable.name.clone(),
+                value: value.chars().take(LONGEST_VALUE).collect(),
+            })
+        })
+    });
+    variables.take(MOST_VARIABLES).collect()
+}
+
+/// The names under which the pod's containers ask for the claim.
+fn requests_of<'a>(pod: &'a Pod, claim: &str) -> BTreeSet<&'a str> {
+    let named = pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_deref());
+    let named = named.unwrap_or_default().iter().filter_map(|request| {
+        let is_it = request.resource_claim_name.as_deref() == Some(claim);
+        is_it.then_some(request.name.as_str())
+    });
+    let made = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.resource_claim_statuses.as_deref());
+    let made = made.unwrap_or_default().iter().filter_map(|request| {
+        let is_it = request.resource_claim_name.as_deref() == Some(claim);
+        is_it.then_some(request.name.as_str())
+    });
+    named.chain(made).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::network::tests::{network, reserved};
+
+    fn slice() -> NetworkSlice {
+        reserved(&network(json!({"pods": 2}))).1
+    }
+
+    fn with(settings: &[(&str, &str)]) -> Nccl {
+        let mut nccl = Nccl::default();
+        for (name, value) in settings {
+            nccl.settings.insert((*name).into(), (*value).into());
+        }
+        nccl
+    }
+
+    #[test]
+    fn a_users_nccl_setting_replaces_the_derived_one_and_says_what_it_was() {
+        let made = settings(&slice(), &with(&[("NCCL_IB_TC", "96"), ("NCCL_DEBUG", "INFO")]));
+        let found: Vec<(&str, &str, &str)> = made
+            .iter()
+            .map(|s| (s.name.as_str(), s.value.as_str(), s.origin.as_str()))
+            .collect();
+        let own = "TrainingNetwork llama: spec.nccl.settings";
+        let instead = format!("{own}, instead of 104 (QosClass production: DSCP 26 times 4)");
+        assert_eq!(
+            found,
+            [
+                ("NCCL_SOCKET_IFNAME", "=eth0", "bootstrap stays on the cluster network"),
+                ("NCCL_DEBUG", "INFO", own),
+                ("NCCL_IB_TC", "96", &instead),
+            ]
+        );
+    }
+
+    #[test]
+    fn without_roce_there_is_no_traffic_class() {
+        let mut slice = slice();
+        slice.spec.fabric.link_type = LinkType::Ethernet;
+        let made = settings(&slice, &Nccl::default());
+        assert_eq!(
+            made.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+            ["NCCL_SOCKET_IFNAME"]
+        );
+    }
+
+    #[test]
+    fn the_environment_of_the_containers_with_the_claim_is_known_as_far_as_the_manifest_says_it() {
+        let rails = json!({"claims": [{"name": "railhead"}]});
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {
+                "resourceClaims": [{"name": "railhead", "resourceClaimTemplateName": "llama-rails"}],
+                "initContainers": [{"name": "check", "resources": rails, "env": [
+                    {"name": "NCCL_IB_HCA", "value": "mlx5".repeat(100)},
+                ]}],
+                "containers": [
+                    {"name": "train", "resources": rails, "env": [
+                        {"name": "NCCL_IB_GID_INDEX", "value": "0"},
+                        {"name": "NCCL_DEBUG", "value": "INFO"},
+                        {"name": "NCCL_IB_HCA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                        {"name": "NCCL_IB_HCA", "value": "$(DEVICES)"},
+                    ]},
+                    {"name": "sidecar", "env": [{"name": "NCCL_IB_GID_INDEX", "value": "7"}]},
+                    {"name": "gpu", "resources": {"claims": [{"name": "gpus"}]},
+                     "env": [{"name": "NCCL_IB_GID_INDEX", "value": "8"}]},
+                ],
+            },
+            "status": {"resourceClaimStatuses": [
+                {"name": "railhead", "resourceClaimName": "llama-1-railhead-x"},
+                {"name": "gpus", "resourceClaimName": "llama-1-gpus-x"},
+            ]},
+        }))
+        .unwrap();
+        let found = environment(&pod, "llama-1-railhead-x");
+        let found: Vec<(&str, &str, usize)> = found
+            .iter()
+            .map(|variable| {
+                (
+                    variable.container.as_str(),
+                    variable.name.as_str(),
+                    variable.value.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [("check", "NCCL_IB_HCA", 256), ("train", "NCCL_IB_GID_INDEX", 1)]
+        );
+        assert!(environment(&pod, "another").is_empty());
+        assert!(environment(&Pod::default(), "llama-1-railhead-x").is_empty());
+        let mut own = pod.clone();
+        own.status = None;
+        own.spec.as_mut().unwrap().resource_claims.as_mut().unwrap()[0].resource_claim_name = Some("mine".to_owned());
+        assert_eq!(
+            environment(&own, "mine").len(),
+            2,
+            "a claim that is named and not made from a template"
+        );
+    }
+}
