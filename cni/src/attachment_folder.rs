@@ -1,4 +1,4 @@
-//! The pod's folder: `attachment.json` and `nccl.conf`. It appears whole and goes whole, by one rename each.
+//! The pod's folder: `attachment.json` and the files of [`crate::settings`]. It appears whole and goes whole, by one rename each.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -9,6 +9,8 @@ use std::{
 
 use railhead_plan::{AttachmentRecord, Layout};
 use thiserror::Error;
+
+use crate::settings::File;
 
 /// Why the folder was not made or removed.
 #[derive(Debug, Error)]
@@ -34,7 +36,7 @@ pub(crate) enum FolderError {
 }
 
 /// Makes the folder. Containers of any user read it, so its modes are open; the folders above it are root's.
-pub(crate) fn make(layout: &Layout, record: &AttachmentRecord, nccl: Option<&str>) -> Result<(), FolderError> {
+pub(crate) fn make(layout: &Layout, record: &AttachmentRecord, files: &[File]) -> Result<(), FolderError> {
     let pod_uid = &record.pod.uid;
     let json = serde_json::to_vec_pretty(record).map_err(|source| FolderError::Encode {
         pod_uid: pod_uid.clone(),
@@ -47,8 +49,8 @@ pub(crate) fn make(layout: &Layout, record: &AttachmentRecord, nccl: Option<&str
         remove_tree(&temporary)?;
         DirBuilder::new().mode(0o755).create(&temporary)?;
         write(&temporary.join("attachment.json"), &json)?;
-        if let Some(nccl) = nccl {
-            write(&temporary.join("nccl.conf"), nccl.as_bytes())?;
+        for file in files {
+            write(&temporary.join(file.name), file.content.as_bytes())?;
         }
         // What an earlier sandbox of this pod left behind would make the rename fail.
         remove_tree(&path)?;

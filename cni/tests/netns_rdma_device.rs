@@ -90,7 +90,17 @@ fn a_device_that_was_renamed_since_the_pod_was_prepared_is_found_by_its_vf() {
             "the other pod's device is not handed out"
         );
         let nccl = fs::read_to_string(node.layout().nccl_conf(POD_UID)).unwrap();
+        assert!(nccl.contains("\nNCCL_IB_GID_INDEX=3\n"), "{nccl}");
         assert!(nccl.contains("NCCL_IB_HCA==rocep24s0f0v3\n"), "{nccl}");
+        let folder = node.layout().attachment(POD_UID);
+        let ucx = fs::read_to_string(folder.join("ucx.conf")).unwrap();
+        assert!(
+            ucx.contains("\nUCX_NET_DEVICES=rocep24s0f0v3:1\n") && ucx.contains("\nUCX_IB_GID_INDEX=3\n"),
+            "{ucx}"
+        );
+        assert!(!ucx.contains("DGID_CHECK"), "it is hardware: {ucx}");
+        let env = fs::read_to_string(folder.join("env")).unwrap();
+        assert!(env.contains("\nNVSHMEM_IB_GID_INDEX=3\n"), "{env}");
         succeeded(&call(&node.context(), "CHECK", &sandbox));
 
         succeeded(&call(&node.context(), "DEL", &sandbox));

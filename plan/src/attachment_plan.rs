@@ -47,6 +47,9 @@ pub struct AttachmentPlan {
     /// Variables that the pod's own containers set, which win over `nccl.conf`; only those that may be wrong in this pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nccl_environment: Vec<ContainerVariable>,
+    /// The traffic class of the network's RDMA packets; none without RoCE. Plans of release 0.1 do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_class: Option<TrafficClass>,
 }
 
 impl Versioned for AttachmentPlan {
@@ -169,6 +172,16 @@ pub struct NcclSetting {
     /// Value as written after the `=`.
     pub value: String,
     /// Where it comes from, written as a comment above the line.
+    pub origin: String,
+}
+
+/// The byte of an RDMA packet's header that carries the DSCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficClass {
+    /// DSCP times 4.
+    pub value: u32,
+    /// Where it comes from, written as a comment above lines with it.
     pub origin: String,
 }
 

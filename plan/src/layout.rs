@@ -10,6 +10,9 @@ pub struct Layout {
     root: PathBuf,
 }
 
+/// Where containers see their pod's [`Layout::attachment`].
+pub const POD_FOLDER: &str = "/run/railhead";
+
 impl Default for Layout {
     fn default() -> Self {
         Self::under("/")

@@ -16,12 +16,12 @@ mod wrong_nccl;
 
 pub use attachment_plan::{
     AttachmentPlan, BlockRef, ContainerVariable, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RdmaPlan,
-    VfPlan,
+    TrafficClass, VfPlan,
 };
 pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
 pub use gid_index::GidIndex;
 pub use journal_head::{JOURNAL_VERSION, JournalHead};
-pub use layout::Layout;
+pub use layout::{Layout, POD_FOLDER};
 pub use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
 pub use version::{FormatError, Versioned, parser_says};
 pub use wrong_nccl::{NCCL_IB_GID_INDEX, NCCL_IB_HCA, WrongNccl, wrong_nccl};

@@ -157,6 +157,7 @@ pub fn plan(
         nccl_file: network.nccl.inject == NcclInject::File,
         nccl: nccl::settings(slice, &network.nccl),
         nccl_environment: nccl::environment(pod, &claim.name),
+        traffic_class: nccl::traffic_class(slice),
     })
 }
 

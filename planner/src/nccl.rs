@@ -1,10 +1,10 @@
-//! What a plan says of NCCL before the pod is wired.
+//! What a plan says of NCCL, and of the traffic class for everybody, before the pod is wired.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use railhead_crds::{LinkType, Nccl, NetworkSlice};
-use railhead_plan::{ContainerVariable, NCCL_IB_GID_INDEX, NCCL_IB_HCA, NcclSetting};
+use railhead_plan::{ContainerVariable, NCCL_IB_GID_INDEX, NCCL_IB_HCA, NcclSetting, TrafficClass};
 
 /// Variables that may be right on one cluster and wrong on this one.
 const WATCHED: [&str; 2] = [NCCL_IB_GID_INDEX, NCCL_IB_HCA];
@@ -15,17 +15,16 @@ const LONGEST_VALUE: usize = 256;
 
 /// The derived settings and the network's own, which win.
 pub(crate) fn settings(slice: &NetworkSlice, nccl: &Nccl) -> Vec<NcclSetting> {
-    let qos = &slice.spec.qos;
     let mut derived = vec![NcclSetting {
         name: "NCCL_SOCKET_IFNAME".into(),
         value: "=eth0".into(),
         origin: "bootstrap stays on the cluster network".into(),
     }];
-    if slice.spec.fabric.link_type == LinkType::RoCE {
+    if let Some(class) = traffic_class(slice) {
         derived.push(NcclSetting {
             name: "NCCL_IB_TC".into(),
-            value: (u32::from(qos.dscp) << 2).to_string(),
-            origin: format!("QosClass {}: DSCP {} times 4", qos.class_name, qos.dscp),
+            value: class.value.to_string(),
+            origin: class.origin,
         });
     }
     let own = nccl.settings.iter().map(|(name, value)| {
@@ -46,6 +45,15 @@ pub(crate) fn settings(slice: &NetworkSlice, nccl: &Nccl) -> Vec<NcclSetting> {
     derived.retain(|setting| !nccl.settings.contains_key(&setting.name));
     derived.extend(own);
     derived
+}
+
+/// The traffic class of the network's RDMA packets, for NCCL and for all others.
+pub(crate) fn traffic_class(slice: &NetworkSlice) -> Option<TrafficClass> {
+    let qos = &slice.spec.qos;
+    (slice.spec.fabric.link_type == LinkType::RoCE).then(|| TrafficClass {
+        value: u32::from(qos.dscp) << 2,
+        origin: format!("QosClass {}: DSCP {} times 4", qos.class_name, qos.dscp),
+    })
 }
 
 /// The watched variables that the containers with the claim set in the pod's manifest. What comes from elsewhere (`valueFrom`,

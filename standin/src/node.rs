@@ -216,6 +216,7 @@ impl Node {
             nccl_file: true,
             nccl: Vec::new(),
             nccl_environment: Vec::new(),
+            traffic_class: None,
         })
     }
 

@@ -3,7 +3,7 @@
 //! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
 
 use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_state_file, replace};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, RdmaPlan};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, POD_FOLDER, RdmaPlan};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -95,7 +95,7 @@ fn own_uverbs(agent: &Agent, plan: &AttachmentPlan) -> Result<Vec<String>, CdiEr
 /// The spec of a plan. `uverbs` are the character devices of the functions' own RDMA devices, `cni_binary` is where the
 /// host has the CNI binary.
 fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &Path) -> Value {
-    let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), "/run/railhead")];
+    let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), POD_FOLDER)];
     if plan.nccl_file {
         mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
     }

@@ -208,6 +208,7 @@ pub(crate) mod tests {
             nccl_file: true,
             nccl: Vec::new(),
             nccl_environment: Vec::new(),
+            traffic_class: None,
         }
     }
 

@@ -8,6 +8,8 @@ pub(super) struct Lines {
     text: String,
     /// The longest line that its reader takes, bytes, without the end of the line.
     longest: usize,
+    /// Whether a shell reads it.
+    for_shells: bool,
 }
 
 impl Lines {
@@ -16,7 +18,21 @@ impl Lines {
         Self {
             text: String::new(),
             longest,
+            for_shells: false,
         }
+    }
+
+    /// The same for readers among which are shells: values are words that mean to them what is written.
+    pub(super) fn for_shells(longest: usize) -> Self {
+        Self {
+            for_shells: true,
+            ..Self::new(longest)
+        }
+    }
+
+    /// An empty line.
+    pub(super) fn blank(&mut self) {
+        self.push("");
     }
 
     /// `# text`, cut off where it is too long.
@@ -40,6 +56,13 @@ impl Lines {
             ));
             return;
         }
+        if self.for_shells && !value.bytes().all(is_plain) {
+            self.comment(&format!(
+                "{} is left out, since its value is more than a word to a shell: {origin}",
+                one_line(name)
+            ));
+            return;
+        }
         self.comment(origin);
         self.push(&line);
     }
@@ -55,6 +78,11 @@ impl Lines {
     }
 }
 
+/// Whether a byte is itself to every shell, wherever it stands in a value.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-.,:=/".contains(&byte)
+}
+
 fn one_line(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
@@ -62,6 +90,21 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_gets_words_only() {
+        let mut lines = Lines::for_shells(100);
+        for value in [
+            "a b", "$(x)", "`x`", "a;b", "a'b", "a\"b", "a\\b", "a\nb", "~", "*", "\u{e9}", "a&b", "#",
+        ] {
+            lines.set("it", "NAME", value);
+        }
+        lines.blank();
+        lines.set("it", "NAME", "=mlx5_1:1,rail0");
+        let text = lines.finish();
+        let set: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(set, ["", "NAME==mlx5_1:1,rail0"], "{text}");
+    }
 
     #[test]
     fn no_text_becomes_a_second_line_or_one_that_is_cut_in_two() {

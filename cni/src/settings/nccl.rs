@@ -1,39 +1,36 @@
 //! `nccl.conf`. NCCL reads it once, line by line, and a variable that is already in the environment, or in an earlier line, wins
 //! (NVIDIA/nccl, src/misc/param.cc, `setEnvFile`).
 
-use railhead_plan::{AttachmentPlan, GidIndex, NCCL_IB_GID_INDEX, NCCL_IB_HCA, RailRecord, WrongNccl, wrong_nccl};
+use railhead_plan::{GidIndex, NCCL_IB_GID_INDEX, NCCL_IB_HCA, WrongNccl, wrong_nccl};
 
-use super::{device_names, lines::Lines};
+use super::{Facts, OF_DEVICES, lines::Lines};
 
 /// NCCL keeps 1023 bytes of a value (src/misc/param.cc), and read whole lines of any length once, 4095 bytes of them today.
 const LONGEST: usize = 1023;
 
 /// The content of the file. `NCCL_IB_HCA` names exactly the pod's devices: in shared mode a pod sees those of others too.
-pub(crate) fn nccl_conf(plan: &AttachmentPlan, rails: &[RailRecord]) -> String {
+pub(super) fn file(facts: &Facts) -> String {
     let mut lines = Lines::new(LONGEST);
     lines.comment(&format!(
-        "Network {} of {}, index {} of {}. The environment of a program wins over this file.",
-        plan.network.name, plan.pod.namespace, plan.index, plan.pods
+        "{} The environment of a program wins over this file.",
+        facts.place()
     ));
-    let wrong = wrong_nccl(plan, rails);
-    for setting in &plan.nccl {
+    let settings = &facts.plan.nccl;
+    let wrong = wrong_nccl(facts.plan, facts.rails);
+    for setting in settings {
         for wrong in wrong.iter().filter(|wrong| wrong.name == setting.name) {
             warn(&mut lines, wrong);
         }
         lines.set(&setting.origin, &setting.name, &setting.value);
     }
-    let is_set = |name: &str| plan.nccl.iter().any(|setting| setting.name == name);
+    let is_set = |name: &str| settings.iter().any(|setting| setting.name == name);
     if !is_set(NCCL_IB_GID_INDEX) {
-        gid_index(&mut lines, rails);
+        gid_index(&mut lines, &facts.gid_index);
     }
-    let devices = device_names(rails);
-    if !devices.is_empty() && !is_set(NCCL_IB_HCA) {
+    if !facts.devices.is_empty() && !is_set(NCCL_IB_HCA) {
         // The second '=' asks NCCL for exact names; without it rxe1 would match rxe10 as well.
-        lines.set(
-            "the RDMA devices of this pod's rails",
-            NCCL_IB_HCA,
-            &format!("={}", devices.join(",")),
-        );
+        let exactly = format!("={}", facts.devices.join(","));
+        lines.set(OF_DEVICES, NCCL_IB_HCA, &exactly);
     }
     // What the network does not set itself is of the pod's environment.
     for wrong in wrong.iter().filter(|wrong| !is_set(&wrong.name)) {
@@ -44,8 +41,8 @@ pub(crate) fn nccl_conf(plan: &AttachmentPlan, rails: &[RailRecord]) -> String {
 
 /// NCCL before 2.21 takes index 0 unless it is told another (src/transport/net_ib.cc, `IB_GID_INDEX`), which is that of the
 /// link-local address. It takes one for all devices.
-fn gid_index(lines: &mut Lines, rails: &[RailRecord]) {
-    match GidIndex::of(rails) {
+fn gid_index(lines: &mut Lines, index: &GidIndex) {
+    match index {
         GidIndex::None => {}
         GidIndex::Same(index) => lines.set(
             "where the GIDs of this pod's rails were found; NCCL before 2.21 does not look for them",
@@ -64,10 +61,14 @@ fn warn(lines: &mut Lines, wrong: &WrongNccl) {
 
 #[cfg(test)]
 mod tests {
-    use railhead_plan::{ContainerVariable, NcclSetting};
+    use railhead_plan::{AttachmentPlan, ContainerVariable, NcclSetting, RailRecord};
 
     use super::*;
     use crate::settings::samples::{plan, rail};
+
+    fn nccl_conf(plan: &AttachmentPlan, rails: &[RailRecord]) -> String {
+        file(&Facts::of(plan, rails))
+    }
 
     fn with_settings(settings: &[(&str, &str)]) -> AttachmentPlan {
         let mut plan = plan();

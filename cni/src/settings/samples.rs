@@ -1,6 +1,9 @@
 //! A plan and rails, for the tests of the files.
 
-use railhead_plan::{AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailRecord, RdmaRecord};
+use railhead_plan::{
+    AttachmentPlan, NcclSetting, NetworkRef, PLAN_VERSION, PodRef, RailPlan, RailRecord, RdmaPlan, RdmaRecord,
+    TrafficClass, VfPlan,
+};
 
 /// Index 1 of 2, with no rails planned.
 pub(super) fn plan() -> AttachmentPlan {
@@ -30,6 +33,10 @@ pub(super) fn plan() -> AttachmentPlan {
             origin: "QosClass roce: DSCP 26 times 4".to_owned(),
         }],
         nccl_environment: vec![],
+        traffic_class: Some(TrafficClass {
+            value: 104,
+            origin: "QosClass roce: DSCP 26 times 4".to_owned(),
+        }),
     }
 }
 
@@ -52,5 +59,32 @@ pub(super) fn rail(rail: u32, rdma: Option<(&str, u32)>) -> RailRecord {
             gid_index,
             gid: String::new(),
         }),
+    }
+}
+
+/// What is planned for a rail with a soft-RoCE device; this pod's address is the second of its block.
+pub(super) fn soft_rail_plan(rail: u32) -> RailPlan {
+    RailPlan {
+        rail,
+        name: format!("rail{rail}").parse().unwrap(),
+        vf: VfPlan {
+            pci_address: format!("0000:18:0{rail}.3").parse().unwrap(),
+            pf_pci_address: format!("0000:18:0{rail}.0").parse().unwrap(),
+            index: 2,
+            vlan: None,
+            max_rate_mbps: 0,
+            min_rate_mbps: 0,
+            spoof_check: true,
+            trust: false,
+        },
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        mtu: 9000,
+        addresses: vec![format!("10.{rail}.64.1/16").parse().unwrap()],
+        on_link: vec![],
+        gateway: None,
+        table: 1000 + rail,
+        rdma: RdmaPlan::Soft {
+            device: format!("rxe{rail}").parse().unwrap(),
+        },
     }
 }

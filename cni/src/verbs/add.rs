@@ -17,7 +17,7 @@ use crate::{
     context::{Context, Step},
     journal::{Journal, RailJournal},
     protocol::{CniError, Code, InterfaceResult, Request, extend_result, previous_result},
-    settings::nccl_conf,
+    settings,
     wiring::{Pod, Rail, RailRdma, WireError, wire_rail},
 };
 
@@ -222,8 +222,8 @@ fn carry_out(
         wired_in_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         rails: records,
     };
-    let nccl = plan.nccl_file.then(|| nccl_conf(plan, &record.rails));
-    attachment_folder::make(&context.layout, &record, nccl.as_deref()).map_err(|error| Failure::io(&error))?;
+    let files = settings::files(plan, &record.rails);
+    attachment_folder::make(&context.layout, &record, &files).map_err(|error| Failure::io(&error))?;
     step(Step::Recorded)?;
     Ok(record.rails)
 }

@@ -1,6 +1,6 @@
 //! What ADD makes of a plan, and what keeps it from it.
 
-use std::{fs, net::UdpSocket, time::Duration};
+use std::{fs, net::UdpSocket, os::unix::fs::MetadataExt, process::Command, time::Duration};
 
 use railhead_host::InterfaceSysctl::Ipv4;
 use railhead_plan::{AttachmentRecord, Versioned};
@@ -62,6 +62,19 @@ fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
         assert_eq!(record.rails[1].vlan.map(|vlan| (vlan.id(), vlan.pcp())), Some((100, 3)));
         let nccl = fs::read_to_string(node.layout().nccl_conf(POD_UID)).unwrap();
         assert!(nccl.contains("# dscp 26 of QosClass roce\nNCCL_IB_TC=104\n"), "{nccl}");
+        let env = node.layout().attachment(POD_UID).join("env");
+        // What programs in the pod do, whoever they run as.
+        assert_eq!(fs::metadata(&env).unwrap().mode() & 0o777, 0o644);
+        let sourced = Command::new("sh")
+            .env_clear()
+            .args(["-euc", "set -a; . \"$0\"; exec /usr/bin/env"])
+            .arg(&env)
+            .output()
+            .unwrap();
+        let sourced = String::from_utf8(sourced.stdout).unwrap();
+        for line in ["RAILHEAD_NETWORK=train", "RAILHEAD_PODS=2", "GLOO_SOCKET_IFNAME=rail0,rail1"] {
+            assert!(sourced.lines().any(|found| found == line), "{line} is not in:\n{sourced}");
+        }
         succeeded(&call(&node.context(), "CHECK", &sandbox));
 
         succeeded(&call(&node.context(), "DEL", &sandbox));

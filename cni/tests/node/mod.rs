@@ -218,6 +218,7 @@ pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
             origin: "dscp 26 of QosClass roce".to_owned(),
         }],
         nccl_environment: Vec::new(),
+        traffic_class: None,
     }
 }
 
