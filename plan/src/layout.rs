@@ -12,6 +12,8 @@ pub struct Layout {
 
 /// Where containers see their pod's [`Layout::attachment`].
 pub const POD_FOLDER: &str = "/run/railhead";
+/// The file in it with the addresses of the network's pods.
+pub const PEERS_FILE: &str = "hosts";
 
 impl Default for Layout {
     fn default() -> Self {

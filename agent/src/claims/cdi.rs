@@ -3,7 +3,7 @@
 //! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
 
 use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_state_file, replace};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, POD_FOLDER, RdmaPlan};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, PEERS_FILE, POD_FOLDER, RdmaPlan};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -104,6 +104,7 @@ fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &
             format!("RAILHEAD_NETWORK={}", plan.network.name),
             format!("RAILHEAD_INDEX={}", plan.index),
             format!("RAILHEAD_PODS={}", plan.pods),
+            format!("RAILHEAD_PEERS={POD_FOLDER}/{PEERS_FILE}"),
         ],
         "mounts": mounts,
         "hooks": [container_hook(cni_binary, &plan.pod.uid)],
@@ -196,6 +197,7 @@ mod tests {
         assert_eq!(spec["devices"][0]["name"], "claim-uid-1");
         assert_eq!(device_id("claim-uid-1"), "railhead.dev/rail=claim-uid-1");
         assert_eq!(edits["env"][1], "RAILHEAD_INDEX=5");
+        assert_eq!(edits["env"][3], "RAILHEAD_PEERS=/run/railhead/hosts");
         assert_eq!(edits["mounts"][0]["hostPath"], "/run/railhead/attachments/uid-1");
         assert_eq!(edits["mounts"][1]["containerPath"], "/etc/nccl.conf");
         assert!(edits.get("deviceNodes").is_none(), "ADD adds them for software RoCE");

@@ -1,7 +1,7 @@
 //! `env`: `KEY=value` lines for whatever reads its environment. A shell (`. file`), `env_file` readers and `docker --env-file`
 //! take the same lines, so values are words that none of them changes.
 
-use railhead_plan::{GidIndex, POD_FOLDER};
+use railhead_plan::{GidIndex, PEERS_FILE, POD_FOLDER};
 
 use super::{Facts, OF_DEVICES, OF_GIDS, Setting, lines::Lines, ucx};
 
@@ -53,6 +53,11 @@ fn place(facts: &Facts) -> Vec<Setting> {
         Setting::new("RAILHEAD_NETWORK", &plan.network.name, "the TrainingNetwork"),
         Setting::new("RAILHEAD_INDEX", &plan.index, "the index of this pod"),
         Setting::new("RAILHEAD_PODS", &plan.pods, "spec.pods when this pod was prepared"),
+        Setting::new(
+            "RAILHEAD_PEERS",
+            &format!("{POD_FOLDER}/{PEERS_FILE}"),
+            "the addresses of all pods by index and rail",
+        ),
     ]
 }
 
@@ -182,6 +187,7 @@ mod tests {
                 "RAILHEAD_NETWORK=train",
                 "RAILHEAD_INDEX=1",
                 "RAILHEAD_PODS=2",
+                "RAILHEAD_PEERS=/run/railhead/hosts",
                 "GLOO_SOCKET_IFNAME=rail0,rail1",
                 "HOROVOD_GLOO_IFACE=rail0",
                 "UCX_NET_DEVICES=mlx5_10:1,mlx5_11:1",
@@ -215,7 +221,7 @@ mod tests {
         plan.traffic_class = None;
         let tcp = file(&Facts::of(&plan, &[rail(0, None)]));
         assert_eq!(
-            set(&tcp)[3..],
+            set(&tcp)[4..],
             [
                 "GLOO_SOCKET_IFNAME=rail0",
                 "HOROVOD_GLOO_IFACE=rail0",
@@ -237,7 +243,15 @@ mod tests {
         let mut wired = rail(0, None);
         wired.name = "r;reboot".parse().unwrap();
         let text = file(&Facts::of(&plan, &[wired]));
-        assert_eq!(set(&text), ["RAILHEAD_INDEX=1", "RAILHEAD_PODS=2"], "{text}");
+        assert_eq!(
+            set(&text),
+            [
+                "RAILHEAD_INDEX=1",
+                "RAILHEAD_PODS=2",
+                "RAILHEAD_PEERS=/run/railhead/hosts"
+            ],
+            "{text}"
+        );
     }
 
     #[test]

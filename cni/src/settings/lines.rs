@@ -1,7 +1,7 @@
 //! Lines `NAME=value` under comments. What is written comes from people and from objects in the cluster: a value never starts a
 //! line of its own, and no line is longer than its reader's buffer, since the rest would be read as another line.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr};
 
 /// A file in the making.
 pub(super) struct Lines {
@@ -65,6 +65,16 @@ impl Lines {
         }
         self.comment(origin);
         self.push(&line);
+    }
+
+    /// A line of `/etc/hosts`; a name that is none makes no line.
+    pub(super) fn host(&mut self, address: IpAddr, name: &str) {
+        if name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            self.push(&format!("{address}\t{name}"));
+        }
     }
 
     fn push(&mut self, line: &str) {

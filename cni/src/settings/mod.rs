@@ -1,16 +1,17 @@
 //! The files that tell programs in the pod of its rails, each line with its origin in a comment above it.
 //!
-//! `nccl.conf` and `ucx.conf` are read by the libraries themselves; `env` is for all that read their environment. They say what
-//! ADD has found, and a network or a pod may say otherwise.
+//! `nccl.conf` and `ucx.conf` are read by the libraries themselves; `env` is for all that read their environment, `hosts` for
+//! whoever looks for the other pods. They say what ADD has found, and a network or a pod may say otherwise.
 
 mod env;
+mod hosts;
 mod lines;
 mod nccl;
 mod ucx;
 
 use std::fmt::Display;
 
-use railhead_plan::{AttachmentPlan, GidIndex, RailRecord, RdmaPlan};
+use railhead_plan::{AttachmentPlan, GidIndex, PEERS_FILE, RailRecord, RdmaPlan};
 
 #[cfg(test)]
 mod samples;
@@ -36,6 +37,10 @@ pub(crate) fn files(plan: &AttachmentPlan, rails: &[RailRecord]) -> Vec<File> {
         File {
             name: "env",
             content: env::file(&facts),
+        },
+        File {
+            name: PEERS_FILE,
+            content: hosts::file(&facts),
         },
     ];
     nccl.into_iter().chain(others).collect()
@@ -116,8 +121,8 @@ mod tests {
             files.iter().map(|file| file.name).collect()
         };
         let mut plan = plan();
-        assert_eq!(names(&plan), ["nccl.conf", "ucx.conf", "env"]);
+        assert_eq!(names(&plan), ["nccl.conf", "ucx.conf", "env", "hosts"]);
         plan.nccl_file = false;
-        assert_eq!(names(&plan), ["ucx.conf", "env"]);
+        assert_eq!(names(&plan), ["ucx.conf", "env", "hosts"]);
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn rail(rail: u32, rdma: Option<(&str, u32)>) -> RailRecord {
     RailRecord {
         rail,
         name: format!("rail{rail}").parse().unwrap(),
-        vf: format!("0000:18:0{rail}.3").parse().unwrap(),
+        vf: format!("0000:18:{rail:02x}.3").parse().unwrap(),
         mac: "02:00:00:00:00:01".parse().unwrap(),
         mtu: 9000,
         addresses: vec![format!("10.{rail}.64.1/16").parse().unwrap()],
@@ -68,8 +68,8 @@ pub(super) fn soft_rail_plan(rail: u32) -> RailPlan {
         rail,
         name: format!("rail{rail}").parse().unwrap(),
         vf: VfPlan {
-            pci_address: format!("0000:18:0{rail}.3").parse().unwrap(),
-            pf_pci_address: format!("0000:18:0{rail}.0").parse().unwrap(),
+            pci_address: format!("0000:18:{rail:02x}.3").parse().unwrap(),
+            pf_pci_address: format!("0000:18:{rail:02x}.0").parse().unwrap(),
             index: 2,
             vlan: None,
             max_rate_mbps: 0,
