@@ -7,9 +7,12 @@
 //! It lets the container lock memory: RDMA programs pin what they register, gigabytes of it, and a container gets the limit of
 //! its runtime, often 64 KiB or 8 MiB. A limit that the container's own OCI configuration sets is set by runc after this and
 //! wins. And it looks whether the RDMA devices that the spec hands out are still the pod's: a driver that is reset under a
-//! running pod makes its devices anew, and the numbers of their character devices are dealt again.
+//! running pod makes its devices anew, and the numbers of their character devices are dealt again. And it notes where Railhead's
+//! `nccl.conf` hides one of the image.
 
-use std::{fs, io::Read};
+mod hidden_nccl;
+
+use std::{collections::BTreeMap, fs, io::Read, path::PathBuf};
 
 use railhead_host::{Sysfs, memlock_limit, raise_memlock, replace};
 use railhead_plan::{AttachmentRecord, Layout, parser_says};
@@ -32,6 +35,8 @@ enum StateError {
 struct State {
     id: String,
     pid: i32,
+    bundle: Option<PathBuf>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// Readies the container whose state is on `stdin`. An error is why it must not start.
@@ -45,8 +50,12 @@ pub fn container_hook(layout: &Layout, pod_uid: &str, stdin: &mut impl Read) -> 
     if is_uid && let Some(foreign) = foreign_device(layout, pod_uid) {
         return Err(foreign);
     }
+    let state = read(stdin);
+    if is_uid && let Ok(state) = &state {
+        hidden_nccl::note(layout, pod_uid, state);
+    }
     let note = is_uid.then(|| layout.memlock_note(pod_uid));
-    match raise(stdin) {
+    match state.map_err(|error| error.to_string()).and_then(|state| raise(&state)) {
         Ok(()) => {
             // An earlier container of this pod may have had less luck.
             if let Some(note) = note {
@@ -86,8 +95,7 @@ fn foreign_device(layout: &Layout, pod_uid: &str) -> Option<String> {
     })
 }
 
-fn raise(stdin: &mut impl Read) -> Result<(), String> {
-    let state = read(stdin).map_err(|error| error.to_string())?;
+fn raise(state: &State) -> Result<(), String> {
     raise_memlock(state.pid).map_err(|error| {
         let now = match memlock_limit(state.pid).ok().and_then(|limit| limit.soft) {
             Some(bytes) => format!("it may lock {bytes} bytes"),

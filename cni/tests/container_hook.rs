@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::symlink,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     thread,
@@ -14,7 +15,7 @@ use railhead_cni::container_hook;
 use railhead_host::{MemlockLimit, memlock_limit};
 use railhead_plan::Layout;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A process that may lock little, as the first one of a container.
 struct Container(Child);
@@ -181,7 +182,7 @@ fn a_container_does_not_get_the_device_that_another_pod_has_by_now() {
     let below = |vf: &str| {
         let _ = fs::remove_file(class.join("device"));
         fs::create_dir_all(&class).unwrap();
-        std::os::unix::fs::symlink(format!("../../../bus/pci/devices/{vf}"), class.join("device")).unwrap();
+        symlink(format!("../../../bus/pci/devices/{vf}"), class.join("device")).unwrap();
     };
     let own = layout.sysfs().join("bus/pci/devices/0000:18:00.3/infiniband");
     let container = Container::start();
@@ -214,4 +215,49 @@ fn a_container_does_not_get_the_device_that_another_pod_has_by_now() {
     // A soft device is below no function.
     fs::remove_file(class.join("device")).unwrap();
     hook().unwrap();
+}
+
+#[test]
+fn an_nccl_conf_of_the_image_below_ours_is_noted_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::under(folder.path());
+    fs::create_dir_all(layout.attachment("6f1c")).unwrap();
+    let bundle = folder.path().join("bundle");
+    let etc = bundle.join("rootfs/etc");
+    fs::create_dir_all(&etc).unwrap();
+    let container = Container::start();
+    let noted = |mounts: Value| {
+        let config = json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "mounts": mounts});
+        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        let mut state: Value = serde_json::from_str(&container.state()).unwrap();
+        state["bundle"] = json!(bundle);
+        state["annotations"] = json!({"io.kubernetes.cri.container-name": "train"});
+        container_hook(&layout, "6f1c", &mut state.to_string().as_bytes()).unwrap();
+        fs::read_to_string(layout.nccl_hidden_note("6f1c")).ok()
+    };
+    let over = |source: PathBuf| json!([{"destination": "/proc"}, {"destination": "/etc/nccl.conf", "source": source}]);
+    let ours = over(layout.nccl_conf("6f1c"));
+
+    assert_eq!(noted(ours.clone()), None, "the image has none");
+    fs::write(etc.join("nccl.conf"), "").unwrap();
+    assert_eq!(noted(ours.clone()), None, "that is what the runtime makes to mount on");
+    fs::remove_file(etc.join("nccl.conf")).unwrap();
+    fs::write(folder.path().join("outside"), "NCCL_DEBUG=INFO").unwrap();
+    symlink(folder.path().join("outside"), etc.join("nccl.conf")).unwrap();
+    assert_eq!(
+        noted(ours.clone()),
+        None,
+        "a link does not lead out of the container's root"
+    );
+    fs::remove_file(etc.join("nccl.conf")).unwrap();
+    fs::write(etc.join("nccl.conf"), "NCCL_DEBUG=INFO\n").unwrap();
+    assert_eq!(noted(json!([])), None, "it is read");
+    assert_eq!(noted(over("/home/me/nccl.conf".into())), None, "the pod's own mount");
+    assert_eq!(noted(over(layout.nccl_conf("another"))), None);
+    let note = noted(ours).unwrap();
+    assert!(
+        note.starts_with("container train: its image has an /etc/nccl.conf of 16 bytes"),
+        "{note}"
+    );
+    assert_eq!(note.lines().count(), 1, "{note}");
 }

@@ -174,7 +174,9 @@ pub struct NetworkRails {
         .message("a value in nccl.settings is one line of at most 256 printable ASCII characters")
 )]
 pub struct Nccl {
-    /// File mounts the settings at /etc/nccl.conf (a user's environment wins over it), None leaves NCCL alone. Default File.
+    /// File mounts the settings at /etc/nccl.conf, which every NCCL reads, over a file of the image. FileAndEnv leaves the image's and
+    /// names ours in NCCL_CONF_FILE: NCCL from 2.23 on reads both, ours first; a container that sets the variable itself keeps its own.
+    /// In either case other variables in a program's environment win. None leaves NCCL alone. Default File.
     #[serde(default)]
     pub inject: NcclInject,
     /// Settings of your own, added to the file; they win over the derived ones. Names as NCCL_ALGO, values of one line.
@@ -189,6 +191,8 @@ pub enum NcclInject {
     /// As /etc/nccl.conf.
     #[default]
     File,
+    /// As the file that NCCL_CONF_FILE names.
+    FileAndEnv,
     /// Not at all.
     None,
 }

@@ -21,6 +21,7 @@ mod memlock;
 mod netlink;
 mod netns;
 mod rdma;
+mod root_file;
 mod route_socket;
 mod state_file;
 mod sysctl;
@@ -46,6 +47,7 @@ pub use railhead_nic::{
     MacAddress, PciAddress, RdmaName, Vlan,
 };
 pub use rdma::{NetnsMode, RdmaDevice, RdmaError, RdmaPort, RdmaSocket};
+pub use root_file::file_size_in_root;
 pub use route_socket::{
     Address, Link, LinkChange, LinkOptions, LinkWatch, OffloadSizes, Route, RouteSocket, Rule, VfError, VfKnob,
     VfLinkState, VfSettings, VfState, XdpMode,

@@ -41,6 +41,9 @@ pub struct AttachmentPlan {
     pub rails: Vec<RailPlan>,
     /// Whether ADD writes `nccl.conf`.
     pub nccl_file: bool,
+    /// Whether containers are told of that file by `NCCL_CONF_FILE`, and it is not mounted over theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nccl_by_variable: bool,
     /// Lines of `nccl.conf` that do not depend on what ADD finds. ADD adds `NCCL_IB_GID_INDEX` and `NCCL_IB_HCA`.
     #[serde(default)]
     pub nccl: Vec<NcclSetting>,
@@ -50,6 +53,13 @@ pub struct AttachmentPlan {
     /// The traffic class of the network's RDMA packets; none without RoCE. Plans of release 0.1 do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_class: Option<TrafficClass>,
+}
+
+impl AttachmentPlan {
+    /// Whether a container of the pod sets this variable itself, as far as its manifest says.
+    pub fn sets(&self, variable: &str) -> bool {
+        self.nccl_environment.iter().any(|set| set.name == variable)
+    }
 }
 
 impl Versioned for AttachmentPlan {

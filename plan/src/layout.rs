@@ -10,6 +10,8 @@ pub struct Layout {
     root: PathBuf,
 }
 
+/// The file that every NCCL reads.
+pub const NCCL_CONF: &str = "/etc/nccl.conf";
 /// Where containers see their pod's [`Layout::attachment`].
 pub const POD_FOLDER: &str = "/run/railhead";
 /// The file in it with the addresses of the network's pods.
@@ -88,7 +90,7 @@ impl Layout {
         self.attachment(pod_uid).join("attachment.json")
     }
 
-    /// The NCCL settings inside a pod's folder, mounted as `/etc/nccl.conf`.
+    /// The NCCL settings inside a pod's folder, mounted as [`NCCL_CONF`] where the network does not want it otherwise.
     pub fn nccl_conf(&self, pod_uid: &str) -> PathBuf {
         self.attachment(pod_uid).join("nccl.conf")
     }
@@ -96,6 +98,11 @@ impl Layout {
     /// Inside a pod's folder, while a container of the pod may not lock all memory that it likes: why, in one line of text.
     pub fn memlock_note(&self, pod_uid: &str) -> PathBuf {
         self.attachment(pod_uid).join("memlock-low")
+    }
+
+    /// Inside a pod's folder, when [`Layout::nccl_conf`] is mounted over a file of a container's image: whose, in one line of text.
+    pub fn nccl_hidden_note(&self, pod_uid: &str) -> PathBuf {
+        self.attachment(pod_uid).join("nccl-conf-hidden")
     }
 
     /// The CNI binary's journals, one per sandbox: `/run/railhead/journal`. What they tell to undo does not outlive the boot.

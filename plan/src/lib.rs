@@ -21,7 +21,7 @@ pub use attachment_plan::{
 pub use attachment_record::{AttachmentRecord, RECORD_VERSION, RailRecord, RdmaRecord};
 pub use gid_index::GidIndex;
 pub use journal_head::{JOURNAL_VERSION, JournalHead};
-pub use layout::{Layout, PEERS_FILE, POD_FOLDER};
+pub use layout::{Layout, NCCL_CONF, PEERS_FILE, POD_FOLDER};
 pub use railhead_nic::{InterfaceName, MacAddress, PciAddress, RdmaName, Vlan};
 pub use version::{FormatError, Versioned, parser_says};
-pub use wrong_nccl::{NCCL_IB_GID_INDEX, NCCL_IB_HCA, WrongNccl, wrong_nccl};
+pub use wrong_nccl::{NCCL_CONF_FILE, NCCL_IB_GID_INDEX, NCCL_IB_HCA, WrongNccl, wrong_nccl};

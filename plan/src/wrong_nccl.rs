@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use crate::{attachment_plan::AttachmentPlan, attachment_record::RailRecord, gid_index::GidIndex};
+use crate::{attachment_plan::AttachmentPlan, attachment_record::RailRecord, gid_index::GidIndex, layout::POD_FOLDER};
 
 /// Which entry of a device's GID table NCCL uses.
 pub const NCCL_IB_GID_INDEX: &str = "NCCL_IB_GID_INDEX";
 /// Which RDMA devices NCCL uses.
 pub const NCCL_IB_HCA: &str = "NCCL_IB_HCA";
+
+/// Which file NCCL reads before `/etc/nccl.conf`, from 2.23 on.
+pub const NCCL_CONF_FILE: &str = "NCCL_CONF_FILE";
 
 /// A setting that is wrong in this pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub fn wrong_nccl(plan: &AttachmentPlan, rails: &[RailRecord]) -> Vec<WrongNccl>
             let why = match name.as_str() {
                 NCCL_IB_GID_INDEX => gid_index(value, rails),
                 NCCL_IB_HCA => devices(value, rails),
+                NCCL_CONF_FILE => conf_file(plan),
                 _ => None,
             }?;
             Some(WrongNccl {
@@ -68,6 +72,13 @@ pub fn wrong_nccl(plan: &AttachmentPlan, rails: &[RailRecord]) -> Vec<WrongNccl>
             })
         })
         .collect()
+}
+
+/// Why another file does not fit: NCCL then reads it and `/etc/nccl.conf`, where Railhead's is not.
+fn conf_file(plan: &AttachmentPlan) -> Option<String> {
+    plan.nccl_by_variable.then(|| {
+        format!("NCCL does not read {POD_FOLDER}/nccl.conf, which spec.nccl.inject: FileAndEnv wants to be read by this variable")
+    })
 }
 
 /// Why a GID index does not fit. One below 0 has NCCL look itself, from 2.21 on.
@@ -242,5 +253,14 @@ mod tests {
         assert_eq!(wrong[0].whose, "the environment of container train");
         plan.nccl_file = false;
         assert_eq!(wrong_nccl(&plan, &rails), []);
+    }
+
+    #[test]
+    fn a_file_of_the_pods_own_is_only_wrong_where_ours_is_to_be_read_by_the_same_variable() {
+        let mut plan = plan(&[], &[(NCCL_CONF_FILE, "/home/me/nccl.conf")]);
+        assert_eq!(wrong_nccl(&plan, &[]), []);
+        plan.nccl_by_variable = true;
+        let wrong = wrong_nccl(&plan, &[]);
+        assert!(wrong[0].why.contains("/run/railhead/nccl.conf"), "{}", wrong[0]);
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use railhead_crds::{LinkType, Nccl, NetworkSlice};
-use railhead_plan::{ContainerVariable, NCCL_IB_GID_INDEX, NCCL_IB_HCA, NcclSetting, TrafficClass};
+use railhead_plan::{ContainerVariable, NCCL_CONF_FILE, NCCL_IB_GID_INDEX, NCCL_IB_HCA, NcclSetting, TrafficClass};
 
 /// Variables that may be right on one cluster and wrong on this one.
-const WATCHED: [&str; 2] = [NCCL_IB_GID_INDEX, NCCL_IB_HCA];
+const WATCHED: [&str; 3] = [NCCL_CONF_FILE, NCCL_IB_GID_INDEX, NCCL_IB_HCA];
 /// So much of what a pod sets is kept, variables.
 const MOST_VARIABLES: usize = 32;
 /// So much of a value is kept, characters.

@@ -214,6 +214,7 @@ impl Node {
             pods: self.vfs_per_port,
             rails: vfs.iter().map(|vf| self.rail_plan(pod, vf)).collect::<Result<_>>()?,
             nccl_file: true,
+            nccl_by_variable: false,
             nccl: Vec::new(),
             nccl_environment: Vec::new(),
             traffic_class: None,

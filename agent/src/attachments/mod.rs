@@ -7,6 +7,7 @@ mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -207,16 +208,19 @@ fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecor
     }
 }
 
-/// What has happened to a pod since it was wired, as the comparison of attachments and the memlock hook have left it, and what
+/// What has happened to a pod since it was wired, as the comparison of attachments and the hook of its containers have left it, and what
 /// it got with settings that do not fit.
 fn trouble(agent: &Agent, plan: &AttachmentPlan, record: Option<&AttachmentRecord>) -> Trouble {
     let uid = &plan.pod.uid;
-    let memlock = read_state_file(&agent.layout.memlock_note(uid)).ok();
-    let memlock = memlock.map(|bytes| cut(&String::from_utf8_lossy(&bytes)));
+    let note = |path: &Path| {
+        let bytes = read_state_file(path).ok()?;
+        Some(cut(&String::from_utf8_lossy(&bytes)))
+    };
     Trouble {
         drift: agent.drift.borrow().get(uid).cloned().unwrap_or_default(),
-        memlock,
+        memlock: note(&agent.layout.memlock_note(uid)),
         shared: agent.shared.borrow().get(uid).cloned(),
+        hidden: note(&agent.layout.nccl_hidden_note(uid)),
         nccl: record.and_then(|record| wrong_settings(&wrong_nccl(plan, &record.rails))),
     }
 }

@@ -18,6 +18,8 @@ pub(super) const RECOVERED: &str = "Recovered";
 const MEMLOCK_LOW: &str = "MemlockLow";
 /// A setting of NCCL that somebody made is wrong in this pod, and wins.
 const NCCL_OVERRIDDEN: &str = "NcclOverridden";
+/// Railhead's `nccl.conf` is mounted over one of an image.
+const NCCL_CONF_HIDDEN: &str = "NcclConfHidden";
 /// The sandbox was not wired yet.
 const PREPARED: &str = "Prepared";
 /// The sandbox was wired and is gone: the pod ends, or gets another one.
@@ -42,6 +44,8 @@ pub(super) struct Trouble {
     pub(super) shared: Option<String>,
     /// Which settings of NCCL are wrong in it.
     pub(super) nccl: Option<String>,
+    /// Of which container the image's `nccl.conf` is not read.
+    pub(super) hidden: Option<String>,
 }
 
 /// What people are to be told of between two statuses: a warning with its reason, or that it is over.
@@ -51,9 +55,15 @@ pub(super) fn degraded_news(
 ) -> Option<(&'static str, String)> {
     let trouble = |status: &NetworkAttachmentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == DEGRADED)?;
-        let reason = [CLAIM_SHARED, RAIL_DOWN, DRIFTED, MEMLOCK_LOW, NCCL_OVERRIDDEN]
-            .into_iter()
-            .find(|reason| *reason == condition.reason)?;
+        let told = [
+            CLAIM_SHARED,
+            RAIL_DOWN,
+            DRIFTED,
+            MEMLOCK_LOW,
+            NCCL_OVERRIDDEN,
+            NCCL_CONF_HIDDEN,
+        ];
+        let reason = told.into_iter().find(|reason| *reason == condition.reason)?;
         Some((reason, condition.message.clone()))
     };
     match (trouble(previous), trouble(now)) {
@@ -161,6 +171,9 @@ fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
     }
     if let Some(nccl) = &trouble.nccl {
         return Finding::yes(DEGRADED, NCCL_OVERRIDDEN, nccl.clone());
+    }
+    if let Some(hidden) = &trouble.hidden {
+        return Finding::yes(DEGRADED, NCCL_CONF_HIDDEN, hidden.clone());
     }
     let ports: Vec<String> = plan
         .rails
@@ -386,9 +399,25 @@ mod tests {
         assert_eq!(reason_told, "NcclOverridden");
         assert!(note.contains("NCCL_IB_GID_INDEX=0"), "{note}");
         assert_eq!(degraded_news(&wrong, &wrong), None);
+        trouble.hidden = Some("container c: its image has an /etc/nccl.conf".to_owned());
+        let both = status(&plan, None, &trouble, &wrong, Timestamp::now());
+        assert_eq!(reason(&both, "Degraded"), "NcclOverridden");
         trouble.memlock = Some("it may lock 8388608 bytes".to_owned());
         let worse = status(&plan, None, &trouble, &wrong, Timestamp::now());
         assert_eq!(reason(&worse, "Degraded"), "MemlockLow");
+    }
+
+    #[test]
+    fn an_nccl_conf_of_the_image_does_not_vanish_silently() {
+        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let trouble = Trouble {
+            hidden: Some("container c: its image has an /etc/nccl.conf".to_owned()),
+            ..Trouble::default()
+        };
+        let previous = NetworkAttachmentStatus::default();
+        let hidden = status(&plan, None, &trouble, &previous, Timestamp::now());
+        assert_eq!(reason(&hidden, "Degraded"), "NcclConfHidden");
+        assert_eq!(degraded_news(&previous, &hidden).unwrap().0, "NcclConfHidden");
     }
 
     #[test]

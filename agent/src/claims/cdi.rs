@@ -3,7 +3,9 @@
 //! Final when Prepare answers, but for the character devices of software RoCE, which exist only after ADD.
 
 use railhead_host::{DurableError, InterfaceName, RdmaName, SysfsError, read_state_file, replace};
-use railhead_plan::{AttachmentPlan, AttachmentRecord, Layout, PEERS_FILE, POD_FOLDER, RdmaPlan};
+use railhead_plan::{
+    AttachmentPlan, AttachmentRecord, Layout, NCCL_CONF, NCCL_CONF_FILE, PEERS_FILE, POD_FOLDER, RdmaPlan,
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -96,16 +98,22 @@ fn own_uverbs(agent: &Agent, plan: &AttachmentPlan) -> Result<Vec<String>, CdiEr
 /// host has the CNI binary.
 fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &Path) -> Value {
     let mut mounts = vec![mount(&layout.attachment(&plan.pod.uid), POD_FOLDER)];
-    if plan.nccl_file {
-        mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), "/etc/nccl.conf"));
+    let mut env = vec![
+        format!("RAILHEAD_NETWORK={}", plan.network.name),
+        format!("RAILHEAD_INDEX={}", plan.index),
+        format!("RAILHEAD_PODS={}", plan.pods),
+        format!("RAILHEAD_PEERS={POD_FOLDER}/{PEERS_FILE}"),
+    ];
+    if plan.nccl_file && !plan.nccl_by_variable {
+        mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), NCCL_CONF));
+    }
+    // A variable of a spec replaces the container's own, so none is named here that somebody sets, or that a library reads before
+    // its files.
+    if plan.nccl_file && plan.nccl_by_variable && !plan.sets(NCCL_CONF_FILE) {
+        env.push(format!("{NCCL_CONF_FILE}={POD_FOLDER}/nccl.conf"));
     }
     let mut edits = json!({
-        "env": [
-            format!("RAILHEAD_NETWORK={}", plan.network.name),
-            format!("RAILHEAD_INDEX={}", plan.index),
-            format!("RAILHEAD_PODS={}", plan.pods),
-            format!("RAILHEAD_PEERS={POD_FOLDER}/{PEERS_FILE}"),
-        ],
+        "env": env,
         "mounts": mounts,
         "hooks": [container_hook(cni_binary, &plan.pod.uid)],
     });
@@ -185,6 +193,8 @@ pub(crate) fn remove(layout: &Layout, claim_uid: &str) -> Result<(), CdiError> {
 
 #[cfg(test)]
 mod tests {
+    use railhead_plan::ContainerVariable;
+
     use super::*;
     use crate::claims::plans::tests::plan;
 
@@ -234,6 +244,30 @@ mod tests {
             nodes(),
             json!([{"path": "/dev/infiniband/uverbs3"}, {"path": "/dev/infiniband/rdma_cm"}])
         );
+    }
+
+    #[test]
+    fn an_images_own_nccl_conf_is_left_where_ours_is_named_by_a_variable_that_nobody_else_sets() {
+        let mut plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
+        plan.nccl_by_variable = true;
+        let edits = |plan: &AttachmentPlan| {
+            let spec = spec(&Layout::default(), plan, &[], Path::new("/opt/cni/bin/railhead"));
+            spec["devices"][0]["containerEdits"].clone()
+        };
+        let named = json!("NCCL_CONF_FILE=/run/railhead/nccl.conf");
+        let made = edits(&plan);
+        assert!(made["env"].as_array().unwrap().contains(&named), "{made}");
+        assert_eq!(made["mounts"].as_array().unwrap().len(), 1, "{made}");
+        plan.nccl_environment = vec![ContainerVariable {
+            container: "train".to_owned(),
+            name: NCCL_CONF_FILE.to_owned(),
+            value: "/home/me/nccl.conf".to_owned(),
+        }];
+        assert!(!edits(&plan)["env"].as_array().unwrap().contains(&named), "theirs wins");
+        plan.nccl_environment.clear();
+        plan.nccl_file = false;
+        let alone = edits(&plan);
+        assert!(!alone["env"].as_array().unwrap().contains(&named), "{alone}");
     }
 
     #[test]

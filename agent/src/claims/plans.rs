@@ -206,6 +206,7 @@ pub(crate) mod tests {
             pods: 32,
             rails: vec![rail(0, functions[0]), rail(1, functions[1])],
             nccl_file: true,
+            nccl_by_variable: false,
             nccl: Vec::new(),
             nccl_environment: Vec::new(),
             traffic_class: None,

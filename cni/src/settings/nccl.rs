@@ -15,6 +15,11 @@ pub(super) fn file(facts: &Facts) -> String {
         "{} The environment of a program wins over this file.",
         facts.place()
     ));
+    if !facts.plan.nccl_by_variable {
+        lines.comment(
+            "It hides an /etc/nccl.conf of the image. With spec.nccl.inject: FileAndEnv, NCCL from 2.23 on reads both.",
+        );
+    }
     let settings = &facts.plan.nccl;
     let wrong = wrong_nccl(facts.plan, facts.rails);
     for setting in settings {
@@ -86,10 +91,19 @@ mod tests {
         assert_eq!(
             text,
             "# Network train of ml, index 1 of 2. The environment of a program wins over this file.\n\
+             # It hides an /etc/nccl.conf of the image. With spec.nccl.inject: FileAndEnv, NCCL from 2.23 on reads both.\n\
              # QosClass roce: DSCP 26 times 4\nNCCL_IB_TC=104\n\
              # where the GIDs of this pod's rails were found; NCCL before 2.21 does not look for them\nNCCL_IB_GID_INDEX=1\n\
              # the RDMA devices of this pod's rails\nNCCL_IB_HCA==rxe0,rxe1\n"
         );
+    }
+
+    #[test]
+    fn what_hides_nothing_does_not_say_so() {
+        let mut plan = plan();
+        plan.nccl_by_variable = true;
+        let text = nccl_conf(&plan, &[rail(0, None)]);
+        assert!(!text.contains("hides"), "{text}");
     }
 
     #[test]
@@ -105,7 +119,7 @@ mod tests {
         let plan = with_settings(&[("NCCL_ALGO", "Ring\nNCCL_DEBUG=TRACE")]);
         let text = nccl_conf(&plan, &[rail(0, None)]);
         assert!(!text.contains("NCCL_IB_HCA") && !text.contains("GID"), "{text}");
-        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(text.lines().count(), 6, "{text}");
     }
 
     #[test]

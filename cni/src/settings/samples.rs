@@ -27,6 +27,7 @@ pub(super) fn plan() -> AttachmentPlan {
         pods: 2,
         rails: vec![],
         nccl_file: true,
+        nccl_by_variable: false,
         nccl: vec![NcclSetting {
             name: "NCCL_IB_TC".to_owned(),
             value: "104".to_owned(),

@@ -212,6 +212,7 @@ pub(crate) fn plan(rails: &[u32]) -> AttachmentPlan {
         pods: 2,
         rails: rails.iter().map(|rail| rail_plan(*rail)).collect(),
         nccl_file: true,
+        nccl_by_variable: false,
         nccl: vec![NcclSetting {
             name: "NCCL_IB_TC".to_owned(),
             value: "104".to_owned(),

@@ -92,6 +92,18 @@ pub(crate) fn nccl_settings_are_names_and_values_of_one_line(world: &World) -> R
         .cluster
         .feed(&admin, &["create", "--dry-run=server", "--filename", "-"], &[good])?
         .ok()?;
+    let inject = |how: &str| {
+        let mut network = samples::network("default", "nccl", "backend", 2);
+        network["spec"]["nccl"] = json!({"inject": how});
+        network
+    };
+    for how in ["File", "FileAndEnv", "None"] {
+        let arguments = ["create", "--dry-run=server", "--filename", "-"];
+        world.cluster.feed(&admin, &arguments, &[inject(how)])?.ok()?;
+    }
+    world
+        .cluster
+        .refused(&admin, &inject("Env"), &["spec.nccl.inject", "FileAndEnv"])?;
     for name in ["NCCL_DEBUG=INFO", "FOO BAR", "", "#NCCL_ALGO", "nccl_debug"] {
         world
             .cluster
