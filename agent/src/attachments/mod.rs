@@ -208,8 +208,8 @@ fn record(agent: &Agent, plan: &AttachmentPlan) -> Result<Option<AttachmentRecor
     }
 }
 
-/// What has happened to a pod since it was wired, as the comparison of attachments and the hook of its containers have left it, and what
-/// it got with settings that do not fit.
+/// What has happened to a pod since it was wired, as the comparison of attachments and the hook of its containers have left it,
+/// and which settings of NCCL do not fit what it got.
 fn trouble(agent: &Agent, plan: &AttachmentPlan, record: Option<&AttachmentRecord>) -> Trouble {
     let uid = &plan.pod.uid;
     let note = |path: &Path| {

@@ -68,7 +68,8 @@ pub(super) fn degraded_news(
     };
     match (trouble(previous), trouble(now)) {
         (before, Some(now)) if before.as_ref() != Some(&now) => Some(now),
-        (Some(_), None) => Some((RECOVERED, "its rails are as they were wired again".to_owned())),
+        // What is wrong with a pod also ends with its sandbox.
+        (Some(_), None) if is_wired(now) => Some((RECOVERED, "its rails are as they were wired again".to_owned())),
         _ => None,
     }
 }
@@ -399,6 +400,12 @@ mod tests {
         assert_eq!(reason_told, "NcclOverridden");
         assert!(note.contains("NCCL_IB_GID_INDEX=0"), "{note}");
         assert_eq!(degraded_news(&wrong, &wrong), None);
+        let ended = status(&plan, None, &Trouble::default(), &wrong, Timestamp::now());
+        assert_eq!(
+            degraded_news(&wrong, &ended),
+            None,
+            "nothing recovers with a sandbox that went"
+        );
         trouble.hidden = Some("container c: its image has an /etc/nccl.conf".to_owned());
         let both = status(&plan, None, &trouble, &wrong, Timestamp::now());
         assert_eq!(reason(&both, "Degraded"), "NcclOverridden");

@@ -72,8 +72,15 @@ fn a_pod_is_wired_as_planned_and_everything_is_given_back() {
             .output()
             .unwrap();
         let sourced = String::from_utf8(sourced.stdout).unwrap();
-        for line in ["RAILHEAD_NETWORK=train", "RAILHEAD_PODS=2", "GLOO_SOCKET_IFNAME=rail0,rail1"] {
-            assert!(sourced.lines().any(|found| found == line), "{line} is not in:\n{sourced}");
+        for line in [
+            "RAILHEAD_NETWORK=train",
+            "RAILHEAD_PODS=2",
+            "GLOO_SOCKET_IFNAME=rail0,rail1",
+        ] {
+            assert!(
+                sourced.lines().any(|found| found == line),
+                "{line} is not in:\n{sourced}"
+            );
         }
         let peers = fs::read_to_string(node.layout().attachment(POD_UID).join("hosts")).unwrap();
         assert!(peers.contains("\n10.0.1.8\ttrain-1-rail1\n"), "{peers}");
