@@ -150,30 +150,55 @@ fn shared(last: &mut Arc<str>, text: &str) -> Arc<str> {
 }
 
 /// Every port of `nodes` with what is `held` taken off, by node and rail.
+///
+/// With thousands of nodes and pods this is most of what the operator computes while somebody waits for room. So a pool is looked up once
+/// for all shares that a claim has of it, and its ports, of which there are few, one after the other.
 pub fn free<'a>(
     nodes: impl IntoIterator<Item = &'a NodePorts>,
     held: impl IntoIterator<Item = &'a Held>,
 ) -> Vec<PortBandwidth> {
-    // Mbit/s and VFs by pool and device.
-    let mut taken: HashMap<(&str, &str), (u64, u32)> = HashMap::new();
-    for share in held.into_iter().flat_map(|held| &*held.0) {
-        let (mbps, vfs) = taken.entry((&share.pool, &share.device)).or_default();
-        *mbps += share.mbps;
-        *vfs += 1;
-    }
-    let mut ports: Vec<PortBandwidth> = nodes
-        .into_iter()
-        .flat_map(|node| node.ports.iter().map(move |port| (&node.node, port)))
-        .map(|(node, port)| {
-            let (mbps, vfs) = taken.get(&(&**node, &*port.device)).copied().unwrap_or_default();
-            PortBandwidth {
-                node: Arc::clone(node),
-                rail: port.rail,
-                fabric: Arc::clone(&port.fabric),
-                capacity: port.capacity,
-                used: Bandwidth::from_mbps(mbps),
-                vfs_free: port.vfs.saturating_sub(vfs),
+    // A pool may be published in several slices.
+    let mut nodes: Vec<&NodePorts> = nodes.into_iter().collect();
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    // Mbit/s and VFs, port by port.
+    let mut taken: Vec<Vec<(u64, u32)>> = nodes.iter().map(|node| vec![(0, 0); node.ports.len()]).collect();
+    let of_pool = |pool: &str| {
+        let first = nodes.partition_point(|node| &*node.node < pool);
+        let count = nodes[first..].partition_point(|node| &*node.node == pool);
+        first..first + count
+    };
+    for held in held {
+        let (mut pool, mut found) = ("", 0..0);
+        for share in &*held.0 {
+            if pool != &*share.pool {
+                pool = &share.pool;
+                found = of_pool(pool);
             }
+            let ports = found
+                .clone()
+                .flat_map(|node| (0..nodes[node].ports.len()).map(move |port| (node, port)));
+            for (node, port) in ports.filter(|&(node, port)| nodes[node].ports[port].device == share.device) {
+                let (mbps, vfs) = &mut taken[node][port];
+                *mbps += share.mbps;
+                *vfs += 1;
+            }
+        }
+    }
+    let with_taken = nodes.iter().zip(&taken);
+    let mut ports: Vec<PortBandwidth> = with_taken
+        .flat_map(|(node, taken)| {
+            node.ports
+                .iter()
+                .zip(taken)
+                .map(move |(port, taken)| (node, port, taken))
+        })
+        .map(|(node, port, &(mbps, vfs))| PortBandwidth {
+            node: Arc::clone(&node.node),
+            rail: port.rail,
+            fabric: Arc::clone(&port.fabric),
+            capacity: port.capacity,
+            used: Bandwidth::from_mbps(mbps),
+            vfs_free: port.vfs.saturating_sub(vfs),
         })
         .collect();
     ports.sort_by(|a, b| (&a.node, a.rail).cmp(&(&b.node, b.rail)));
@@ -204,6 +229,7 @@ fn bandwidth(result: &DeviceRequestAllocationResult) -> Option<Bandwidth> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -266,5 +292,51 @@ mod tests {
         let ports = free(&[NodePorts::of(&slice).unwrap()], &held);
         assert_eq!(ports[0].free(), Bandwidth::from_mbps(600));
         assert_eq!(ports[0].vfs_free, 2);
+    }
+
+    proptest! {
+        /// Against a count that looks at every share for every port.
+        #[test]
+        fn each_share_is_taken_from_its_own_port(
+            slices in proptest::collection::vec((0_u8..4, proptest::collection::vec(0_u8..3, 0..4)), 0..6),
+            claims in proptest::collection::vec(proptest::collection::vec((0_u8..5, 0_u8..4, 1_u64..50), 1..6), 0..8),
+        ) {
+            let nodes: Vec<NodePorts> = slices
+                .iter()
+                .map(|(pool, rails)| NodePorts {
+                    node: format!("node{pool}").into(),
+                    ports: rails
+                        .iter()
+                        .map(|rail| Port {
+                            device: format!("rail{rail}").into(),
+                            rail: (*rail).into(),
+                            fabric: "backend".into(),
+                            capacity: Bandwidth::from_mbps(1000),
+                            vfs: 4,
+                        })
+                        .collect(),
+                })
+                .collect();
+            let held: Vec<Held> = claims
+                .iter()
+                .map(|shares| {
+                    let share = |(pool, rail, mbps): &(u8, u8, u64)| Share {
+                        pool: format!("node{pool}").into(),
+                        device: format!("rail{rail}").into(),
+                        mbps: *mbps,
+                    };
+                    Held(shares.iter().map(share).collect())
+                })
+                .collect();
+            let found = free(&nodes, &held);
+            prop_assert_eq!(found.len(), nodes.iter().map(|node| node.ports.len()).sum::<usize>());
+            for port in &found {
+                let is_of = |pool: u8, rail: u8| *port.node == format!("node{pool}") && port.rail == u32::from(rail);
+                let of_port = claims.iter().flatten().filter(|(pool, rail, _)| is_of(*pool, *rail));
+                let (mbps, vfs) = of_port.fold((0, 0), |(mbps, vfs), share| (mbps + share.2, vfs + 1));
+                prop_assert_eq!((port.used.mbps(), port.vfs_free), (mbps, 4_u32.saturating_sub(vfs)));
+            }
+            prop_assert!(found.is_sorted_by_key(|port| (port.node.clone(), port.rail)));
+        }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Who<'a> {
     Agent(&'a str),
     /// What makes claims from templates.
     ClaimController,
+    /// The operator's account.
+    Operator,
 }
 
 /// How a body is meant.
@@ -42,6 +44,8 @@ pub(crate) enum Verb {
     Merge,
     /// Server-side apply.
     Apply,
+    /// With options for a body, which may be empty.
+    Delete,
 }
 
 /// The administrator's way to the API server.
@@ -100,6 +104,7 @@ fn request(who: Who<'_>, verb: Verb, path: &str, body: &Value) -> Result<Request
         Verb::Create => (Method::POST, "application/json"),
         Verb::Merge => (Method::PATCH, "application/merge-patch+json"),
         Verb::Apply => (Method::PATCH, "application/apply-patch+yaml"),
+        Verb::Delete => (Method::DELETE, "application/json"),
     };
     let request = Request::builder().method(method).uri(path).header("content-type", kind);
     let accounts = "system:serviceaccounts";
@@ -113,6 +118,13 @@ fn request(who: Who<'_>, verb: Verb, path: &str, body: &Value) -> Result<Request
             .header("impersonate-group", accounts)
             .header("impersonate-group", "system:authenticated")
             .header("impersonate-extra-authentication.kubernetes.io%2fnode-name", node),
+        Who::Operator => request
+            .header(
+                "impersonate-user",
+                "system:serviceaccount:railhead-system:railhead-operator",
+            )
+            .header("impersonate-group", accounts)
+            .header("impersonate-group", "system:authenticated"),
         Who::ClaimController => request
             .header(
                 "impersonate-user",

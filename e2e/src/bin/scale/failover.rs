@@ -1,4 +1,4 @@
-//! How long until somebody else leads.
+//! How long until somebody else leads, and who leads then.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(crate) async fn measure(
     installed: &Installed,
     reserved: &Reserved,
     leader: Operator,
-) -> Result<()> {
+) -> Result<Operator> {
     fill::namespace(server, NAMESPACE).await?;
     let mut second = installed.start("operator-b").await?;
     rest::memory(verdict, &mut second, "which follows")?;
@@ -47,8 +47,7 @@ pub(crate) async fn measure(
         ENDED,
         "s",
     );
-    drop(third);
-    Ok(())
+    Ok(third)
 }
 
 async fn next(server: &Server, reserved: &Reserved, name: &str) -> Result<f64> {

@@ -1,5 +1,5 @@
 //! What the same server takes for the bare writes, from a client that does nothing else: no operator is faster than that. It is told
-//! beside the operator's figures, and alters no limit.
+//! beside the operator's figures. Where the server alone needs longer than a limit allows, twice what it needs is the limit, and that is said.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -48,7 +48,8 @@ impl Floor {
         Ok(Self { seen, tasks })
     }
 
-    pub(crate) fn tell(self, verdict: &mut Verdict) {
+    /// Ends it, and gives the seconds within which 99 of 100 such writes were done.
+    pub(crate) fn tell(self, verdict: &mut Verdict) -> f64 {
         for task in self.tasks {
             task.abort();
         }
@@ -68,7 +69,9 @@ impl Floor {
             verdict.note(format!(
                 "floor: {IN_TURN} bare writes one after the other, 99 of 100 times within {most:.2} s, half of them within {half:.2} s"
             ));
+            return most;
         }
+        0.0
     }
 }
 

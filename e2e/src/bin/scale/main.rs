@@ -17,6 +17,7 @@ mod rest;
 mod shapes;
 mod storm;
 mod verdict;
+mod writes;
 
 use std::{fs, path::PathBuf, process::ExitCode, thread, time::Duration};
 
@@ -169,16 +170,23 @@ async fn measure(arguments: &Arguments, lab: &Lab, installed: &Installed) -> Res
     let result = planning::measure(verdict);
     note(verdict, "planning", result);
     fill::nodes(server, size.nodes).await?;
+    fill::fabric(server).await?;
+    let alone: Vec<_> = rate::more("alone", size.networks);
+    fill::namespaces(server, size.networks).await?;
+    let floor = writes::measure(server, &alone).await?;
+    verdict.note(format!(
+        "floor: the same writes of {} networks by a client that does nothing else: {floor:.1} s",
+        size.networks
+    ));
     let mut operator = installed.start("operator-a").await?;
     operator::led(server, "operator-a").await?;
-    fill::fabric(server).await?;
     fill::agents(server, size.nodes).await?;
     fill::namespaces(server, size.networks.max(3 * AT_ONCE)).await?;
     let reserved = &Reserved::watch(server);
     let places: Vec<_> = (0..size.networks)
         .map(|network| (fill::place(network), fill::size(network, size.networks, size.pods)))
         .collect();
-    let first = rate::measure(verdict, server, &mut operator, reserved, &places, "first").await?;
+    let first = rate::measure(verdict, server, &mut operator, reserved, (&places, floor), "first").await?;
     step_memory(verdict, &mut operator, "with nodes and networks");
     revive(installed, &mut operator).await?;
     fill::pods(server, size.nodes, size.networks, size.pods).await?;
@@ -200,6 +208,13 @@ async fn measure(arguments: &Arguments, lab: &Lab, installed: &Installed) -> Res
     note(verdict, "pending pods", result);
     beats.abort();
     revive(installed, &mut operator).await?;
+    let mut operator = match failover::measure(verdict, server, installed, reserved, operator).await {
+        Ok(leader) => leader,
+        Err(error) => {
+            verdict.failed("failover", &error);
+            installed.start("operator-d").await?
+        }
+    };
     let more = rate::more("more", 2 * size.networks);
     let result = rate::networks(server, reserved, &more).await.map(drop);
     note(verdict, "networks up to three times as many", result);
@@ -209,17 +224,31 @@ async fn measure(arguments: &Arguments, lab: &Lab, installed: &Installed) -> Res
         server,
         &mut operator,
         reserved,
-        &last,
+        (&last, floor),
         "three times as many held",
     )
     .await
     {
-        Ok(took) => verdict.at_most("time of these to that of the first ones", took / first, 1.25, "times"),
+        Ok(took) => {
+            verdict.note(format!(
+                "{:.2} times as long as the first ones",
+                took.networks / first.networks
+            ));
+            verdict.at_most(
+                "time of these to that of the first ones, each in bare writes of its moment",
+                took.in_bare_writes() / first.in_bare_writes(),
+                1.25,
+                "times",
+            );
+        }
         Err(error) => verdict.failed("networks with three times as many held", &error),
     }
-    step_memory(verdict, &mut operator, "with four times as many networks");
-    let result = failover::measure(verdict, server, installed, reserved, operator).await;
-    note(verdict, "failover", result);
+    operator.runs()?;
+    let (now, _) = operator.resident()?;
+    verdict.note(format!(
+        "resident memory of {}, with four times as many networks: {now:.2} MB",
+        operator.name
+    ));
     Ok(std::mem::take(verdict))
 }
 
