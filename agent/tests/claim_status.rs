@@ -1,4 +1,4 @@
-//! What the agent writes into the status of a claim, and when it asks the API server for anything about it.
+//! What the agent writes into the status of a claim and of its attachment, and when it asks the API server for anything about them.
 
 #![allow(clippy::unwrap_used)] // Also in the functions that tests share.
 
@@ -8,7 +8,7 @@ use std::{fs, time::Duration};
 
 use bed::{Bed, NAMESPACE, NODE, SLICE, api::Mood, uid};
 use railhead_agent::claims::plans;
-use railhead_plan::{AttachmentPlan, AttachmentRecord};
+use railhead_plan::{AttachmentPlan, AttachmentRecord, ContainerVariable};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -182,5 +182,55 @@ async fn a_claim_that_may_not_be_written_costs_few_requests_and_no_news_of_the_a
     assert!((2..=4).contains(&written(&bed)), "{} tries in 12 min", written(&bed));
     let attachment = bed.api.all("networkattachments").remove(0);
     assert_eq!(attachment["status"]["summary"], "1/1", "{attachment}");
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_of_nccl_that_do_not_fit_are_told_and_a_file_of_the_image_that_ours_hides() {
+    let bed = prepared();
+    bed.hold(2, POD);
+    let layout = &bed.agent.layout;
+    let mut own = plan();
+    own.nccl_environment = vec![ContainerVariable {
+        container: "train".to_owned(),
+        name: "NCCL_IB_GID_INDEX".to_owned(),
+        value: "0".to_owned(),
+    }];
+    plans::write(layout, &own).unwrap();
+    wire(&bed, "c1");
+    let path = layout.record(&uid(POD));
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["rails"][0]["rdma"] =
+        json!({"device": "mlx5_10", "uverbs": "/dev/infiniband/uverbs3", "gidIndex": 3, "gid": "g"});
+    fs::write(&path, record.to_string()).unwrap();
+    let degraded = || {
+        let attachment = bed.api.all("networkattachments").remove(0);
+        let conditions = attachment["status"]["conditions"].as_array().unwrap().clone();
+        let degraded = conditions.into_iter().find(|condition| condition["type"] == "Degraded");
+        let text = |key: &str| degraded.as_ref().unwrap()[key].as_str().unwrap().to_owned();
+        (text("reason"), text("message"))
+    };
+    let stop = start(&bed);
+    look(&bed).await;
+    let wrong = "the environment of container train sets NCCL_IB_GID_INDEX=0, which is wrong here: \
+                 the GIDs of this pod's rails have index 3; take it away";
+    let told = ("NcclOverridden".to_owned(), wrong.to_owned());
+    assert_eq!(degraded(), told);
+    assert!(bed.api.events().contains(&told), "{:?}", bed.api.events());
+
+    // As the hook of a container leaves it.
+    fs::write(
+        layout.nccl_hidden_note(&uid(POD)),
+        "container train: its image has one\n",
+    )
+    .unwrap();
+    plans::write(layout, &plan()).unwrap();
+    look(&bed).await;
+    let told = (
+        "NcclConfHidden".to_owned(),
+        "container train: its image has one".to_owned(),
+    );
+    assert_eq!(degraded(), told);
+    assert!(bed.api.events().contains(&told), "{:?}", bed.api.events());
     stop.cancel();
 }
