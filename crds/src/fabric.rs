@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Bandwidth;
+use crate::{Bandwidth, NamespaceSelector};
 
 /// A Fabric is the backend network of a cluster: its rails, the ports that belong to each, the address pools and the VLANs
 /// from which networks are cut. The platform team writes it once.
@@ -62,6 +62,10 @@ pub struct FabricSpec {
     /// The nodes that belong to the fabric. Default: every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<NodeSelector>,
+    /// The namespaces whose networks may use the fabric. Others are refused (FabricNotAllowed); a network that has its slice keeps it,
+    /// whatever is changed here or at its namespace. Default: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<NamespaceSelector>,
     /// RoCE gives pods an RDMA device on every rail, Ethernet only an interface. Default RoCE.
     #[serde(default)]
     pub link_type: LinkType,

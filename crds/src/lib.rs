@@ -13,6 +13,7 @@ mod fabric;
 mod fabric_ledger;
 mod meta;
 pub mod names;
+mod namespaces;
 mod network_attachment;
 mod network_slice;
 mod node_network;
@@ -31,6 +32,7 @@ pub use fabric_ledger::{
     FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerPool, LedgerPoolRail,
     LedgerRecount, LedgerState, NoIntervals,
 };
+pub use namespaces::NamespaceSelector;
 pub use network_attachment::{
     AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec, NetworkAttachmentStatus,
 };

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Bandwidth;
+use crate::{Bandwidth, NamespaceSelector};
 
 /// A QosClass is what a class of training traffic gets on every rail: marking, priority, guaranteed and maximum bandwidth.
 /// Editing a class never alters a network that already has its slice.
@@ -46,10 +46,14 @@ pub struct QosClassSpec {
     pub priority: u8,
     /// Bandwidth per pod and port.
     pub bandwidth: ClassBandwidth,
-    /// Settings of the virtual function. In this version every namespace may use every class: with trust on or the spoof
-    /// check off, a pod of any tenant that names the class may send with addresses of others on its own VLAN.
+    /// Settings of the virtual function. With trust on or the spoof check off, a pod of any tenant that may use the class may send
+    /// with addresses of others on its own VLAN: say in allowedNamespaces who that is.
     #[serde(default)]
     pub vf: ClassVf,
+    /// The namespaces whose networks may use the class. Others are refused (ClassNotAllowed); a network that has its slice keeps it,
+    /// whatever is changed here or at its namespace. Default: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<NamespaceSelector>,
 }
 
 /// State of a class.
@@ -72,7 +76,9 @@ pub struct QosClassStatus {
     validation = Rule::new("!has(self.maximum) || !isQuantity(self.maximum) || !isQuantity(self.guaranteed) || quantity(self.maximum).compareTo(quantity(self.guaranteed)) >= 0")
         .message("bandwidth.maximum is below bandwidth.guaranteed: raise it, or leave it out for line rate"),
     validation = Rule::new("!has(self.largestGuarantee) || !isQuantity(self.largestGuarantee) || !isQuantity(self.guaranteed) || quantity(self.largestGuarantee).compareTo(quantity(self.guaranteed)) >= 0")
-        .message("bandwidth.largestGuarantee is below bandwidth.guaranteed: raise it, or leave it out")
+        .message("bandwidth.largestGuarantee is below bandwidth.guaranteed: raise it, or leave it out"),
+    validation = Rule::new("!has(self.smallestGuarantee) || !isQuantity(self.smallestGuarantee) || !isQuantity(self.guaranteed) || quantity(self.smallestGuarantee).compareTo(quantity(self.guaranteed)) <= 0")
+        .message("bandwidth.smallestGuarantee is above bandwidth.guaranteed: lower it, or leave it out")
 )]
 pub struct ClassBandwidth {
     /// What a pod is sure to get on each of its ports, for example 10G. Admitted by the scheduler and never oversold.
@@ -85,6 +91,10 @@ pub struct ClassBandwidth {
     /// whole ports from all others. It caps no traffic. Default: what maximum says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub largest_guarantee: Option<Bandwidth>,
+    /// The smallest guarantee that a network may ask for with spec.bandwidthPerRail, for example 5G, so that nobody gets the class's
+    /// priority for less than it is meant for. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smallest_guarantee: Option<Bandwidth>,
 }
 
 /// Settings of the virtual function.

@@ -117,7 +117,8 @@ pub struct TrainingNetworkSpec {
     /// Which rails the pods get, the same for all of them. Default: all rails of the fabric. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rails: Option<NetworkRails>,
-    /// Guaranteed bandwidth per pod and rail in decimal bits per second, for example 200G. At most the class's maximum.
+    /// Guaranteed bandwidth per pod and rail in decimal bits per second, for example 200G. Between the class's smallestGuarantee and
+    /// largestGuarantee, and at most its maximum.
     /// Default: the class's guarantee. Immutable in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth_per_rail: Option<Bandwidth>,

@@ -17,6 +17,7 @@ use crate::{conditions, known::Node, observe::Named, recount, world::World};
 #[derive(Default)]
 pub(crate) struct Facts {
     nodes: HashMap<String, u64>,
+    namespaces: HashMap<String, u64>,
     fabrics: HashMap<String, u64>,
     classes: HashMap<String, u64>,
     /// By NodeNetwork.
@@ -33,6 +34,16 @@ impl Facts {
     pub(crate) fn node_is_news(&mut self, world: &World, name: &str) -> bool {
         let node = world.nodes.get(&ObjectRef::new(name));
         note(&mut self.nodes, name, node.map(|node| seen_of_node(&node)))
+    }
+
+    /// Whether a Namespace is another one for those that wait in it: it came, went, or has other labels.
+    pub(crate) fn namespace_is_news(&mut self, world: &World, name: &str) -> bool {
+        let namespace = world.namespace(name);
+        note(
+            &mut self.namespaces,
+            name,
+            namespace.map(|namespace| digest(&namespace.labels)),
+        )
     }
 
     /// Whether a Fabric is another one for itself and for networks that wait: it came, is going, went, or its spec or finalizers

@@ -1,4 +1,4 @@
-//! Pods and Nodes with what is read of them and nothing else. There are tens of thousands, and Kubernetes' own types take kilobytes
+//! Pods, Nodes and Namespaces with what is read of them and nothing else. There are tens of thousands, and Kubernetes' own types take kilobytes
 //! each before anything is in them.
 
 use std::collections::BTreeMap;
@@ -85,6 +85,31 @@ impl Node {
         self.spec
             .as_ref()
             .is_some_and(|spec| spec.taints.iter().any(is_out_of_service))
+    }
+}
+
+/// A Namespace: whom its labels let use what.
+#[derive(Clone, Debug, Default, Deserialize, Resource)]
+#[resource(inherit = v1::Namespace)]
+#[serde(from = "NamespaceAsRead")]
+pub(crate) struct Namespace {
+    /// Without its labels.
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Deserialize)]
+struct NamespaceAsRead {
+    #[serde(default)]
+    metadata: ObjectMeta,
+}
+
+impl From<NamespaceAsRead> for Namespace {
+    fn from(mut read: NamespaceAsRead) -> Self {
+        Self {
+            labels: Labels::of(&read.metadata.labels.take().unwrap_or_default()),
+            metadata: read.metadata,
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     contested::Contested,
     grouped::Grouped,
     kept::Kept,
-    known::{Node, Pod},
+    known::{Namespace, Node, Pod},
     recount::Words,
     schemas::Schemas,
     surroundings::Surroundings,
@@ -85,6 +85,7 @@ pub(crate) enum Change {
     },
     NodeNetwork(String),
     Node(String),
+    Namespace(String),
     /// Ranges of addresses of Services.
     Services,
     /// The definitions of the cluster are others.
@@ -139,6 +140,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
             fabric: o.name_any(),
         }),
         nodes: watches.start(all(), trim::node, |o: &Node| Change::Node(o.name_any())),
+        namespaces: watches.start(all(), trim::namespace, |o: &Namespace| Change::Namespace(o.name_any())),
         services: watches.start(all(), trim::metadata, |_: &ServiceCIDR| Change::Services),
         pods: watches.start_grouped(
             labelled,
@@ -174,6 +176,7 @@ impl World {
             self.node_networks.wait_until_ready(),
             self.ledgers.wait_until_ready(),
             self.nodes.wait_until_ready(),
+            self.namespaces.wait_until_ready(),
             self.services.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.ports.wait_until_ready(),

@@ -10,7 +10,7 @@ use railhead_crds::{
 };
 use railhead_planner::{claim, index};
 
-use crate::known::{Node, Pod};
+use crate::known::{Namespace, Node, Pod};
 
 /// Every object: who wrote which field is of no interest here.
 pub(crate) fn metadata<K: Resource>(object: &mut K) {
@@ -86,6 +86,14 @@ pub(crate) fn node(node: &mut Node) {
     metadata(node);
     node.metadata.annotations = None;
     node.metadata.owner_references = None;
+}
+
+/// A Namespace: its labels.
+pub(crate) fn namespace(namespace: &mut Namespace) {
+    metadata(namespace);
+    namespace.metadata.annotations = None;
+    namespace.metadata.owner_references = None;
+    namespace.metadata.finalizers = None;
 }
 
 /// A claim template: whose it is, and of a network's what it asks for.

@@ -22,7 +22,7 @@ use crate::{
     fabric::others,
     grouped::Grouped,
     kept::Kept,
-    known::{Node, Pod},
+    known::{Namespace, Node, Pod},
     observe::{Named, named},
     recount::Words,
     schemas::Schemas,
@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub(crate) node_networks: Store<NodeNetwork>,
     pub(crate) ledgers: Store<FabricLedger>,
     pub(crate) nodes: Store<Node>,
+    pub(crate) namespaces: Store<Namespace>,
     /// By network.
     pub(crate) pods: Grouped<Pod>,
     /// The ports of each node.
@@ -71,6 +72,18 @@ impl World {
     /// The fabric of that name.
     pub(crate) fn fabric(&self, name: &str) -> Option<Arc<Fabric>> {
         self.fabrics.get(&ObjectRef::new(name))
+    }
+
+    /// A namespace with its labels, once it is known.
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.namespaces.get(&ObjectRef::new(name))
+    }
+
+    /// Whether anything is for some namespaces only.
+    pub(crate) fn has_allow_lists(&self) -> bool {
+        let fabric = |fabric: &Fabric| fabric.spec.allowed_namespaces.is_some();
+        let class = |class: &QosClass| class.spec.allowed_namespaces.is_some();
+        self.fabrics.find(fabric).is_some() || self.classes.find(class).is_some()
     }
 
     /// What a Fabric says of pools and VLANs, beside what is known outside of it.
@@ -144,6 +157,7 @@ pub(crate) mod tests {
             node_networks: store().0,
             ledgers: store().0,
             nodes: store().0,
+            namespaces: store().0,
             pods: Grouped::new(store().0, network_of_pod),
             ports: Kept::default(),
             claims: Kept::default(),

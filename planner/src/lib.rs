@@ -19,3 +19,4 @@ pub mod network;
 pub mod node;
 pub mod pools;
 pub mod slots;
+pub mod tenant;

@@ -9,7 +9,10 @@ use railhead_crds::{
 };
 use thiserror::Error;
 
-use crate::slots::{SlotError, SlotSpace};
+use crate::{
+    slots::{SlotError, SlotSpace},
+    tenant::{Offer, Tenant},
+};
 
 /// A network with everything that its spec refers to.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,12 @@ pub enum Unresolved {
     /// No such class, or none is the default.
     #[error("{0}")]
     ClassNotFound(String),
+    /// The fabric is for other namespaces.
+    #[error("{0}")]
+    FabricNotAllowed(String),
+    /// The class is for other namespaces.
+    #[error("{0}")]
+    ClassNotAllowed(String),
     /// A rail that the fabric does not have.
     #[error("{0}")]
     RailNotFound(String),
@@ -45,6 +54,9 @@ pub enum Unresolved {
     /// More than the class lets a pod have.
     #[error("{0}")]
     BandwidthAboveClass(String),
+    /// Less than the class is for.
+    #[error("{0}")]
+    BandwidthBelowClass(String),
 }
 
 impl Unresolved {
@@ -53,16 +65,20 @@ impl Unresolved {
         match self {
             Self::FabricNotFound(_) => "FabricNotFound",
             Self::ClassNotFound(_) => "ClassNotFound",
+            Self::FabricNotAllowed(_) => "FabricNotAllowed",
+            Self::ClassNotAllowed(_) => "ClassNotAllowed",
             Self::RailNotFound(_) => "RailNotFound",
             Self::BandwidthUnavailable(_) => "BandwidthUnavailable",
             Self::BandwidthAboveClass(_) => "BandwidthAboveClass",
+            Self::BandwidthBelowClass(_) => "BandwidthBelowClass",
         }
     }
 }
 
-/// Finds what `network` refers to. `nodes` are the NodeNetworks known so far; a fabric without any is not judged by speed.
+/// Finds what `network` of `tenant` refers to. `nodes` are the NodeNetworks known so far; a fabric without any is not judged by speed.
 pub fn resolve(
     network: &TrainingNetwork,
+    tenant: &Tenant<'_>,
     fabrics: &[impl Borrow<Fabric>],
     classes: &[impl Borrow<QosClass>],
     nodes: &[impl Borrow<NodeNetwork>],
@@ -76,6 +92,7 @@ pub fn resolve(
         "spec.fabricName",
     )
     .map_err(Unresolved::FabricNotFound)?;
+    check_tenant(tenant, fabric, fabrics, offered_fabric).map_err(Unresolved::FabricNotAllowed)?;
     let class = choose(
         network.spec.qos_class_name.as_deref(),
         classes,
@@ -85,12 +102,13 @@ pub fn resolve(
         "spec.qosClassName",
     )
     .map_err(Unresolved::ClassNotFound)?;
+    check_tenant(tenant, class, classes, offered_class).map_err(Unresolved::ClassNotAllowed)?;
     let rails = choose_rails(network, fabric)?;
     let guaranteed = network
         .spec
         .bandwidth_per_rail
         .unwrap_or(class.spec.bandwidth.guaranteed);
-    check_class(class, guaranteed, classes)?;
+    check_class(class, guaranteed, classes, tenant)?;
     check_speed(fabric, &rails, guaranteed, nodes)?;
     Ok(Resolved {
         fabric: fabric.clone(),
@@ -170,8 +188,47 @@ fn choose_rails(network: &TrainingNetwork, fabric: &Fabric) -> Result<Vec<Rail>,
     Ok(rails)
 }
 
-/// What a class allows at most is the platform team's word; a network does not lift it.
-fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[impl Borrow<QosClass>]) -> Result<(), Unresolved> {
+fn offered_fabric(fabric: &Fabric) -> Offer<'_> {
+    Offer {
+        kind: "Fabric",
+        field: "spec.fabricName",
+        name: fabric.metadata.name.as_deref().unwrap_or_default(),
+        allowed: fabric.spec.allowed_namespaces.as_ref(),
+    }
+}
+
+fn offered_class(class: &QosClass) -> Offer<'_> {
+    Offer {
+        kind: "QosClass",
+        field: "spec.qosClassName",
+        name: class.metadata.name.as_deref().unwrap_or_default(),
+        allowed: class.spec.allowed_namespaces.as_ref(),
+    }
+}
+
+/// For whom something is, is the platform team's word.
+fn check_tenant<'a, T: 'a>(
+    tenant: &Tenant<'_>,
+    chosen: &'a T,
+    all: &'a [impl Borrow<T>],
+    offer: fn(&'a T) -> Offer<'a>,
+) -> Result<(), String> {
+    let offers = all.iter().map(|item| offer(item.borrow()));
+    let mut others: Vec<&str> = offers
+        .filter(|offer| tenant.is_among(offer.allowed))
+        .map(|offer| offer.name)
+        .collect();
+    others.sort_unstable();
+    tenant.check(&offer(chosen), &others)
+}
+
+/// What a class allows at most and at least is the platform team's word; a network does not lift it.
+fn check_class(
+    class: &QosClass,
+    guaranteed: Bandwidth,
+    classes: &[impl Borrow<QosClass>],
+    tenant: &Tenant<'_>,
+) -> Result<(), Unresolved> {
     let at_most = |class: &QosClass| {
         let bandwidth = &class.spec.bandwidth;
         [bandwidth.maximum, bandwidth.largest_guarantee]
@@ -179,29 +236,42 @@ fn check_class(class: &QosClass, guaranteed: Bandwidth, classes: &[impl Borrow<Q
             .flatten()
             .min()
     };
-    let fits = |class: &QosClass| at_most(class).is_none_or(|at_most| at_most >= guaranteed);
-    let Some(at_most) = at_most(class).filter(|_| !fits(class)) else {
-        return Ok(());
+    let at_least = |class: &QosClass| class.spec.bandwidth.smallest_guarantee;
+    let is_above = |class: &QosClass| at_most(class).filter(|at_most| *at_most < guaranteed);
+    let is_below = |class: &QosClass| at_least(class).filter(|at_least| *at_least > guaranteed);
+    let others = || {
+        let mut others: Vec<&str> = classes
+            .iter()
+            .map(Borrow::borrow)
+            .filter(|class| is_above(class).is_none() && is_below(class).is_none())
+            .filter(|class| tenant.is_among(class.spec.allowed_namespaces.as_ref()))
+            .filter_map(|class| class.metadata.name.as_deref())
+            .collect();
+        others.sort_unstable();
+        if others.is_empty() {
+            String::new()
+        } else {
+            format!(
+                " or name a class that allows it in spec.qosClassName ({})",
+                others.join(", ")
+            )
+        }
     };
-    let mut others: Vec<&str> = classes
-        .iter()
-        .map(Borrow::borrow)
-        .filter(|class| fits(class))
-        .filter_map(|class| class.metadata.name.as_deref())
-        .collect();
-    others.sort_unstable();
-    let others = if others.is_empty() {
-        String::new()
-    } else {
-        format!(
-            " or name a class that allows it in spec.qosClassName ({})",
-            others.join(", ")
-        )
-    };
-    Err(Unresolved::BandwidthAboveClass(format!(
-        "{guaranteed} per pod is more than QosClass {} lets a network guarantee ({at_most}): lower spec.bandwidthPerRail{others}",
-        class.metadata.name.as_deref().unwrap_or_default()
-    )))
+    let name = class.metadata.name.as_deref().unwrap_or_default();
+    if let Some(at_most) = is_above(class) {
+        return Err(Unresolved::BandwidthAboveClass(format!(
+            "{guaranteed} per pod is more than QosClass {name} lets a network guarantee ({at_most}): lower spec.bandwidthPerRail{}",
+            others()
+        )));
+    }
+    if let Some(at_least) = is_below(class) {
+        return Err(Unresolved::BandwidthBelowClass(format!(
+            "{guaranteed} per pod is less than QosClass {name} lets a network guarantee ({at_least}): raise spec.bandwidthPerRail, leave it out for the class's {}{}",
+            class.spec.bandwidth.guaranteed,
+            others().replacen(" or", ", or", 1)
+        )));
+    }
+    Ok(())
 }
 
 fn check_speed(

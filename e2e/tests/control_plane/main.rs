@@ -27,6 +27,7 @@ mod simulated_node;
 mod slices;
 mod teardown;
 mod templates;
+mod tenants;
 mod way;
 mod workloads;
 
@@ -148,6 +149,8 @@ fn shared() -> Vec<Test> {
             binary_bandwidth_is_refused,
             a_maximum_below_the_guarantee_is_refused,
             a_largest_guarantee_below_the_guarantee_is_refused,
+            a_smallest_guarantee_above_the_guarantee_is_refused,
+            an_allow_list_that_would_allow_every_namespace_is_refused,
             a_network_of_0_pods_is_refused,
             a_name_that_is_too_long_is_refused,
             a_network_grows_up_to_the_next_power_of_two_and_never_shrinks,
@@ -247,12 +250,17 @@ fn shared() -> Vec<Test> {
             no_vlan_is_left,
             more_bandwidth_than_any_port_has_is_refused,
             more_bandwidth_than_the_class_allows_is_refused,
+            less_bandwidth_than_the_class_allows_is_refused,
             a_whole_port_is_more_than_the_default_class_lets_a_network_guarantee,
             a_refused_network_gives_no_claims_until_there_is_room,
             an_unknown_fabric_is_named,
             an_unknown_class_is_named,
             a_rail_that_the_fabric_lacks_is_named,
             a_foreign_template_of_our_name_is_not_taken_over,
+        ],
+        tenants: [
+            a_class_is_for_the_namespaces_that_its_labels_name,
+            a_fabric_is_for_the_namespaces_that_its_labels_name,
         ],
         ledger: [
             an_entry_that_was_taken_out_comes_back_and_its_block_is_not_given_away,

@@ -178,6 +178,28 @@ pub(crate) fn more_bandwidth_than_the_class_allows_is_refused(world: &World) -> 
     )
 }
 
+pub(crate) fn less_bandwidth_than_the_class_allows_is_refused(world: &World) -> Result<()> {
+    let class = json!({
+        "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "generous"},
+        "spec": {"dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "10G", "smallestGuarantee": "5G"}},
+    });
+    world.cluster.create(&world.cluster.admin(), &[class])?;
+    let change = |network: &mut Value| {
+        network["spec"]["qosClassName"] = json!("generous");
+        network["spec"]["bandwidthPerRail"] = json!("4999M");
+    };
+    let message = refusal(world, &samples::fabric("generous"), change, "BandwidthBelowClass")?;
+    contains(
+        &message,
+        &[
+            "4999M",
+            "generous lets a network guarantee (5G)",
+            "raise spec.bandwidthPerRail, leave it out for the class's 10G",
+            "production",
+        ],
+    )
+}
+
 /// A network of one pod, and as many pods with its label as there are ports, must not take the ports from all others.
 pub(crate) fn a_whole_port_is_more_than_the_default_class_lets_a_network_guarantee(world: &World) -> Result<()> {
     let change = |network: &mut Value| network["spec"]["bandwidthPerRail"] = json!("400G");

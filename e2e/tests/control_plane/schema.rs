@@ -210,6 +210,23 @@ pub(crate) fn a_largest_guarantee_below_the_guarantee_is_refused(world: &World) 
     world.cluster.refused(&world.cluster.admin(), &class, &words)
 }
 
+pub(crate) fn a_smallest_guarantee_above_the_guarantee_is_refused(world: &World) -> Result<()> {
+    let class = |smallest: &str| {
+        json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "narrow"},
+            "spec": {"dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "10G", "smallestGuarantee": smallest}},
+        })
+    };
+    let admin = world.cluster.admin();
+    let words = ["bandwidth.smallestGuarantee is above bandwidth.guaranteed"];
+    world.cluster.refused(&admin, &class("10001M"), &words)?;
+    for smallest in ["10000M", "1G"] {
+        let try_out = ["create", "--dry-run=server", "--filename", "-"];
+        world.cluster.feed(&admin, &try_out, &[class(smallest)])?.ok()?;
+    }
+    Ok(())
+}
+
 pub(crate) fn a_maximum_below_the_guarantee_is_refused(world: &World) -> Result<()> {
     let class = json!({
         "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "upside-down"},
@@ -478,5 +495,32 @@ pub(crate) fn a_node_selector_that_would_select_every_node_is_refused(world: &Wo
     };
     accepted(None)?;
     accepted(Some(json!({"matchLabels": {"node-role.kubernetes.io/gpu": ""}})))?;
+    Ok(())
+}
+
+/// As with the selectors of nodes: fewer labels allow more namespaces.
+pub(crate) fn an_allow_list_that_would_allow_every_namespace_is_refused(world: &World) -> Result<()> {
+    let admin = world.cluster.admin();
+    let none = "allowedNamespaces names no label, and would allow every namespace";
+    let null = "a label of allowedNamespaces.matchLabels has no value";
+    for (list, words) in [
+        (json!({}), none),
+        (json!({"matchLabels": {}}), none),
+        (json!({"matchLabels": null}), none),
+        (json!({"matchLabels": {"tier": null}}), null),
+    ] {
+        let mut fabric = samples::fabric("allows-all");
+        fabric["spec"]["allowedNamespaces"] = list.clone();
+        world
+            .cluster
+            .refused(&admin, &fabric, &["spec.allowedNamespaces", words])?;
+        let class = json!({
+            "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "allows-all"},
+            "spec": {"dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "10G"}, "allowedNamespaces": list},
+        });
+        world
+            .cluster
+            .refused(&admin, &class, &["spec.allowedNamespaces", words])?;
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use railhead_planner::{
     network::{Resolved, resolve, slice as slice_of},
     pools::Written,
     slots::SlotSpace,
+    tenant::Tenant,
 };
 use railhead_service::events::Recorder;
 use serde_json::{Value, json};
@@ -76,7 +77,11 @@ pub(crate) fn resolved(network: &TrainingNetwork) -> Resolved {
         "apiVersion": "railhead.dev/v1alpha1", "kind": "QosClass", "metadata": {"name": "production"},
         "spec": {"default": true, "dscp": 26, "priority": 3, "bandwidth": {"guaranteed": "200M", "maximum": "400M"}},
     }));
-    resolve(network, &[fabric()], &[class], NO_NODES).unwrap()
+    let anybody = Tenant {
+        namespace: "team-a",
+        has: &|_, _| false,
+    };
+    resolve(network, &anybody, &[fabric()], &[class], NO_NODES).unwrap()
 }
 
 const NO_SLICES: &[NetworkSlice] = &[];

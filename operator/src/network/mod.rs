@@ -29,6 +29,7 @@ use railhead_planner::{
     ledger::{self, Wanted},
     network::{self as plan, Resolved},
     pools,
+    tenant::Tenant,
 };
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -183,17 +184,20 @@ impl<'a> Subject<'a> {
 
 impl Subject<'_> {
     async fn apply(&self) -> Result<Action, NetworkError> {
+        let world = &self.context.world;
         let slice_name = names::slice(&self.name, &self.uid);
-        let slice = self
-            .context
-            .world
+        let slice = world
             .slice(&self.namespace, &slice_name)
             .filter(|slice| slice.spec.network.uid == self.uid);
         if self.context.made.is_untold(&self.uid, slice.is_some()) {
             // The watch will tell of its slice, and wakes this network up again.
             return Ok(Action::requeue(made::UNTOLD));
         }
-        let contested = self.context.world.contested.of(&self.uid);
+        if slice.is_none() && world.has_allow_lists() && world.namespace(&self.namespace).is_none() {
+            // Of a namespace that has just been made the watch will tell, and wakes its networks up again.
+            return Ok(Action::requeue(made::UNTOLD));
+        }
+        let contested = world.contested.of(&self.uid);
         let (resolved, outcome) = match (self.resolve(slice.as_deref()), contested, slice) {
             (resolved, Some(message), _) => {
                 let reason = LEDGER_MISMATCH;
@@ -224,8 +228,18 @@ impl Subject<'_> {
             let fabric = world.fabric(&slice.spec.fabric.name);
             return Ok(settled::from_slice(slice, fabric.as_deref()));
         }
+        let namespace = world.namespace(&self.namespace);
+        let has = |key: &str, value: &str| {
+            let labels = namespace.as_ref().map(|namespace| &namespace.labels);
+            labels.and_then(|labels| labels.get(key)) == Some(value)
+        };
+        let tenant = Tenant {
+            namespace: &self.namespace,
+            has: &has,
+        };
         let resolved = plan::resolve(
             self.network,
+            &tenant,
             &world.fabrics.state(),
             &world.classes.state(),
             &world.node_networks.state(),

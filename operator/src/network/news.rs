@@ -55,11 +55,14 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
 
 /// Events are told apart by these; a reason that is not among them still has its text.
 fn static_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 15] = [
+    const REASONS: [&str; 18] = [
         "PoolExhausted",
         "VlanExhausted",
         "BandwidthUnavailable",
         "BandwidthAboveClass",
+        "BandwidthBelowClass",
+        "FabricNotAllowed",
+        "ClassNotAllowed",
         "FabricNotFound",
         "ClassNotFound",
         "RailNotFound",

@@ -34,11 +34,13 @@ pub(crate) fn from_slice(slice: &NetworkSlice, fabric: Option<&Fabric>) -> Resol
             guaranteed: qos.guaranteed,
             maximum: qos.maximum,
             largest_guarantee: None,
+            smallest_guarantee: None,
         },
         vf: ClassVf {
             trust: qos.trust,
             spoof_check: qos.spoof_check,
         },
+        allowed_namespaces: None,
     };
     Resolved {
         fabric,
@@ -57,6 +59,7 @@ fn bare_fabric(slice: &NetworkSlice) -> Fabric {
         FabricSpec {
             default: false,
             node_selector: None,
+            allowed_namespaces: None,
             link_type: slice.spec.fabric.link_type,
             mtu: slice.spec.fabric.mtu,
             vfs_per_port: 0,

@@ -74,6 +74,8 @@ struct Asked {
     classes: bool,
     waiting_networks: bool,
     networks: HashSet<Named>,
+    /// Networks that wait in these namespaces.
+    waiting_in: HashSet<String>,
     slices: HashSet<Named>,
     /// Slices of these networks.
     slices_of: HashSet<Named>,
@@ -212,6 +214,11 @@ impl Router {
                     world.words.count();
                     self.nodes.ask();
                     self.surroundings = true;
+                }
+            }
+            Change::Namespace(name) => {
+                if self.facts.namespace_is_news(world, &name) {
+                    asked.waiting_in.insert(name);
                 }
             }
             Change::Ledger { fabric } => {

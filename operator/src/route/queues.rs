@@ -90,14 +90,8 @@ impl Queues {
         let _ = self.freed.unbounded_send(freed);
     }
 
-    /// Networks that have no reservation, or cannot give theirs back.
     pub(super) fn waiting_networks(&self, world: &World) {
-        send_all(&self.networks, &world.networks, |network| {
-            let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            let ready = conditions::find(conditions, "Ready");
-            !conditions::is_true(conditions, "Reserved")
-                || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
-        });
+        send_all(&self.networks, &world.networks, waits);
     }
 
     pub(super) fn everything(&self, world: &World) {
@@ -118,6 +112,11 @@ impl Queues {
         }
         if asked.waiting_networks {
             self.waiting_networks(world);
+        } else if !asked.waiting_in.is_empty() {
+            send_all(&self.networks, &world.networks, |network| {
+                let namespace = network.metadata.namespace.as_deref().unwrap_or_default();
+                asked.waiting_in.contains(namespace) && waits(network)
+            });
         }
         for fabric in &asked.ledgers {
             self.networks_without_entry(world, fabric);
@@ -172,6 +171,14 @@ impl Queues {
                 && !entered.contains(network.metadata.uid.as_deref().unwrap_or_default())
         });
     }
+}
+
+/// Whether a network has no reservation, or cannot give its own back.
+fn waits(network: &TrainingNetwork) -> bool {
+    let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let ready = conditions::find(conditions, "Ready");
+    !conditions::is_true(conditions, "Reserved")
+        || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
 }
 
 // A closed queue means that its controller has ended, and the process ends with it.

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     grouped::Grouped,
-    known::Pod,
+    known::{Namespace, Pod},
     network::fixtures,
     world::{network_of_pod, tests::empty},
 };
@@ -249,6 +249,43 @@ fn networks_that_wait_look_again_when_something_was_let_go_and_not_when_others_t
     assert!(fabric(&world, 1, 10), "it came");
     assert!(!fabric(&world, 1, 9), "only its status");
     assert!(fabric(&world, 2, 9), "another spec");
+}
+
+#[test]
+fn labels_of_a_namespace_wake_the_networks_that_wait_in_it_and_nobody_else() {
+    let (namespaces, mut namespaces_in) = store();
+    let (networks, mut networks_in) = store();
+    for (namespace, reserved) in [("team-a", "False"), ("team-a", "True"), ("team-b", "False")] {
+        let mut network = fixtures::network(2);
+        network.metadata.namespace = Some(namespace.to_owned());
+        network.metadata.name = Some(format!("reserved-{reserved}"));
+        network.status = from(
+            json!({"conditions": [{"type": "Reserved", "status": reserved, "reason": "ClassNotAllowed",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+        );
+        apply(&mut networks_in, network);
+    }
+    let world = World {
+        networks,
+        namespaces,
+        ..empty()
+    };
+    let (queues, mut inboxes) = queues();
+    let mut router = Router::default();
+    let mut labelled = |version: &str, labels: serde_json::Value| {
+        let metadata = json!({"name": "team-a", "resourceVersion": version, "labels": labels});
+        apply::<Namespace>(&mut namespaces_in, from(json!({"metadata": metadata})));
+        router.hand_on(&queues, &world, HashSet::from([Change::Namespace("team-a".to_owned())]));
+        let woken = std::iter::from_fn(|| inboxes.networks.try_recv().ok());
+        let woken: Vec<String> = woken
+            .map(|network| format!("{}/{}", network.namespace.unwrap_or_default(), network.name))
+            .collect();
+        woken
+    };
+    assert_eq!(labelled("1", json!({})), ["team-a/reserved-False"], "it came");
+    assert!(labelled("2", json!({})).is_empty(), "nothing of it is another");
+    assert_eq!(labelled("3", json!({"tier": "prod"})), ["team-a/reserved-False"]);
+    assert_eq!(labelled("4", json!({"tier": "dev"})), ["team-a/reserved-False"]);
 }
 
 fn turned_away() -> Pod {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{consumer as consumer_of, *};
 use crate::network::{
     resolve,
-    tests::{class, fabric, network, reserved},
+    tests::{ANYBODY, class, fabric, network, reserved},
 };
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
@@ -143,7 +143,7 @@ fn a_template_that_the_api_server_wrote_back_is_the_same() {
     let network = network(json!({"pods": 2, "bandwidthPerRail": "1000M"}));
     let mut class = class();
     class.spec.bandwidth.maximum = None;
-    let resolved = resolve(&network, &[fabric()], &[class], NO_NODES).unwrap();
+    let resolved = resolve(&network, &ANYBODY, &[fabric()], &[class], NO_NODES).unwrap();
     let wanted = template(&network, &resolved);
     let mut stored = wanted.clone();
     let request = &mut stored.spec.spec.devices.as_mut().unwrap().requests.as_mut().unwrap()[0];

@@ -3,9 +3,15 @@ use serde_json::json;
 
 use super::*;
 use crate::ledger::{Request, Wanted, empty, reserve};
-use crate::pools::Written;
+use crate::{pools::Written, tenant::Tenant};
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
+
+/// A namespace without labels.
+pub(crate) const ANYBODY: Tenant<'static> = Tenant {
+    namespace: "team-a",
+    has: &|_, _| false,
+};
 
 pub(crate) fn fabric() -> Fabric {
     let spec: FabricSpec = serde_json::from_value(json!({
@@ -44,7 +50,7 @@ pub(crate) fn network(spec: serde_json::Value) -> TrainingNetwork {
 const NO_SLICES: &[NetworkSlice] = &[];
 
 pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
-    let resolved = resolve(network, &[fabric()], &[class()], NO_NODES).unwrap();
+    let resolved = resolve(network, &ANYBODY, &[fabric()], &[class()], NO_NODES).unwrap();
     let space = SlotSpace::new(&resolved.fabric.spec.rails).unwrap();
     let request = Request {
         owner: railhead_crds::LedgerOwner::new("team-a", "llama", network.metadata.uid.clone().unwrap()),
@@ -72,7 +78,7 @@ fn six_lines_get_all_rails_of_the_default_fabric_in_the_default_class() {
 fn a_guarantee_above_the_classs_maximum_is_refused_with_the_classes_that_allow_it() {
     let ask = |bandwidth: &str, classes: &[QosClass]| {
         let network = network(json!({"pods": 2, "bandwidthPerRail": bandwidth}));
-        resolve(&network, &[fabric()], classes, NO_NODES)
+        resolve(&network, &ANYBODY, &[fabric()], classes, NO_NODES)
     };
     let refused = ask("900M", &[class()]).unwrap_err();
     assert_eq!(refused.reason(), "BandwidthAboveClass");
@@ -106,8 +112,100 @@ fn a_guarantee_above_the_classs_maximum_is_refused_with_the_classes_that_allow_i
 }
 
 #[test]
+fn a_guarantee_below_the_classs_smallest_is_refused_with_the_classes_that_allow_it() {
+    let ask = |bandwidth: &str, classes: &[QosClass]| {
+        let network = network(json!({"pods": 2, "bandwidthPerRail": bandwidth}));
+        resolve(&network, &ANYBODY, &[fabric()], classes, NO_NODES)
+    };
+    let mut bounded = class();
+    bounded.spec.bandwidth.smallest_guarantee = Some(Bandwidth::from_mbps(150));
+    let refused = ask("100M", std::slice::from_ref(&bounded)).unwrap_err();
+    assert_eq!(refused.reason(), "BandwidthBelowClass");
+    assert_eq!(
+        refused.to_string(),
+        "100M per pod is less than QosClass production lets a network guarantee (150M): raise spec.bandwidthPerRail, leave it out for the class's 200M"
+    );
+    let mut open = class();
+    open.metadata.name = Some("development".into());
+    open.spec.default = false;
+    let refused = ask("100M", &[bounded.clone(), open]).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("200M, or name a class that allows it in spec.qosClassName (development)"),
+        "{refused}"
+    );
+    for given in ["150M", "200M", "400M"] {
+        let given = ask(given, std::slice::from_ref(&bounded)).unwrap().guaranteed;
+        assert!(given.mbps() >= 150, "{given}");
+    }
+}
+
+#[test]
+fn a_class_or_fabric_of_other_namespaces_is_refused_with_labels_and_what_there_is_instead() {
+    let allowed = |labels| serde_json::from_value(json!({"matchLabels": labels})).unwrap();
+    let mut gold = class();
+    gold.spec.allowed_namespaces = Some(allowed(json!({"tier": "prod", "gpu": "yes"})));
+    let mut open = class();
+    open.metadata.name = Some("open".into());
+    open.spec.default = false;
+    let mut closed = gold.clone();
+    closed.metadata.name = Some("closed".into());
+    closed.spec.default = false;
+    let classes = [gold, open, closed];
+    let prod = Tenant {
+        namespace: "team-a",
+        has: &|key, value| (key, value) == ("tier", "prod"),
+    };
+    let both = Tenant {
+        namespace: "team-a",
+        has: &|key, value| [("tier", "prod"), ("gpu", "yes")].contains(&(key, value)),
+    };
+    let of_default = network(json!({"pods": 2}));
+    let ask =
+        |tenant: &Tenant<'_>, network: &TrainingNetwork| resolve(network, tenant, &[fabric()], &classes, NO_NODES);
+    let refused = ask(&prod, &of_default).unwrap_err();
+    assert_eq!(refused.reason(), "ClassNotAllowed");
+    assert_eq!(
+        refused.to_string(),
+        "namespace team-a may not use QosClass production, which is for namespaces with the labels gpu=yes, tier=prod: \
+         apply the network anew with another QosClass in spec.qosClassName (open), or ask the platform team for it, who allow it \
+         with kubectl label namespace team-a gpu=yes"
+    );
+    assert!(ask(&both, &of_default).is_ok());
+    assert!(ask(&ANYBODY, &network(json!({"pods": 2, "qosClassName": "open"}))).is_ok());
+    // What the namespace may not use is no way out.
+    let too_much = network(json!({"pods": 2, "qosClassName": "open", "bandwidthPerRail": "900M"}));
+    let mut unbounded = classes.clone();
+    unbounded[2].spec.bandwidth.maximum = None;
+    let refused = resolve(&too_much, &ANYBODY, &[fabric()], &unbounded, NO_NODES).unwrap_err();
+    assert!(
+        refused.to_string().ends_with("lower spec.bandwidthPerRail"),
+        "{refused}"
+    );
+
+    let mut backend = fabric();
+    backend.spec.allowed_namespaces = Some(allowed(json!({"tier": "prod"})));
+    let alone = |tenant: &Tenant<'_>| {
+        resolve(
+            &of_default,
+            tenant,
+            std::slice::from_ref(&backend),
+            &[class()],
+            NO_NODES,
+        )
+    };
+    let refused = alone(&ANYBODY).unwrap_err();
+    assert_eq!(refused.reason(), "FabricNotAllowed");
+    assert_eq!(
+        refused.to_string(),
+        "namespace team-a may not use Fabric backend, which is for namespaces with the labels tier=prod: \
+         ask the platform team for it, who allow it with kubectl label namespace team-a tier=prod"
+    );
+    assert!(alone(&prod).is_ok());
+}
+
+#[test]
 fn what_is_missing_is_named_with_what_there_is() {
-    let ask = |spec| resolve(&network(spec), &[fabric()], &[class()], NO_NODES).unwrap_err();
+    let ask = |spec| resolve(&network(spec), &ANYBODY, &[fabric()], &[class()], NO_NODES).unwrap_err();
     let missing = ask(json!({"pods": 2, "fabricName": "backbone"}));
     assert_eq!(missing.reason(), "FabricNotFound");
     assert!(
@@ -127,7 +225,9 @@ fn what_is_missing_is_named_with_what_there_is() {
         names: Some(vec!["rail7".into()]),
     });
     assert_eq!(
-        resolve(&named, &[fabric()], &[class()], NO_NODES).unwrap_err().reason(),
+        resolve(&named, &ANYBODY, &[fabric()], &[class()], NO_NODES)
+            .unwrap_err()
+            .reason(),
         "RailNotFound"
     );
 }
@@ -145,6 +245,7 @@ fn more_bandwidth_than_the_fastest_port_is_refused_with_both_numbers() {
     class.spec.bandwidth.maximum = None;
     let refused = resolve(
         &network(json!({"pods": 2, "bandwidthPerRail": "2G"})),
+        &ANYBODY,
         &[fabric()],
         &[class],
         &[node],

@@ -15,6 +15,7 @@ use railhead_planner::{
     ledger::{self, Known, Refusal, Request, Wanted},
     network,
     pools::{self, Written},
+    tenant::Tenant,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +28,11 @@ pub(crate) const LARGEST_POOL: u32 = 64;
 /// How long what was given back rests.
 pub(crate) const REST_SECONDS: i64 = 300;
 const NO_NODES: &[NodeNetwork] = &[];
+/// Class and fabrics are for everybody.
+const ANYBODY: Tenant<'static> = Tenant {
+    namespace: "team",
+    has: &|_, _| false,
+};
 
 /// A stored ledger. Whoever writes it must have read this version.
 #[derive(Clone, Debug)]
@@ -245,8 +251,14 @@ impl World {
         let space = pools::recorded(&self.fabrics[fabric].spec.rails, &grant.pools);
         let uid = grant.network.metadata.uid.clone().unwrap_or_default();
         let fabrics = [self.fabrics[fabric].clone()];
-        let resolved = network::resolve(&grant.network, &fabrics, std::slice::from_ref(&self.class), NO_NODES)
-            .map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let resolved = network::resolve(
+            &grant.network,
+            &ANYBODY,
+            &fabrics,
+            std::slice::from_ref(&self.class),
+            NO_NODES,
+        )
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
         // Refused where somebody altered the entry so that it is no block of the pools.
         if let Ok(slice) = network::slice(&grant.network, &resolved, &space, &grant.entry) {
             self.slices.entry(uid).or_insert((fabric, slice));

@@ -11,6 +11,7 @@ use railhead_planner::{
     network as plan,
     pools::Written,
     slots::SlotSpace,
+    tenant::Tenant,
 };
 use serde_json::{Value, json};
 
@@ -80,7 +81,17 @@ async fn write(server: &Server, fabric: &Fabric, class: &QosClass, place: &Place
 /// Template and slice, as the planner makes them; the addresses are the same for all.
 fn objects(network: &TrainingNetwork, fabric: &Fabric, class: &QosClass) -> Result<(Value, Value)> {
     let nowhere: [NodeNetwork; 0] = [];
-    let resolved = plan::resolve(network, slice::from_ref(fabric), slice::from_ref(class), &nowhere)?;
+    let anybody = Tenant {
+        namespace: "floor",
+        has: &|_, _| false,
+    };
+    let resolved = plan::resolve(
+        network,
+        &anybody,
+        slice::from_ref(fabric),
+        slice::from_ref(class),
+        &nowhere,
+    )?;
     let space = SlotSpace::new(&fabric.spec.rails)?;
     let request = Request {
         owner: LedgerOwner::new("floor", "floor", network.metadata.uid.clone().context("no UID")?),
