@@ -64,8 +64,8 @@ use crate::Bandwidth;
         .message("a network has roles or groups, not both: give a workload that consists of groups a network of its own"),
     validation = Rule::new("!has(self.groups) || self.pods % self.groups == 0")
         .message("pods is a multiple of groups: groups x pods of a group"),
-    validation = Rule::new("has(self.roles) == has(oldSelf.roles) && (!has(self.roles) || (size(self.roles) >= size(oldSelf.roles) && [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= size(oldSelf.roles) || (self.roles[i].name == oldSelf.roles[i].name && (self.roles[i].pods == oldSelf.roles[i].pods || i == size(oldSelf.roles) - 1)))))")
-        .message("roles keep their order and their pods, or pods of other roles would get other indices: only the last may change its pods, and new ones come behind it; else delete the network and apply it anew"),
+    validation = Rule::new("has(self.roles) == has(oldSelf.roles) && (!has(self.roles) || (size(self.roles) >= size(oldSelf.roles) && [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15].all(i, i >= size(oldSelf.roles) || (self.roles[i].name == oldSelf.roles[i].name && (self.roles[i].pods == oldSelf.roles[i].pods || (i == size(oldSelf.roles) - 1 && (self.roles[i].pods > oldSelf.roles[i].pods || (has(self.maxPods) && size(self.roles) == size(oldSelf.roles)))))))))")
+        .message("roles keep their order and their pods, or pods of other roles would get other indices: only the last may grow (and with maxPods shrink, while none comes behind it), and new ones come behind it; else delete the network and apply it anew"),
     validation = Rule::new("!has(oldSelf.groups) || oldSelf.groups == 1 || (has(self.groups) && self.pods * oldSelf.groups == oldSelf.pods * self.groups)")
         .message("groups keep their size, or pods would get other indices: pods and groups change together; else delete the network and apply it anew"),
     validation = Rule::new("(has(oldSelf.groups) && oldSelf.groups > 1) || !has(self.groups) || self.groups == 1 || self.pods >= oldSelf.pods * self.groups")
@@ -95,7 +95,7 @@ pub struct TrainingNetworkSpec {
     /// `[{name: launcher, pods: 1}, {name: trainer, pods: 8}]` the launcher has index 0 and the trainers have 1 to 8. A name is that of a
     /// JobSet's replicated job (`node` in a TrainJob), of a PyTorchJob's or MPIJob's replica type (`master`, `worker`, `launcher`), of a
     /// RayCluster's group (the head's is `headgroup`), or of a whole Job or StatefulSet. The Jobs of a replicated job share its pods
-    /// evenly. Default: none; one part counts through the network. The last role may change its pods and others may follow it; else immutable.
+    /// evenly. Default: none; one part counts through the network. The last role may grow and others may follow it; with maxPods it may shrink; else immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -7,7 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use kube::{Resource, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt as _, runtime::reflector::ObjectRef};
 use railhead_crds::{Bandwidth, NodeNetwork, TrainingNetwork};
 use railhead_planner::ledger::restored::asks;
 
@@ -30,6 +30,17 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// What there is now. Else the first change of each object, be it a heartbeat, would be news.
+    pub(crate) fn begin(&mut self, world: &World) {
+        for node in world.nodes.state() {
+            self.node_is_news(world, &node.name_any());
+        }
+        for node in world.node_networks.state() {
+            self.fabric_has_news(world, &node.name_any());
+            self.networks_have_news(world, &node.name_any());
+        }
+    }
+
     /// Whether a Node is another one for a fabric: it came, went, or has other labels or addresses.
     pub(crate) fn node_is_news(&mut self, world: &World, name: &str) -> bool {
         let node = world.nodes.get(&ObjectRef::new(name));
@@ -227,6 +238,20 @@ mod tests {
         let node = serde_json::from_value(json!({"metadata": {"name": "node1"}})).unwrap();
         nodes.apply_watcher_event(&Event::Delete(node));
         assert!(facts.node_is_news(&world, "node1"), "it went");
+        assert!(!facts.node_is_news(&world, "node1"));
+    }
+
+    #[test]
+    fn what_there_was_at_the_beginning_is_no_news() {
+        let (world, mut nodes, _) = world();
+        let mut heartbeat = |version: &str| {
+            let node = json!({"metadata": {"name": "node1", "resourceVersion": version, "labels": {"gpu": "h100"}}});
+            nodes.apply_watcher_event(&Event::Apply(serde_json::from_value(node).unwrap()));
+        };
+        heartbeat("1");
+        let mut facts = Facts::default();
+        facts.begin(&world);
+        heartbeat("2");
         assert!(!facts.node_is_news(&world, "node1"));
     }
 

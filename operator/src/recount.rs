@@ -69,6 +69,9 @@ pub(crate) fn nodes(world: &World, fabric: &str, recount: Option<&str>) -> Nodes
     Nodes { live, waiting }
 }
 
+/// How many pods a node is believed to have whose NodeNetwork says of no port, as one that was made anew after a restore.
+const FEW: usize = 8;
+
 /// How many pods the ports of a node can carry, each on one of them: as many as the Fabric wants functions there, or as there are.
 fn most(node: &NodeNetwork) -> usize {
     let ports = || node.status.iter().flat_map(|status| &status.ports);
@@ -77,9 +80,10 @@ fn most(node: &NodeNetwork) -> usize {
         found.max().unwrap_or(0).max(rail.vfs)
     };
     let functions = node.spec.rails.iter().map(of_rail);
-    functions.fold(0, |sum, functions| {
+    let sum = functions.fold(0_usize, |sum, functions| {
         sum.saturating_add(usize::try_from(functions).unwrap_or(usize::MAX))
-    })
+    });
+    sum.max(FEW)
 }
 
 fn is_there(nodes: &Store<Node>, name: &str) -> bool {

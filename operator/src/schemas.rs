@@ -16,7 +16,7 @@ use crate::{changes::Changes, conditions::Said, network::listed, observe::Change
 
 /// How often they are looked at.
 const CALM: Duration = Duration::from_mins(5);
-/// While they are older, somebody is about to bring them up to date.
+/// While they are older, somebody is about to bring them up to date; and what could not be read may be older.
 const EAGER: Duration = Duration::from_secs(10);
 /// Type of the Fabric's condition.
 pub(crate) const SCHEMAS_CURRENT: &str = "SchemasCurrent";
@@ -45,6 +45,11 @@ impl Schemas {
             Found::Older(why) => Some(why),
             _ => None,
         }
+    }
+
+    /// Whether they were read and are as new as this release.
+    fn is_settled(&self) -> bool {
+        matches!(self.found(), Found::Current | Found::Newer(_))
     }
 
     /// The Fabrics' condition.
@@ -97,7 +102,7 @@ pub(crate) async fn look(client: &Client, schemas: &Schemas) -> bool {
 /// Looks again and again.
 pub(crate) async fn run(client: Client, world: World, changes: Changes) {
     loop {
-        let pause = if world.schemas.older().is_some() { EAGER } else { CALM };
+        let pause = if world.schemas.is_settled() { CALM } else { EAGER };
         tokio::time::sleep(pause).await;
         if look(&client, &world.schemas).await {
             changes.tell(Change::Schemas);

@@ -364,7 +364,8 @@ pub fn slice(
                 link_type: fabric.spec.link_type,
                 soft_roce: fabric.spec.soft_roce,
             },
-            pods: network.spec.pods,
+            // An entry of a release that did not know maxPods has room for fewer.
+            pods: network.spec.pods.min(size),
             base,
             capacity: size,
             ledger_sequence: entry.sequence,

@@ -26,6 +26,8 @@ use crate::agent::Agent;
 /// How often the API server is asked whether it has the NodeNetwork that its watch told of last. One that was restored from a backup
 /// counts from an earlier version on, and a watch from a later one tells of nothing until it has counted so far again.
 const LOOK: Duration = Duration::from_mins(1);
+/// How long a watch may take to tell of a version that the API server has. One that was silent for so long has missed it.
+const LAG: Duration = Duration::from_secs(10);
 
 /// What the API server has said of the node so far. An agent that has just started knows nothing, which is not the same as
 /// that no fabric selects its node: then it would give back what pods use.
@@ -48,6 +50,8 @@ pub async fn watch_node_network(agent: Arc<Agent>, latest: watch::Sender<Selecti
     let mut events = begin();
     let mut looks = interval_at(Instant::now() + spread(&agent.node, LOOK), LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What the watch had told of when the API server had something else.
+    let mut behind = None;
     // What a list that is being read has shown so far.
     let mut listed = Selection::None;
     loop {
@@ -69,13 +73,18 @@ pub async fn watch_node_network(agent: Arc<Agent>, latest: watch::Sender<Selecti
                 let told = latest.borrow().version();
                 // As it is stored: a cache of the API server's may be as far as the watch.
                 match api.get_metadata_opt(&agent.node).await {
-                    Ok(stored) if told.as_ref().is_some_and(|told| *told != version(stored.as_ref())) => {
+                    Ok(stored) if told.as_ref().is_none_or(|told| *told == version(stored.as_ref())) => behind = None,
+                    Ok(_) if behind != told => {
+                        behind = told;
+                        looks.reset_after(LAG);
+                    }
+                    Ok(_) => {
                         tracing::warn!(
                             "the API server has another NodeNetwork than its watch told of, as after a restore from a backup: the watch begins anew"
                         );
                         events = begin();
+                        behind = None;
                     }
-                    Ok(_) => {}
                     Err(error) => tracing::debug!(%error, "it is not known whether the watch of the NodeNetwork missed something"),
                 }
             }

@@ -31,6 +31,24 @@ async fn a_pod_of_a_network_that_has_grown_waits_for_its_slice() {
     assert_eq!(bed.holders(), [(format!("{SLICE}-3"), "llama-3".to_owned())]);
 }
 
+/// Its node was started again, and with the plan it would have been prepared from that.
+#[tokio::test(start_paused = true)]
+async fn a_pod_keeps_its_index_in_a_network_that_has_shrunk_and_no_other_gets_it() {
+    let bed = Bed::new(4);
+    let mut network = bed.api.all("trainingnetworks").remove(0);
+    network["spec"]["pods"] = json!(2);
+    bed.api.put("trainingnetworks", &network);
+    bed.hold(3, "llama-3");
+    let claim = bed.add_pod("llama-3", Some(3));
+    bed.claims().prepare(claim).await.unwrap();
+    assert_eq!(bed.holders(), [(format!("{SLICE}-3"), "llama-3".to_owned())]);
+    bed.api.delete("networkattachments", &format!("{SLICE}-3"));
+    let claim = bed.add_pod("llama-3-new", Some(3));
+    let refused = bed.claims().prepare(claim).await.unwrap_err();
+    assert!(refused.contains("index 3 is not in network"), "{refused}");
+    assert!(bed.holders().is_empty(), "{:?}", bed.holders());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_waits_for_its_index_without_asking_again_and_again_and_has_it_at_once() {
     let bed = Bed::new(4);

@@ -1,6 +1,6 @@
 //! What the API server refuses by the CRDs' own rules, with which words, and what `kubectl explain` knows.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::World;
@@ -311,7 +311,14 @@ pub(crate) fn a_network_with_max_pods_grows_and_shrinks_within_it(world: &World)
         &["pods is at most maxPods", "delete the network and apply it anew"],
     )?;
     // The workers would get other indices.
-    expect_refusal(&patch(with(2, 4))?, &["only the last may change its pods"])?;
+    expect_refusal(&patch(with(2, 4))?, &["only the last may grow"])?;
+    let mut followed = with(1, 2);
+    followed["pods"] = json!(5);
+    followed["roles"]
+        .as_array_mut()
+        .context("no roles")?
+        .push(json!({"name": "eval", "pods": 2}));
+    expect_refusal(&patch(followed)?, &["while none comes behind it"])?;
     expect_refusal(&patch(json!({"maxPods": 200}))?, &["maxPods cannot be changed"])?;
     expect_refusal(&patch(json!({"maxPods": null}))?, &["maxPods cannot be changed"])?;
     expect_refusal(

@@ -9,9 +9,13 @@ use railhead_crds::NetworkAttachment;
 use crate::{known::Pod, pod::has_ended};
 
 /// The pods that are to stay, as many as there are more than `size`: the newest of those without an index. A pod that is on its way out makes
-/// room and does not count.
+/// room and does not count, nor does one with an index beyond a network that has shrunk, which it keeps.
 pub(super) fn surplus(pods: &[Arc<Pod>], attachments: &[Arc<NetworkAttachment>], size: u32) -> Vec<Arc<Pod>> {
-    let stays = |pod: &&Arc<Pod>| !has_ended(pod) && pod.metadata.deletion_timestamp.is_none();
+    let is_beyond = |pod: &Arc<Pod>| {
+        let of_pod = |a: &&Arc<NetworkAttachment>| Some(a.spec.pod_uid.as_str()) == pod.metadata.uid.as_deref();
+        attachments.iter().filter(|a| a.spec.index >= size).any(|a| of_pod(&a))
+    };
+    let stays = |pod: &&Arc<Pod>| !has_ended(pod) && pod.metadata.deletion_timestamp.is_none() && !is_beyond(pod);
     let count = pods.iter().filter(stays).count();
     let Some(more) = count
         .checked_sub(usize::try_from(size).unwrap_or(usize::MAX))
@@ -64,9 +68,14 @@ mod tests {
         assert_eq!(names(&pods[..2], &[]), [""; 0]);
         assert_eq!(names(&pods, &[]), ["llama-0", "llama-3"]);
         assert_eq!(
-            names(&pods, &[0, 3]),
-            ["llama-1", "llama-2"],
+            names(&pods, &[0, 1]),
+            ["llama-2", "llama-3"],
             "who has an index has a place"
+        );
+        assert_eq!(
+            names(&pods, &[0, 3]),
+            ["llama-2"],
+            "who has an index beyond a network that has shrunk takes no place of it"
         );
         let mut ending = (*pods[1]).clone();
         ending.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));

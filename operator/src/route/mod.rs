@@ -35,6 +35,7 @@ pub(crate) async fn route(world: World, queues: Queues, changes: Changes) {
     // Kept from here on: what changed before is in the stores.
     changes.begin();
     let mut router = Router::default();
+    router.facts.begin(&world);
     world.contested.look(&world);
     world.surroundings.look(&world.services, &world.nodes);
     // Somebody may have waited for a leader: his network comes before what is as it should be already, and before what is free is

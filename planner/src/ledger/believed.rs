@@ -5,13 +5,18 @@ use std::collections::{HashMap, HashSet};
 
 use railhead_crds::{FabricLedgerSpec, LedgerEntry};
 
-use super::{exactly, restored::is_quarantined, rests, slots};
+use super::{LARGEST_SEQUENCE, exactly, restored::is_quarantined, rests, slots};
 use crate::slots::MAX_SLOTS;
 
 /// Networks of which pods of one node have something, at most: kubelets run no more pods than that.
 const MOST_OF_A_NODE: usize = 256;
-/// Slots of the largest block that a network can have. No node has pods of two such networks, or of many that come near it.
+/// Slots of the largest block that a network can have.
 const LARGEST_BLOCK: u32 = 1 << 16;
+/// Slots of all blocks of a node together, at most: as many as sixteen of the largest networks have.
+const MOST_SLOTS: u32 = 16 * LARGEST_BLOCK;
+/// A ledger that counted a thousand reservations a second would be here in a hundred thousand years. A word beyond it would keep the
+/// ledger from ever counting on, so none is taken that the ledger has not come near itself.
+const BELIEVABLE_SEQUENCE: u64 = LARGEST_SEQUENCE / 2;
 
 /// What a node says that its pods hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,10 +106,13 @@ pub(super) fn believed<'a>(
         let before = words.len();
         let mut seen = HashSet::new();
         for held in &said.held {
+            if held.sequence >= BELIEVABLE_SEQUENCE && held.sequence > ledger.sequence {
+                continue;
+            }
             let is_own = |entry: &LedgerEntry| entry.node.as_ref() == Some(&said.node);
             if !index.same(held).any(|entry| !rests(entry) || is_own(entry)) {
                 let total = size.saturating_add(size_of(held));
-                if count >= said.most.min(MOST_OF_A_NODE) || total > LARGEST_BLOCK || !is_block(held) {
+                if count >= said.most.min(MOST_OF_A_NODE) || total > MOST_SLOTS || !is_block(held) {
                     continue;
                 }
                 if seen.insert((held.owner.uid.as_str(), super::first_slot(held), held.vlan)) {
@@ -139,7 +147,9 @@ fn size_of(entry: &LedgerEntry) -> u32 {
 fn is_block(held: &LedgerEntry) -> bool {
     let aligned = |base: u32, size: u32| size.is_power_of_two() && base.is_multiple_of(size);
     let mut intervals = held.intervals.iter();
-    intervals.all(|interval| aligned(interval.base, interval.size)) && slots(held).all(|slots| slots.end <= MAX_SLOTS)
+    size_of(held) <= LARGEST_BLOCK
+        && intervals.all(|interval| aligned(interval.base, interval.size))
+        && slots(held).all(|slots| slots.end <= MAX_SLOTS)
 }
 
 #[cfg(test)]
@@ -195,10 +205,32 @@ mod tests {
     }
 
     #[test]
+    fn no_word_takes_a_ledgers_numbers_away() {
+        let word = |sequence: u64| {
+            let mut word = entry("net", &[(0, 4)], Some(10));
+            word.sequence = sequence;
+            word
+        };
+        let mut ledger = empty();
+        for sequence in [BELIEVABLE_SEQUENCE, LARGEST_SEQUENCE - 1, u64::MAX] {
+            assert_eq!(counts(&ledger, &said(8, vec![word(sequence)])), (0, 1), "{sequence}");
+        }
+        assert_eq!(counts(&ledger, &said(8, vec![word(BELIEVABLE_SEQUENCE - 1)])), (1, 0));
+        // Of what the ledger has itself, too.
+        ledger.entries = vec![word(7)];
+        ledger.sequence = 7;
+        assert_eq!(counts(&ledger, &said(8, vec![word(LARGEST_SEQUENCE - 1)])), (0, 1));
+        ledger.sequence = LARGEST_SEQUENCE - 2;
+        assert_eq!(counts(&ledger, &said(8, vec![word(LARGEST_SEQUENCE - 2)])), (1, 0));
+    }
+
+    #[test]
     fn no_word_is_larger_than_a_network_and_none_is_no_block() {
         assert_eq!(counts(&empty(), &said(8, blocks(1, LARGEST_BLOCK))), (1, 0));
         assert_eq!(counts(&empty(), &said(8, blocks(1, 2 * LARGEST_BLOCK))), (0, 1));
-        assert_eq!(counts(&empty(), &said(8, blocks(4, LARGEST_BLOCK / 2))), (2, 2));
+        // Networks reserve what they may need one day, and a node may have pods of several large ones.
+        assert_eq!(counts(&empty(), &said(8, blocks(8, LARGEST_BLOCK))), (8, 0));
+        assert_eq!(counts(&empty(), &said(64, blocks(20, LARGEST_BLOCK))), (16, 4));
         let nonsense = [(0, 0), (0, 3), (2, 4), (MAX_SLOTS, 4), (u32::MAX - 3, 4), (0, u32::MAX)];
         for (base, size) in nonsense {
             assert_eq!(

@@ -354,11 +354,19 @@ mod tests {
     }
 
     #[test]
-    fn a_number_beyond_all_counting_is_news_once() {
-        let live = said(&[entry("qwen", 4, 11, u64::MAX)], &[]);
-        let asked = look(&empty(), &live, None, NOW, REST).expect("nothing counts so far");
-        let over = look(&asked, &live, None, NOW, REST).expect("all have answered");
-        assert_eq!(look(&over, &live, None, NOW, REST), None);
+    fn a_number_beyond_all_counting_stops_no_ledger() {
+        for sequence in [LARGEST_SEQUENCE - 1, u64::MAX] {
+            let live = said(&[entry("qwen", 4, 11, sequence)], &[]);
+            assert_eq!(
+                look(&empty(), &live, None, NOW, REST),
+                None,
+                "it is the node that is doubted"
+            );
+            // Nor where nodes are asked for another reason.
+            let asked = look(&empty(), &live, Some(7), NOW, REST).expect("it had counted to 7");
+            let over = look(&asked, &live, Some(7), NOW, REST).expect("all have answered");
+            assert!(can_count(&over) && over.sequence < 20, "{}", over.sequence);
+        }
     }
 
     #[test]

@@ -22,18 +22,11 @@ impl Taker<'_> {
     /// (`ConsistentListFromCache`, always on since Kubernetes 1.34).
     pub(super) async fn any(&self, span: Span) -> Result<Taken, PrepareError> {
         let spec = &self.entitled.slice.spec;
-        let slice = self.entitled.slice_name();
         let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
         loop {
-            let ours = ListParams::default().labels(&format!("{}={}", names::SLICE_LABEL, names::slice_label(slice)));
-            let list = within(self.deadline, self.api.list(&ours))
-                .await
-                .map_err(|source| self.take_error("*", source))?;
-            let own = list
-                .iter()
-                .find(|attachment| attachment.spec.pod_uid == uid && !is_ending(attachment));
-            if let Some(own) = own {
-                return Ok(Taken::of(own));
+            let list = self.held().await?;
+            if let Some(own) = own_of(&list, uid) {
+                return Ok(own);
             }
             let held: BTreeSet<u32> = list.iter().map(|attachment| attachment.spec.index).collect();
             let mut full = true;
@@ -45,7 +38,7 @@ impl Taker<'_> {
                 }
                 self.pause(INDEX_TAKEN).await;
             }
-            if full && !self.end_one_of(&list.items, span).await? {
+            if full && !self.end_one_of(&list, span).await? {
                 self.pause(INDEX_POLL).await;
             }
             if Instant::now() >= self.deadline {
@@ -58,6 +51,21 @@ impl Taker<'_> {
         }
     }
 
+    /// The index that the pod has already, whichever it is.
+    pub(super) async fn own(&self) -> Result<Option<Taken>, PrepareError> {
+        let uid = self.entitled.pod.metadata.uid.as_deref().unwrap_or_default();
+        Ok(own_of(&self.held().await?, uid))
+    }
+
+    /// All attachments of the slice.
+    async fn held(&self) -> Result<Vec<NetworkAttachment>, PrepareError> {
+        let slice = self.entitled.slice_name();
+        let ours = ListParams::default().labels(&format!("{}={}", names::SLICE_LABEL, names::slice_label(slice)));
+        let list = within(self.deadline, self.api.list(&ours)).await;
+        let list = list.map_err(|source| self.take_error("*", source))?;
+        Ok(list.items)
+    }
+
     /// Ends the first that can be.
     async fn end_one_of(&self, held: &[NetworkAttachment], span: Span) -> Result<bool, PrepareError> {
         for attachment in held.iter().filter(|attachment| span.contains(attachment.spec.index)) {
@@ -68,6 +76,13 @@ impl Taker<'_> {
         }
         Ok(false)
     }
+}
+
+fn own_of(held: &[NetworkAttachment], pod_uid: &str) -> Option<Taken> {
+    let own = held
+        .iter()
+        .find(|attachment| attachment.spec.pod_uid == pod_uid && !is_ending(attachment));
+    own.map(Taken::of)
 }
 
 /// Where a pod begins to look.

@@ -80,8 +80,16 @@ impl<'a> Taker<'a> {
     pub(super) async fn take(&self) -> Result<Taken, PrepareError> {
         self.check_quarantine(&self.entitled.slice)?;
         let space = Space::new(&self.entitled.network, self.entitled.slice.spec.pods);
-        let choice = index::of(&self.entitled.pod.metadata, &space);
-        let taken = match choice.map_err(|error| self.not_yet(error))? {
+        let choice = match index::of(&self.entitled.pod.metadata, &space) {
+            Ok(choice) => choice,
+            Err(error) => {
+                // A network that has shrunk takes nothing from a pod that has its index already.
+                let has_shrunk = self.entitled.network.spec.pods < self.entitled.slice.spec.pods;
+                let own = if has_shrunk { self.own().await? } else { None };
+                return own.ok_or_else(|| self.not_yet(error));
+            }
+        };
+        let taken = match choice {
             IndexChoice::Fixed(index) => {
                 self.check_roles(&space).await?;
                 self.wait_for(index).await?
