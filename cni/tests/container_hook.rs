@@ -226,15 +226,16 @@ fn an_nccl_conf_of_the_image_below_ours_is_noted_and_nothing_else_is() {
     let etc = bundle.join("rootfs/etc");
     fs::create_dir_all(&etc).unwrap();
     let container = Container::start();
-    let noted = |mounts: Value| {
+    let noted_by = |name: &str, mounts: Value| {
         let config = json!({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "mounts": mounts});
         fs::write(bundle.join("config.json"), config.to_string()).unwrap();
         let mut state: Value = serde_json::from_str(&container.state()).unwrap();
         state["bundle"] = json!(bundle);
-        state["annotations"] = json!({"io.kubernetes.cri.container-name": "train"});
+        state["annotations"] = json!({"io.kubernetes.cri.container-name": name});
         container_hook(&layout, "6f1c", &mut state.to_string().as_bytes()).unwrap();
         fs::read_to_string(layout.nccl_hidden_note("6f1c")).ok()
     };
+    let noted = |mounts: Value| noted_by("train", mounts);
     let over = |source: PathBuf| json!([{"destination": "/proc"}, {"destination": "/etc/nccl.conf", "source": source}]);
     let ours = over(layout.nccl_conf("6f1c"));
 
@@ -254,10 +255,16 @@ fn an_nccl_conf_of_the_image_below_ours_is_noted_and_nothing_else_is() {
     assert_eq!(noted(json!([])), None, "it is read");
     assert_eq!(noted(over("/home/me/nccl.conf".into())), None, "the pod's own mount");
     assert_eq!(noted(over(layout.nccl_conf("another"))), None);
-    let note = noted(ours).unwrap();
+    let note = noted(ours.clone()).unwrap();
     assert!(
         note.starts_with("container train: its image has an /etc/nccl.conf of 16 bytes"),
         "{note}"
     );
     assert_eq!(note.lines().count(), 1, "{note}");
+    fs::write(etc.join("nccl.conf"), "NCCL_DEBUG=TRACE\n").unwrap();
+    assert_eq!(
+        noted_by("sidecar", ours),
+        Some(note),
+        "another container makes no news of it"
+    );
 }

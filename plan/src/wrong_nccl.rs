@@ -12,6 +12,9 @@ pub const NCCL_IB_HCA: &str = "NCCL_IB_HCA";
 /// Which file NCCL reads before `/etc/nccl.conf`, from 2.23 on.
 pub const NCCL_CONF_FILE: &str = "NCCL_CONF_FILE";
 
+/// The port of a rail's RDMA device: a function has one.
+const PORT: &str = "1";
+
 /// A setting that is wrong in this pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongNccl {
@@ -96,43 +99,45 @@ fn gid_index(value: &str, rails: &[RailRecord]) -> Option<String> {
 }
 
 /// Why a choice of devices does not fit: `^` in front excludes, `=` asks for whole names and not for what they begin with, and a
-/// port may follow each.
+/// port may follow each. NCCL passes over an entry that fits no device.
 fn devices(value: &str, rails: &[RailRecord]) -> Option<String> {
     let (excludes, list) = strip(value.trim(), '^');
     let (exact, list) = strip(list, '=');
-    let names: Vec<&str> = list
+    let entries: Vec<(&str, Option<&str>)> = list
         .split(',')
-        .filter_map(|entry| entry.split(':').next())
-        .filter(|name| !name.is_empty())
+        .map(|entry| {
+            entry
+                .split_once(':')
+                .map_or((entry, None), |(name, port)| (name, Some(port)))
+        })
+        .filter(|(name, _)| !name.is_empty())
         .collect();
     let devices: Vec<&str> = rails
         .iter()
         .filter_map(|rail| Some(rail.rdma.as_ref()?.device.as_str()))
         .collect();
-    let fits = |name: &str, device: &str| {
-        if exact {
-            device == name
-        } else {
-            device.starts_with(name)
-        }
+    let chosen = |device: &str| {
+        entries.iter().any(|(name, port)| {
+            let named = if exact {
+                device == *name
+            } else {
+                device.starts_with(name)
+            };
+            named && port.is_none_or(|port| port.trim() == PORT)
+        })
     };
-    if names.is_empty() {
+    if entries.is_empty() {
         return None;
     }
     if devices.is_empty() {
         return Some("this pod has no RDMA device".to_owned());
     }
     if excludes {
-        let all = devices.iter().all(|device| names.iter().any(|name| fits(name, device)));
+        let all = devices.iter().all(|device| chosen(device));
         return all.then(|| format!("it excludes all of this pod's RDMA devices ({})", devices.join(", ")));
     }
-    let unknown = names
-        .iter()
-        .find(|name| !devices.iter().any(|device| fits(name, device)))?;
-    Some(format!(
-        "{unknown} is none of this pod's RDMA devices ({})",
-        devices.join(", ")
-    ))
+    let none = !devices.iter().any(|device| chosen(device));
+    none.then(|| format!("it names none of this pod's RDMA devices ({})", devices.join(", ")))
 }
 
 fn strip(text: &str, mark: char) -> (bool, &str) {
@@ -220,18 +225,22 @@ mod tests {
             "",
             "^",
             "^mlx5_2",
+            "=mlx5_0,mlx5_1,mlx5_2",
+            "mlx5_3:1,mlx5_10:1",
+            "^mlx5_1:2",
+            "^=mlx5_1,mlx5_2",
         ] {
             assert_eq!(of(right), None, "{right:?}");
         }
+        let none = "it names none of this pod's RDMA devices (mlx5_1, mlx5_10)";
         for (wrong, why) in [
-            ("mlx5_2", "mlx5_2 is none of this pod's RDMA devices (mlx5_1, mlx5_10)"),
+            ("mlx5_2", none),
+            ("=mlx5_3:1", none),
+            ("=mlx5,mlx5_2", none),
+            ("mlx5_1:2", none),
             (
-                "=mlx5_1,mlx5",
-                "mlx5 is none of this pod's RDMA devices (mlx5_1, mlx5_10)",
-            ),
-            (
-                "=mlx5_3:1",
-                "mlx5_3 is none of this pod's RDMA devices (mlx5_1, mlx5_10)",
+                "^mlx5_0,mlx5_1:1",
+                "it excludes all of this pod's RDMA devices (mlx5_1, mlx5_10)",
             ),
             (
                 "^mlx5_1",

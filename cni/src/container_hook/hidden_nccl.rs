@@ -35,8 +35,13 @@ struct Mount {
     source: PathBuf,
 }
 
-/// Leaves the note if there is something to say. What cannot be read says nothing.
+/// Leaves the note if there is something to say and none yet: whatever is new in it is told as news, and containers start again
+/// and again. What cannot be read says nothing.
 pub(super) fn note(layout: &Layout, pod_uid: &str, state: &State) {
+    let path = layout.nccl_hidden_note(pod_uid);
+    if path.exists() {
+        return;
+    }
     let Some(size) = hidden(layout, pod_uid, state) else {
         return;
     };
@@ -46,7 +51,7 @@ pub(super) fn note(layout: &Layout, pod_uid: &str, state: &State) {
         name.unwrap_or(&state.id)
     );
     // Without a folder the pod is not wired, and its containers do not start.
-    let _ = replace(&layout.nccl_hidden_note(pod_uid), text.as_bytes(), 0o644);
+    let _ = replace(&path, text.as_bytes(), 0o644);
 }
 
 /// The size of the file below the mount.

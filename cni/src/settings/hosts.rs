@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Facts, lines::Lines};
 
-/// Every pod of a node has such a file, in memory: as many lines are some 150 KiB. What is left out can be computed.
+/// Every pod of a node has such a file, in memory: as many lines are some 100 KiB, and 500 KiB with the longest
+/// names and IPv6. What is left out can be computed.
 const MOST_LINES: u32 = 4096;
 /// More than names of networks and rails allow.
 const LONGEST: usize = 511;
@@ -100,6 +101,20 @@ mod tests {
         assert_eq!(listed(1000, 8), (8, 4000, 4));
         assert_eq!(listed(16_384, 8), (8, 0, 8));
         assert_eq!(listed(65_536, 16), (16, 0, 16));
+    }
+
+    /// 57 bytes is the longest name of a network, 15 that of an interface.
+    #[test]
+    fn the_list_is_no_larger_than_is_said_with_the_longest_names() {
+        let mut plan = plan();
+        plan.network.name = "n".repeat(57);
+        (plan.pods, plan.index) = (4096, 4095);
+        let mut rail = rail(0, None);
+        rail.name = "r".repeat(15).parse().unwrap();
+        rail.addresses = vec!["fd00:1111:2222:3333:4444:5555:6666:ffff/64".parse().unwrap()];
+        let text = file(&Facts::of(&plan, &[rail]));
+        assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 4096);
+        assert!((400_000..500 << 10).contains(&text.len()), "{} bytes", text.len());
     }
 
     #[test]
