@@ -97,7 +97,7 @@ pub struct NetworkAttachmentStatus {
     /// One entry per rail, by ascending id.
     #[serde(default)]
     pub rails: Vec<AttachedRail>,
-    /// Wired, Degraded (ClaimShared, RailDown, Drifted, MemlockLow, NcclOverridden, NcclConfHidden, QosNotEnforced).
+    /// Wired, Degraded (ClaimShared, RailDown, Drifted, MemlockLow, QosNotEnforced, NcclOverridden).
     #[serde(default)]
     #[schemars(schema_with = "crate::meta::conditions")]
     pub conditions: Vec<Condition>,

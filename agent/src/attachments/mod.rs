@@ -171,10 +171,7 @@ async fn report_all(
             continue;
         }
         if before != Some(&told) {
-            // An agent that has just started does not repeat what its predecessor told.
-            let newly_wired = before.is_some_and(|before| before.sandbox != told.sandbox);
-            let first = before.is_none();
-            match report(agent, plan, record.as_ref(), &told.trouble, first, newly_wired).await {
+            match report(agent, plan, record.as_ref(), &told, before).await {
                 Ok(()) => {
                     reported.insert(plan.pod.uid.clone(), told.clone());
                 }
@@ -255,14 +252,13 @@ async fn hold(api: &Api<NetworkAttachment>, name: &str, found: &NetworkAttachmen
 }
 
 /// Writes one pod's status, and events when a sandbox was wired that had not been told of, and when something was lost or came
-/// back since.
+/// back since. An agent that has just started (`before` is none) does not repeat what its predecessor told.
 async fn report(
     agent: &Agent,
     plan: &AttachmentPlan,
     record: Option<&AttachmentRecord>,
-    trouble: &Trouble,
-    first: bool,
-    newly_wired: bool,
+    told: &Told,
+    before: Option<&Told>,
 ) -> Result<(), ReportError> {
     let namespace = &plan.pod.namespace;
     let name = names::attachment(&plan.slice_name, plan.index);
@@ -283,7 +279,7 @@ async fn report(
     })?;
     let previous = found.status.unwrap_or_default();
     let generation = found.metadata.generation;
-    let status = status::status(plan, record, trouble, &previous, generation, Timestamp::now());
+    let status = status::status(plan, record, &told.trouble, &previous, generation, Timestamp::now());
     let was_wired = status::is_wired(&previous);
     if status != previous {
         let patch = serde_json::json!({
@@ -312,8 +308,14 @@ async fn report(
             agent.events.warning(&plan.pod, reason, note);
         }
     }
+    if before.is_some() || !was_wired {
+        for (reason, note) in status::nccl_news(before.map(|before| &before.trouble), &told.trouble) {
+            agent.events.warning(&plan.pod, reason, note);
+        }
+    }
+    let newly_wired = before.map_or(!was_wired, |before| before.sandbox != told.sandbox);
     if let Some(record) = record
-        && (newly_wired || (first && !was_wired))
+        && newly_wired
     {
         let note = status::wired_note(record);
         tracing::info!(pod = format!("{namespace}/{}", plan.pod.name), note, "wired");

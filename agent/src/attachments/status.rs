@@ -18,7 +18,7 @@ pub(super) const RECOVERED: &str = "Recovered";
 const MEMLOCK_LOW: &str = "MemlockLow";
 /// A setting of NCCL that somebody made is wrong in this pod, and wins.
 const NCCL_OVERRIDDEN: &str = "NcclOverridden";
-/// Railhead's `nccl.conf` is mounted over one of an image.
+/// Railhead's `nccl.conf` is mounted over one of an image. Only an event: such an image is nothing that is wrong with the pod.
 const NCCL_CONF_HIDDEN: &str = "NcclConfHidden";
 /// The sandbox was not wired yet.
 const PREPARED: &str = "Prepared";
@@ -55,14 +55,7 @@ pub(super) fn degraded_news(
 ) -> Option<(&'static str, String)> {
     let trouble = |status: &NetworkAttachmentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == DEGRADED)?;
-        let told = [
-            CLAIM_SHARED,
-            RAIL_DOWN,
-            DRIFTED,
-            MEMLOCK_LOW,
-            NCCL_OVERRIDDEN,
-            NCCL_CONF_HIDDEN,
-        ];
+        let told = [CLAIM_SHARED, RAIL_DOWN, DRIFTED, MEMLOCK_LOW];
         let reason = told.into_iter().find(|reason| *reason == condition.reason)?;
         Some((reason, condition.message.clone()))
     };
@@ -72,6 +65,21 @@ pub(super) fn degraded_news(
         (Some(_), None) if is_wired(now) => Some((RECOVERED, "its rails are as they were wired again".to_owned())),
         _ => None,
     }
+}
+
+/// What people are to be told of NCCL in a pod, beside its status, which has worse to say or nothing: warnings with their reasons.
+/// Without a condition that remembers, whoever `told` nothing yet tells all.
+pub(super) fn nccl_news(told: Option<&Trouble>, now: &Trouble) -> Vec<(&'static str, String)> {
+    let news = |reason, before: Option<&String>, now: &Option<String>| {
+        let now = now.clone().filter(|now| before != Some(now))?;
+        Some((reason, now))
+    };
+    let nccl = told.and_then(|told| told.nccl.as_ref());
+    let hidden = told.and_then(|told| told.hidden.as_ref());
+    news(NCCL_OVERRIDDEN, nccl, &now.nccl)
+        .into_iter()
+        .chain(news(NCCL_CONF_HIDDEN, hidden, &now.hidden))
+        .collect()
 }
 
 /// The status of a pod with this plan and, when it is wired, this record. `generation` is that of the attachment.
@@ -170,26 +178,23 @@ fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
     if let Some(memlock) = &trouble.memlock {
         return Finding::yes(DEGRADED, MEMLOCK_LOW, memlock.clone());
     }
-    if let Some(nccl) = &trouble.nccl {
-        return Finding::yes(DEGRADED, NCCL_OVERRIDDEN, nccl.clone());
-    }
-    if let Some(hidden) = &trouble.hidden {
-        return Finding::yes(DEGRADED, NCCL_CONF_HIDDEN, hidden.clone());
-    }
     let ports: Vec<String> = plan
         .rails
         .iter()
         .filter(|rail| rail.vf.min_rate_mbps == 0)
         .map(|rail| format!("{} (port {})", rail.name, rail.vf.pf_pci_address))
         .collect();
-    if ports.is_empty() {
-        return Finding::no(DEGRADED, "AsPlanned", "");
+    if !ports.is_empty() {
+        let message = format!(
+            "the guaranteed bandwidth is admitted but not enforced: no minimum rate on {}",
+            ports.join(", ")
+        );
+        return Finding::yes(DEGRADED, "QosNotEnforced", message);
     }
-    let message = format!(
-        "the guaranteed bandwidth is admitted but not enforced: no minimum rate on {}",
-        ports.join(", ")
-    );
-    Finding::yes(DEGRADED, "QosNotEnforced", message)
+    match &trouble.nccl {
+        Some(nccl) => Finding::yes(DEGRADED, NCCL_OVERRIDDEN, nccl.clone()),
+        None => Finding::no(DEGRADED, "AsPlanned", ""),
+    }
 }
 
 /// `2 rails in 310ms, GID 1 on all, MTU 9000`.
@@ -387,44 +392,56 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_of_nccl_that_is_wrong_here_is_said_once_and_after_what_is_worse() {
-        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
-        let mut trouble = Trouble {
+    fn a_setting_of_nccl_that_is_wrong_here_is_said_once_and_hides_nothing_that_is_worse() {
+        let mut plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        let trouble = Trouble {
             nccl: Some("the environment of container c sets NCCL_IB_GID_INDEX=0".to_owned()),
+            hidden: Some("container c: its image has an /etc/nccl.conf".to_owned()),
             ..Trouble::default()
         };
         let previous = NetworkAttachmentStatus::default();
-        let wrong = status(&plan, None, &trouble, &previous, Timestamp::now());
+        let of = |plan: &AttachmentPlan| status(plan, None, &trouble, &previous, Timestamp::now());
+        assert_eq!(reason(&of(&plan), "Degraded"), "QosNotEnforced", "no minimum rate");
+        for rail in &mut plan.rails {
+            rail.vf.min_rate_mbps = 200;
+        }
+        let wrong = of(&plan);
         assert_eq!(reason(&wrong, "Degraded"), "NcclOverridden");
-        let (reason_told, note) = degraded_news(&previous, &wrong).unwrap();
-        assert_eq!(reason_told, "NcclOverridden");
-        assert!(note.contains("NCCL_IB_GID_INDEX=0"), "{note}");
-        assert_eq!(degraded_news(&wrong, &wrong), None);
-        let ended = status(&plan, None, &Trouble::default(), &wrong, Timestamp::now());
         assert_eq!(
-            degraded_news(&wrong, &ended),
+            degraded_news(&previous, &wrong),
             None,
-            "nothing recovers with a sandbox that went"
+            "the event does not depend on the condition"
         );
-        trouble.hidden = Some("container c: its image has an /etc/nccl.conf".to_owned());
-        let both = status(&plan, None, &trouble, &wrong, Timestamp::now());
-        assert_eq!(reason(&both, "Degraded"), "NcclOverridden");
-        trouble.memlock = Some("it may lock 8388608 bytes".to_owned());
-        let worse = status(&plan, None, &trouble, &wrong, Timestamp::now());
+        let both = nccl_news(None, &trouble);
+        assert_eq!(
+            both.iter().map(|told| told.0).collect::<Vec<_>>(),
+            ["NcclOverridden", "NcclConfHidden"]
+        );
+        assert!(both[0].1.contains("NCCL_IB_GID_INDEX=0"), "{both:?}");
+        assert_eq!(nccl_news(Some(&trouble), &trouble), [], "said once");
+        assert_eq!(nccl_news(Some(&trouble), &Trouble::default()), []);
+        let low = Trouble {
+            memlock: Some("it may lock 8388608 bytes".to_owned()),
+            ..trouble.clone()
+        };
+        let worse = status(&plan, None, &low, &wrong, Timestamp::now());
         assert_eq!(reason(&worse, "Degraded"), "MemlockLow");
     }
 
     #[test]
-    fn an_nccl_conf_of_the_image_does_not_vanish_silently() {
-        let plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+    fn an_nccl_conf_of_the_image_that_ours_hides_makes_no_pod_degraded() {
+        let mut plan = plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
+        for rail in &mut plan.rails {
+            rail.vf.min_rate_mbps = 200;
+        }
         let trouble = Trouble {
             hidden: Some("container c: its image has an /etc/nccl.conf".to_owned()),
             ..Trouble::default()
         };
         let previous = NetworkAttachmentStatus::default();
         let hidden = status(&plan, None, &trouble, &previous, Timestamp::now());
-        assert_eq!(reason(&hidden, "Degraded"), "NcclConfHidden");
-        assert_eq!(degraded_news(&previous, &hidden).unwrap().0, "NcclConfHidden");
+        assert_eq!(reason(&hidden, "Degraded"), "AsPlanned");
+        assert_eq!(nccl_news(Some(&Trouble::default()), &trouble)[0].0, "NcclConfHidden");
     }
 
     #[test]
