@@ -194,7 +194,7 @@ async fn settings_of_nccl_that_do_not_fit_are_told_and_a_file_of_the_image_that_
     own.nccl_environment = vec![ContainerVariable {
         container: "train".to_owned(),
         name: "NCCL_IB_GID_INDEX".to_owned(),
-        value: "0".to_owned(),
+        value: Some("0".to_owned()),
     }];
     plans::write(layout, &own).unwrap();
     wire(&bed, "c1");

@@ -176,7 +176,9 @@ pub struct NetworkRails {
 )]
 pub struct Nccl {
     /// File mounts the settings at /etc/nccl.conf, which every NCCL reads, over a file of the image. FileAndEnv leaves the image's and
-    /// names ours in NCCL_CONF_FILE: NCCL from 2.23 on reads both, ours first; a container that sets the variable itself keeps its own.
+    /// names ours in NCCL_CONF_FILE: NCCL from 2.23 on reads both, ours first, and no
+    /// ~/.nccl.conf. If a container of the pod sets the variable in its env, no container of the pod gets ours; one from envFrom or the
+    /// image is replaced. Set it when all agents are of a release that knows it.
     /// In either case other variables in a program's environment win. None leaves NCCL alone. Default File.
     #[serde(default)]
     pub inject: NcclInject,

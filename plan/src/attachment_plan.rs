@@ -203,8 +203,9 @@ pub struct ContainerVariable {
     pub container: String,
     /// Variable.
     pub name: String,
-    /// Value, cut off where it is long.
-    pub value: String,
+    /// Value, cut off where it is long; none where the manifest does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub struct WrongNccl {
     pub whose: String,
     /// Variable.
     pub name: String,
-    /// Value.
-    pub value: String,
+    /// Value, where it is known.
+    pub value: Option<String>,
     /// What is wrong with it.
     pub why: String,
 }
@@ -36,9 +36,10 @@ impl fmt::Display for WrongNccl {
             value,
             why,
         } = self;
+        let value = value.as_ref().map(|value| format!("={value}")).unwrap_or_default();
         write!(
             f,
-            "{whose} sets {name}={value}, which is wrong here: {why}; take it away"
+            "{whose} sets {name}{value}, which is wrong here: {why}; take it away"
         )
     }
 }
@@ -52,25 +53,25 @@ pub fn wrong_nccl(plan: &AttachmentPlan, rails: &[RailRecord]) -> Vec<WrongNccl>
     // The agent derives neither of the two, so whoever has one in the plan's list is the network.
     let network = plan.nccl.iter().map(|setting| {
         let whose = format!("spec.nccl.settings of TrainingNetwork {}", plan.network.name);
-        (whose, &setting.name, &setting.value)
+        (whose, &setting.name, Some(&setting.value))
     });
     let containers = plan.nccl_environment.iter().map(|variable| {
         let whose = format!("the environment of container {}", variable.container);
-        (whose, &variable.name, &variable.value)
+        (whose, &variable.name, variable.value.as_ref())
     });
     network
         .chain(containers)
         .filter_map(|(whose, name, value)| {
             let why = match name.as_str() {
-                NCCL_IB_GID_INDEX => gid_index(value, rails),
-                NCCL_IB_HCA => devices(value, rails),
+                NCCL_IB_GID_INDEX => value.and_then(|value| gid_index(value, rails)),
+                NCCL_IB_HCA => value.and_then(|value| devices(value, rails)),
                 NCCL_CONF_FILE => conf_file(plan),
                 _ => None,
             }?;
             Some(WrongNccl {
                 whose,
                 name: name.clone(),
-                value: value.clone(),
+                value: value.cloned(),
                 why,
             })
         })
@@ -271,5 +272,10 @@ mod tests {
         plan.nccl_by_variable = true;
         let wrong = wrong_nccl(&plan, &[]);
         assert!(wrong[0].why.contains("/run/railhead/nccl.conf"), "{}", wrong[0]);
+        plan.nccl_environment[0].value = None;
+        let wrong = wrong_nccl(&plan, &[])[0].to_string();
+        assert!(wrong.contains("train sets NCCL_CONF_FILE, which is wrong"), "{wrong}");
+        plan.nccl_environment[0].name = NCCL_IB_HCA.to_owned();
+        assert_eq!(wrong_nccl(&plan, &[]), [], "what it is set to is not known");
     }
 }

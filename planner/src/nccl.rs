@@ -56,8 +56,8 @@ pub(crate) fn traffic_class(slice: &NetworkSlice) -> Option<TrafficClass> {
     })
 }
 
-/// The watched variables that the containers with the claim set in the pod's manifest. What comes from elsewhere (`valueFrom`,
-/// `envFrom`, the image) or is put together when the container starts is not known.
+/// The watched variables that the containers with the claim set in the pod's manifest. Of one that comes from elsewhere
+/// (`valueFrom`) or is put together when the container starts the name alone is known; of `envFrom` and the image nothing is.
 pub(crate) fn environment(pod: &Pod, claim: &str) -> Vec<ContainerVariable> {
     let Some(spec) = &pod.spec else {
         return Vec::new();
@@ -74,15 +74,22 @@ pub(crate) fn environment(pod: &Pod, claim: &str) -> Vec<ContainerVariable> {
     let variables = init.chain(&spec.containers).filter(has_claim).flat_map(|container| {
         let environment = container.env.iter().flatten();
         environment.filter_map(|variable| {
-            let value = variable.value.as_ref().filter(|value| !value.contains("$("))?;
+            let known = variable.value_from.is_none();
+            // Kubernetes takes a variable with neither as an empty one.
+            let value = variable.value.as_deref().unwrap_or_default();
+            let value = (known && !value.contains("$(")).then(|| value.chars().take(LONGEST_VALUE).collect());
             WATCHED.contains(&variable.name.as_str()).then(|| ContainerVariable {
                 container: container.name.clone(),
                 name: variable.name.clone(),
-                value: value.chars().take(LONGEST_VALUE).collect(),
+                value,
             })
         })
     });
-    variables.take(MOST_VARIABLES).collect()
+    let mut variables: Vec<ContainerVariable> = variables.collect();
+    // Railhead sets this one where nobody else does, so that somebody does must not be lost.
+    variables.sort_by_key(|variable| variable.name != NCCL_CONF_FILE);
+    variables.truncate(MOST_VARIABLES);
+    variables
 }
 
 /// The names under which the pod's containers ask for the claim.
@@ -180,19 +187,21 @@ mod tests {
         }))
         .unwrap();
         let found = environment(&pod, "llama-1-railhead-x");
-        let found: Vec<(&str, &str, usize)> = found
+        let found: Vec<(&str, &str, Option<usize>)> = found
             .iter()
             .map(|variable| {
-                (
-                    variable.container.as_str(),
-                    variable.name.as_str(),
-                    variable.value.len(),
-                )
+                let length = variable.value.as_ref().map(String::len);
+                (variable.container.as_str(), variable.name.as_str(), length)
             })
             .collect();
         assert_eq!(
             found,
-            [("check", "NCCL_IB_HCA", 256), ("train", "NCCL_IB_GID_INDEX", 1)]
+            [
+                ("check", "NCCL_IB_HCA", Some(256)),
+                ("train", "NCCL_IB_GID_INDEX", Some(1)),
+                ("train", "NCCL_IB_HCA", None),
+                ("train", "NCCL_IB_HCA", None),
+            ]
         );
         assert!(environment(&pod, "another").is_empty());
         assert!(environment(&Pod::default(), "llama-1-railhead-x").is_empty());
@@ -201,8 +210,35 @@ mod tests {
         own.spec.as_mut().unwrap().resource_claims.as_mut().unwrap()[0].resource_claim_name = Some("mine".to_owned());
         assert_eq!(
             environment(&own, "mine").len(),
-            2,
+            4,
             "a claim that is named and not made from a template"
         );
+    }
+
+    #[test]
+    fn that_a_pod_names_a_file_of_its_own_is_known_wherever_it_says_so() {
+        let rails = json!({"claims": [{"name": "railhead"}]});
+        let with = |last: serde_json::Value| {
+            let mut variables = vec![json!({"name": "NCCL_IB_HCA", "value": "mlx5"}); 40];
+            variables.push(last);
+            let pod: Pod = serde_json::from_value(json!({"spec": {
+                "resourceClaims": [{"name": "railhead", "resourceClaimName": "mine"}],
+                "containers": [{"name": "train", "resources": rails, "env": variables}],
+            }}))
+            .unwrap();
+            let found = environment(&pod, "mine");
+            assert_eq!(found.len(), MOST_VARIABLES);
+            found[0].clone()
+        };
+        let from = json!({"configMapKeyRef": {"name": "settings", "key": "file"}});
+        for last in [
+            json!({"name": NCCL_CONF_FILE, "valueFrom": from}),
+            json!({"name": NCCL_CONF_FILE, "value": "$(HOME)/nccl.conf"}),
+        ] {
+            let found = with(last);
+            assert_eq!((found.name.as_str(), found.value), (NCCL_CONF_FILE, None));
+        }
+        let known = with(json!({"name": NCCL_CONF_FILE, "value": "/nccl.conf"}));
+        assert_eq!(known.value.as_deref(), Some("/nccl.conf"));
     }
 }

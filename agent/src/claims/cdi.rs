@@ -102,8 +102,10 @@ fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &
         format!("RAILHEAD_NETWORK={}", plan.network.name),
         format!("RAILHEAD_INDEX={}", plan.index),
         format!("RAILHEAD_PODS={}", plan.pods),
-        format!("RAILHEAD_PEERS={POD_FOLDER}/{PEERS_FILE}"),
     ];
+    if !wired_without_peers(layout, &plan.pod.uid) {
+        env.push(format!("RAILHEAD_PEERS={POD_FOLDER}/{PEERS_FILE}"));
+    }
     if plan.nccl_file && !plan.nccl_by_variable {
         mounts.push(mount(&layout.nccl_conf(&plan.pod.uid), NCCL_CONF));
     }
@@ -131,6 +133,12 @@ fn spec(layout: &Layout, plan: &AttachmentPlan, uverbs: &[String], cni_binary: &
         "kind": KIND,
         "devices": [{ "name": plan.claim_uid, "containerEdits": edits }],
     })
+}
+
+/// Whether the pod was wired by a CNI binary of a release that left no list of peers.
+fn wired_without_peers(layout: &Layout, pod_uid: &str) -> bool {
+    let folder = layout.attachment(pod_uid);
+    folder.exists() && !folder.join(PEERS_FILE).exists()
 }
 
 /// Lets the containers that hold the device lock memory, which RDMA programs cannot do without, and keeps one from starting
@@ -261,13 +269,29 @@ mod tests {
         plan.nccl_environment = vec![ContainerVariable {
             container: "train".to_owned(),
             name: NCCL_CONF_FILE.to_owned(),
-            value: "/home/me/nccl.conf".to_owned(),
+            value: None,
         }];
         assert!(!edits(&plan)["env"].as_array().unwrap().contains(&named), "theirs wins");
         plan.nccl_environment.clear();
         plan.nccl_file = false;
         let alone = edits(&plan);
         assert!(!alone["env"].as_array().unwrap().contains(&named), "{alone}");
+    }
+
+    #[test]
+    fn a_pod_that_an_older_binary_wired_is_told_of_no_file_that_is_not_there() {
+        let plan = plan("uid-1", "boot", ["0000:18:00.3", "0000:19:00.3"]);
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::under(root.path());
+        let has_peers = || {
+            let spec = spec(&layout, &plan, &[], Path::new("/opt/cni/bin/railhead"));
+            spec.to_string().contains("RAILHEAD_PEERS=/run/railhead/hosts")
+        };
+        assert!(has_peers(), "ADD will leave it");
+        fs::create_dir_all(layout.attachment("uid-1")).unwrap();
+        assert!(!has_peers());
+        fs::write(layout.attachment("uid-1").join("hosts"), "").unwrap();
+        assert!(has_peers());
     }
 
     #[test]

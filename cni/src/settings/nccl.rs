@@ -145,14 +145,14 @@ mod tests {
         plan.nccl_environment = vec![ContainerVariable {
             container: "train".to_owned(),
             name: NCCL_IB_GID_INDEX.to_owned(),
-            value: "0\nNCCL_DEBUG=TRACE".to_owned(),
+            value: Some("0\nNCCL_DEBUG=TRACE".to_owned()),
         }];
         let rails = [rail(0, Some(("mlx5_10", 3)))];
         assert!(
             !nccl_conf(&plan, &rails).contains("WRONG"),
             "no number, so nothing is known"
         );
-        plan.nccl_environment[0].value = "0".to_owned();
+        plan.nccl_environment[0].value = Some("0".to_owned());
         let text = nccl_conf(&plan, &rails);
         let last = text.lines().last().unwrap();
         assert!(
