@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::Bandwidth;
+
 /// A FabricLedger, named as its Fabric, holds every reservation of address blocks and VLANs. It is written by the operator
 /// with the resourceVersion that it read, so that two operators that both think they lead cannot give one block away twice.
 /// What a later release has written into it is kept, and a ledger of a later version is not written at all.
@@ -100,6 +102,8 @@ pub struct LedgerEntry {
     pub vlan: Option<u16>,
     /// The network that holds it.
     pub owner: LedgerOwner,
+    /// What the network takes of the limits of its namespace; none where an earlier release made the entry.
+    pub takes: Option<LedgerTakes>,
     /// The ledger's sequence when the entry was made.
     pub sequence: u64,
     /// Whatever it is, the entry holds its slots and its VLAN.
@@ -167,6 +171,37 @@ impl LedgerOwner {
     }
 }
 
+/// What a network takes of the limits of its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct LedgerTakes {
+    /// Its pods.
+    pub pods: u32,
+    /// Rails of each of them.
+    pub rails: u32,
+    /// What each of them is guaranteed on every rail, as 10G.
+    // Without the rule for what people write: it would be asked of every entry whenever one is written.
+    #[schemars(with = "String", length(max = 16))]
+    pub bandwidth_per_rail: Bandwidth,
+    /// Fields of a later release.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+impl LedgerTakes {
+    /// So many pods with so much on each of so many rails.
+    pub fn new(pods: u32, rails: u32, bandwidth_per_rail: Bandwidth) -> Self {
+        Self {
+            pods,
+            rails,
+            bandwidth_per_rail,
+            unknown: BTreeMap::new(),
+        }
+    }
+}
+
 /// State of a reservation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LedgerState {
@@ -211,6 +246,9 @@ struct EntryAsWritten {
     vlan: Option<u16>,
     /// The network that holds it.
     owner: LedgerOwner,
+    /// What the network takes of the limits of its namespace (NetworkQuota). Absent where an earlier release made the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    takes: Option<LedgerTakes>,
     /// The ledger's sequence when the entry was made.
     sequence: u64,
     /// Held until the network's slice is gone, then Resting. Quarantined: pods have it of which the ledger does not know. Other
@@ -255,6 +293,7 @@ impl TryFrom<EntryAsWritten> for LedgerEntry {
             intervals,
             vlan: written.vlan,
             owner: written.owner,
+            takes: written.takes,
             sequence: written.sequence,
             state: written.state,
             rests_until: written.rests_until,
@@ -276,6 +315,7 @@ impl From<LedgerEntry> for EntryAsWritten {
             intervals: if only.is_some() { Vec::new() } else { entry.intervals },
             vlan: entry.vlan,
             owner: entry.owner,
+            takes: entry.takes,
             sequence: entry.sequence,
             state: entry.state,
             rests_until: entry.rests_until,

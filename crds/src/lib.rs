@@ -15,6 +15,7 @@ mod meta;
 pub mod names;
 mod namespaces;
 mod network_attachment;
+mod network_quota;
 mod network_slice;
 mod node_network;
 mod qos_class;
@@ -30,12 +31,13 @@ pub use fabric::{
 };
 pub use fabric_ledger::{
     FabricLedger, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerPool, LedgerPoolRail,
-    LedgerRecount, LedgerState, NoIntervals,
+    LedgerRecount, LedgerState, LedgerTakes, NoIntervals,
 };
 pub use namespaces::NamespaceSelector;
 pub use network_attachment::{
     AttachedRail, AttachmentState, NetworkAttachment, NetworkAttachmentSpec, NetworkAttachmentStatus,
 };
+pub use network_quota::{NetworkQuota, NetworkQuotaSpec, NetworkQuotaStatus, QuotaLimits, QuotaSummary, QuotaUse};
 pub use network_slice::{
     NetworkSlice, NetworkSliceSpec, NetworkSliceStatus, NoPrefix, SliceFabric, SliceNetwork, SlicePrefix, SliceQos,
     SliceRail,
@@ -62,6 +64,7 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         Fabric::crd(),
         QosClass::crd(),
         TrainingNetwork::crd(),
+        NetworkQuota::crd(),
         FabricLedger::crd(),
         NetworkSlice::crd(),
         NetworkAttachment::crd(),

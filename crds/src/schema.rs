@@ -18,8 +18,14 @@ pub struct Difference {
     pub adds: Vec<String>,
 }
 
-/// Compares an installed definition with the one of this release.
-pub fn compare(installed: &CustomResourceDefinition, own: &CustomResourceDefinition) -> Difference {
+/// Compares an installed definition with the one of this release. One that is not installed lacks everything.
+pub fn compare(installed: Option<&CustomResourceDefinition>, own: &CustomResourceDefinition) -> Difference {
+    let Some(installed) = installed else {
+        return Difference {
+            lacks: vec!["all of it".to_owned()],
+            adds: Vec::new(),
+        };
+    };
     let (installed, own) = (fields(installed), fields(own));
     Difference {
         lacks: own.difference(&installed).cloned().collect(),
@@ -66,14 +72,15 @@ mod tests {
     #[test]
     fn a_definition_without_a_field_is_older_and_one_with_another_is_newer() {
         let own = NetworkSlice::crd();
-        assert_eq!(compare(&own, &own), Difference::default());
+        assert_eq!(compare(Some(&own), &own), Difference::default());
+        assert_eq!(compare(None, &own).lacks, ["all of it"], "it is not there");
         let mut other = own.clone();
         let schema = other.spec.versions[0].schema.as_mut().unwrap();
         let spec = schema.open_api_v3_schema.as_mut().unwrap().properties.as_mut().unwrap();
         let spec = spec.get_mut("spec").unwrap().properties.as_mut().unwrap();
         let capacity = spec.remove("capacity").unwrap();
         spec.insert("groups".to_owned(), capacity);
-        let found = compare(&other, &own);
+        let found = compare(Some(&other), &own);
         assert_eq!(found.lacks, ["spec.capacity"]);
         assert_eq!(found.adds, ["spec.groups"]);
         let inner = fields(&own);

@@ -18,6 +18,7 @@ use crate::{conditions, known::Node, observe::Named, recount, world::World};
 pub(crate) struct Facts {
     nodes: HashMap<String, u64>,
     namespaces: HashMap<String, u64>,
+    quotas: HashMap<Named, u64>,
     fabrics: HashMap<String, u64>,
     classes: HashMap<String, u64>,
     /// By NodeNetwork.
@@ -25,8 +26,8 @@ pub(crate) struct Facts {
     for_networks: HashMap<String, u64>,
     networks_for_pods: HashMap<Named, u64>,
     slices_for_pods: HashMap<Named, u64>,
-    /// By fabric: the entries of its ledger.
-    ledgers: HashMap<String, HashSet<u64>>,
+    /// By fabric: the entries of its ledger, and whose namespace's each is.
+    ledgers: HashMap<String, HashMap<u64, String>>,
 }
 
 impl Facts {
@@ -38,6 +39,10 @@ impl Facts {
         for node in world.node_networks.state() {
             self.fabric_has_news(world, &node.name_any());
             self.networks_have_news(world, &node.name_any());
+        }
+        // Of a ledger that was not seen before nobody could tell whose entry went.
+        for ledger in world.ledgers.state() {
+            self.ledger_let_go(world, &ledger.name_any());
         }
     }
 
@@ -55,6 +60,12 @@ impl Facts {
             name,
             namespace.map(|namespace| digest(&namespace.labels)),
         )
+    }
+
+    /// Whether a quota is another one: it came, went, or its spec is another.
+    pub(crate) fn quota_is_news(&mut self, world: &World, quota: &Named) -> bool {
+        let found = world.quotas.get(&ObjectRef::new(&quota.name).within(&quota.namespace));
+        note(&mut self.quotas, quota, found.map(|found| digest(&of_spec(&*found))))
     }
 
     /// Whether a Fabric is another one for itself and for networks that wait: it came, is going, went, or its spec or finalizers
@@ -106,31 +117,38 @@ impl Facts {
         )
     }
 
-    /// Whether an entry of a fabric's ledger went or became another: then somebody may find room there, or miss what was his.
-    /// Entries that only come help nobody who waits.
-    pub(crate) fn ledger_let_go(&mut self, world: &World, fabric: &str) -> bool {
+    /// Of which namespaces an entry of a fabric's ledger went or became another: then somebody may find room there, or miss what was
+    /// his. Entries that only come help nobody who waits: that is `None`.
+    pub(crate) fn ledger_let_go(&mut self, world: &World, fabric: &str) -> Option<HashSet<String>> {
         let Some(ledger) = world.ledgers.get(&ObjectRef::new(fabric)) else {
-            return self.ledgers.remove(fabric).is_some();
+            return Some(self.ledgers.remove(fabric)?.into_values().collect());
         };
         let entries = ledger.spec.entries.iter();
-        let mut now: HashSet<u64> = entries
+        let mut now: HashMap<u64, String> = entries
             .map(|entry| {
                 let intervals = entry.intervals.iter().map(|interval| (interval.base, interval.size));
-                digest(&(
+                let seen = digest(&(
                     &entry.owner.uid,
                     intervals.collect::<Vec<_>>(),
                     entry.vlan,
                     &entry.state,
-                ))
+                ));
+                (seen, entry.owner.namespace.clone())
             })
             .collect();
-        // One of a later version may be of a known one by now.
-        now.insert(digest(&ledger.spec.version));
+        // What is nobody's has no namespace. One of a later version may be of a known one by now.
+        now.insert(digest(&ledger.spec.version), String::new());
         // While nodes are asked nothing is given; when they have answered, what waits gets it.
         let asked = recount::asked(&ledger.spec).filter(|_| asks(&ledger.spec));
-        now.extend(asked.map(|id| digest(&id)));
+        now.extend(asked.map(|id| (digest(&id), String::new())));
         let before = self.ledgers.insert(fabric.to_owned(), now);
-        before.is_none_or(|before| !before.is_subset(&self.ledgers[fabric]))
+        let now = &self.ledgers[fabric];
+        let Some(before) = before else {
+            return Some(HashSet::new());
+        };
+        let went = before.into_iter().filter(|(seen, _)| !now.contains_key(seen));
+        let went: HashSet<String> = went.map(|(_, namespace)| namespace).collect();
+        (!went.is_empty()).then_some(went)
     }
 }
 
@@ -255,6 +273,27 @@ mod tests {
         assert!(!facts.node_is_news(&world, "node1"));
     }
 
+    /// Who waits for a quota is woken by its own namespace only.
+    #[test]
+    fn what_goes_first_after_the_leader_began_is_told_with_its_namespace() {
+        let (ledgers, mut ledgers_in) = store();
+        let world = World { ledgers, ..empty() };
+        let mut holds = |entries: Value| {
+            let ledger = json!({"apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "backend"},
+                "spec": {"version": 1, "sequence": 9, "entries": entries}});
+            ledgers_in.apply_watcher_event(&Event::Apply(serde_json::from_value(ledger).unwrap()));
+        };
+        holds(
+            json!([{"base": 4, "size": 4, "vlan": 1001, "sequence": 9, "state": "Held",
+            "owner": {"namespace": "team-a", "name": "qwen", "uid": "qwen"}}]),
+        );
+        let mut facts = Facts::default();
+        facts.begin(&world);
+        holds(json!([]));
+        let went = facts.ledger_let_go(&world, "backend").unwrap();
+        assert!(went.contains("team-a"), "{went:?}");
+    }
+
     /// A network whose pods' block was quarantined is refused with these words; when they have ended others are due.
     #[test]
     fn an_entry_that_is_quarantined_no_more_is_let_go() {
@@ -272,7 +311,7 @@ mod tests {
                 ledger["spec"]["recount"] = json!({"id": "1", "why": "it had counted to 9", "answered": answered});
             }
             ledgers_in.apply_watcher_event(&Event::Apply(serde_json::from_value(ledger).unwrap()));
-            facts.ledger_let_go(&world, "backend")
+            facts.ledger_let_go(&world, "backend").is_some()
         };
         says("Quarantined", Some(false));
         assert!(!says("Quarantined", Some(false)));

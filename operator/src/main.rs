@@ -19,6 +19,7 @@ mod metrics;
 mod network;
 mod observe;
 mod pod;
+mod quota;
 mod recount;
 mod reservations;
 mod route;

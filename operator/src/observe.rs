@@ -18,7 +18,7 @@ use kube::{
     },
 };
 use railhead_crds::{
-    Fabric, FabricLedger, NetworkAttachment, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
+    Fabric, FabricLedger, NetworkAttachment, NetworkQuota, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
     names::{DRIVER, NETWORK_LABEL},
 };
 use railhead_planner::bandwidth::{Held, NodePorts};
@@ -33,6 +33,7 @@ use crate::{
     grouped::Grouped,
     kept::Kept,
     known::{Namespace, Node, Pod},
+    quota::Quotas,
     recount::Words,
     schemas::Schemas,
     surroundings::Surroundings,
@@ -86,6 +87,7 @@ pub(crate) enum Change {
     NodeNetwork(String),
     Node(String),
     Namespace(String),
+    Quota(Named),
     /// Ranges of addresses of Services.
     Services,
     /// The definitions of the cluster are others.
@@ -141,6 +143,7 @@ pub(crate) fn start(client: &Client, tasks: &mut JoinSet<()>, changes: &Changes)
         }),
         nodes: watches.start(all(), trim::node, |o: &Node| Change::Node(o.name_any())),
         namespaces: watches.start(all(), trim::namespace, |o: &Namespace| Change::Namespace(o.name_any())),
+        quotas: watches.start_quotas(all()),
         services: watches.start(all(), trim::metadata, |_: &ServiceCIDR| Change::Services),
         pods: watches.start_grouped(
             labelled,
@@ -177,6 +180,7 @@ impl World {
             self.ledgers.wait_until_ready(),
             self.nodes.wait_until_ready(),
             self.namespaces.wait_until_ready(),
+            self.quotas.wait_until_read(),
             self.services.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.ports.wait_until_ready(),
@@ -207,8 +211,29 @@ impl Watches<'_> {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
         let (store, writer) = reflector::store();
-        self.fill(writer, config, trim, change, |_| ());
+        self.fill(writer, config, trim, change, |_| (), |_| ());
         store
+    }
+
+    /// Quotas, of which the cluster may not know yet what they are.
+    fn start_quotas(&mut self, config: watcher::Config) -> Quotas {
+        let (store, writer) = reflector::store();
+        let quotas = Quotas::new(store);
+        let (follows, changes) = (quotas.clone(), self.changes.clone());
+        let change = |quota: &NetworkQuota| Change::Quota(named(quota));
+        self.fill(
+            writer,
+            config,
+            trim::metadata,
+            change,
+            |_| (),
+            move |event| {
+                if follows.follow(event) {
+                    changes.tell(Change::Schemas);
+                }
+            },
+        );
+        quotas
     }
 
     fn start_grouped<K>(
@@ -224,7 +249,7 @@ impl Watches<'_> {
         let (store, writer) = reflector::store();
         let grouped = Grouped::new(store, group);
         let groups = grouped.clone();
-        self.fill(writer, config, trim, change, move |event| groups.follow(event));
+        self.fill(writer, config, trim, change, move |event| groups.follow(event), |_| ());
         grouped
     }
 
@@ -261,7 +286,7 @@ impl Watches<'_> {
         kept
     }
 
-    /// Fills a store for ever. `first` is told of each event before the store is.
+    /// Fills a store for ever. `first` is told of each event before the store is, `then` of each and of failures after it.
     fn fill<K>(
         &mut self,
         writer: Writer<K>,
@@ -269,6 +294,7 @@ impl Watches<'_> {
         trim: fn(&mut K),
         change: fn(&K) -> Change,
         first: impl Fn(&Event<K>) + Send + 'static,
+        then: impl Fn(&watcher::Result<Event<K>>) + Send + 'static,
     ) where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
@@ -281,6 +307,7 @@ impl Watches<'_> {
             .modify(trim)
             .inspect_ok(first)
             .reflect(writer)
+            .inspect(then)
             .boxed();
         let changes = self.changes.clone();
         self.tasks.spawn(tell(events, state, changes, change));

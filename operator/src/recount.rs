@@ -152,6 +152,7 @@ fn entry_of(held: &NodeHolding) -> LedgerEntry {
         intervals: vec![LedgerInterval::new(held.base, held.size)],
         vlan: held.vlan,
         owner: LedgerOwner::new(&held.namespace, &held.name, &held.uid),
+        takes: None,
         sequence: held.ledger_sequence,
         state: LedgerState::Held,
         rests_until: None,

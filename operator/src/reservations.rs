@@ -6,6 +6,7 @@
 //! the ledger gives it to another already, it is at least given to no third. A ledger of a later release is left as it is.
 
 mod ledgers;
+mod line;
 mod lost;
 mod restored;
 
@@ -26,7 +27,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use self::{ledgers::Listed, lost::Checked};
+use self::{ledgers::Listed, line::Line, lost::Checked};
 use crate::{metrics::Metrics, world::World};
 
 /// A batch larger than this would make the first of it wait for long. As many networks as are worked on at a time wait at most.
@@ -177,6 +178,7 @@ pub(crate) fn start(
         checked: Mutex::default(),
         counted: Mutex::default(),
         compared: Mutex::default(),
+        line: Mutex::default(),
     };
     let work = async move {
         let mut batch = Vec::new();
@@ -202,6 +204,8 @@ struct Worker {
     counted: Mutex<HashMap<String, u64>>,
     /// What nodes had said when a ledger was found to be as new as that, by fabric.
     compared: Mutex<HashMap<String, u64>>,
+    /// Networks that quotas turned away.
+    line: Mutex<Line>,
 }
 
 impl Worker {
@@ -234,7 +238,8 @@ impl Worker {
                 let _ = look.reply.send(result.clone());
             }
         }
-        for (fabric, reserves) in reserves {
+        for (fabric, mut reserves) in reserves {
+            reserves.sort_by_cached_key(|reserve| line::age(&self.world, &reserve.request.owner));
             let results = self.reserve(&fabric, &reserves).await;
             match results {
                 Ok(results) => {
@@ -256,6 +261,7 @@ impl Worker {
 
     async fn reserve(&self, fabric: &str, reserves: &[Reserve]) -> Result<Vec<Result<Given, Refusal>>, LedgerError> {
         let asked: Vec<Request> = reserves.iter().map(|r| r.request.clone()).collect();
+        let bounds = self.bounds(fabric, &asked);
         // What was written here a moment ago is not read again.
         let mut written = self.written_last(fabric);
         for attempt in 0..ATTEMPTS {
@@ -281,7 +287,7 @@ impl Worker {
             requests.extend(self.lost(fabric, &ledger).await?);
             let mut slices = self.world.slices.state();
             slices.retain(|slice| slice.spec.fabric.name == fabric);
-            let outcome = ledger::reserve(&ledger.spec, &slices, &requests);
+            let outcome = ledger::reserve(&ledger.spec, &slices, &requests, &bounds);
             let mut planned = outcome.results.into_iter().take(count);
             let given = |entry| Given::of(&outcome.ledger, entry);
             let result = |request: &Request| match &waiting {
@@ -299,6 +305,7 @@ impl Worker {
                     self.forget_written(fabric);
                     continue;
                 }
+                self.stand_in_line(fabric, &bounds, &asked, &results);
                 return Ok(results);
             }
             ledger.spec = outcome.ledger;
@@ -309,6 +316,7 @@ impl Worker {
                     sequence = ledger.spec.sequence,
                     "reserved"
                 );
+                self.stand_in_line(fabric, &bounds, &asked, &results);
                 return Ok(results);
             }
             self.forget_written(fabric);
@@ -397,6 +405,6 @@ fn without_fabric(request: Request) -> Result<Given, Refusal> {
             entry: *entry,
             pools: Vec::new(),
         }),
-        Wanted::Block { .. } => Err(Refusal::FabricGone),
+        Wanted::Block { .. } | Wanted::More { .. } => Err(Refusal::FabricGone),
     }
 }

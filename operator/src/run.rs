@@ -28,7 +28,7 @@ use crate::{
     leader::{Keeper, LeaseError},
     lost_nodes,
     metrics::Metrics,
-    network, observe, pod, reservations, route, schemas, slice, stray,
+    network, observe, pod, quota, reservations, route, schemas, slice, stray,
     world::World,
 };
 
@@ -214,6 +214,19 @@ fn start_controllers(
         Arc::clone(metrics),
         AT_ONCE,
         class::reconcile,
+    ));
+    tasks.spawn(controller::run(
+        "NetworkQuota",
+        Store::clone(&world.quotas),
+        inboxes.quotas,
+        Arc::new(quota::Context {
+            client: client.clone(),
+            world: world.clone(),
+            recorder: Arc::clone(&recorder),
+        }),
+        Arc::clone(metrics),
+        AT_ONCE,
+        quota::reconcile,
     ));
     tasks.spawn(controller::run(
         "Pod",

@@ -116,8 +116,8 @@ async fn compare(client: &Client) -> Result<Vec<(String, Difference)>, kube::Err
     let mut differences = Vec::new();
     for own in railhead_crds::all() {
         let name = own.name_any();
-        let installed = api.get(&name).await?;
-        differences.push((name, schema::compare(&installed, &own)));
+        let installed = api.get_opt(&name).await?;
+        differences.push((name, schema::compare(installed.as_ref(), &own)));
     }
     Ok(differences)
 }

@@ -24,6 +24,7 @@ use crate::{
     kept::Kept,
     known::{Namespace, Node, Pod},
     observe::{Named, named},
+    quota::Quotas,
     recount::Words,
     schemas::Schemas,
     surroundings::Surroundings,
@@ -43,6 +44,7 @@ pub(crate) struct World {
     pub(crate) ledgers: Store<FabricLedger>,
     pub(crate) nodes: Store<Node>,
     pub(crate) namespaces: Store<Namespace>,
+    pub(crate) quotas: Quotas,
     /// By network.
     pub(crate) pods: Grouped<Pod>,
     /// The ports of each node.
@@ -158,6 +160,7 @@ pub(crate) mod tests {
             ledgers: store().0,
             nodes: store().0,
             namespaces: store().0,
+            quotas: Quotas::new(store().0),
             pods: Grouped::new(store().0, network_of_pod),
             ports: Kept::default(),
             claims: Kept::default(),

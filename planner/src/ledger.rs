@@ -1,6 +1,7 @@
 //! Reservations: which aligned block of slots and which VLAN a network gets, and what becomes of a ledger that others wrote.
 
 mod believed;
+mod bounds;
 mod contested;
 mod free;
 mod refused;
@@ -17,22 +18,26 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::{SignedDuration, Timestamp},
 };
-use railhead_crds::{FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NetworkSlice};
+use railhead_crds::{
+    FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, LedgerTakes, NetworkSlice,
+};
 use serde_json::Value;
 
 pub use self::{
     believed::{Doubted, Said, doubted},
     contested::contested,
     free::{Usage, usage},
-    refused::{Holding, Kept, Newer, Refusal, not_said},
+    refused::{Holding, Kept, Newer, QUOTA_EXCEEDED, Refusal, not_said},
     rest::{any_rests, has_rested, next_to_wake, rests},
 };
 use self::{
+    bounds::Counter,
     free::{Taken, find_block, find_vlan},
     rest::Rest,
 };
 use crate::{
     pools::{self, Laid, Written},
+    quota::{self, Bounds},
     slots::Interval,
 };
 
@@ -53,10 +58,17 @@ pub struct Request {
 pub enum Wanted {
     /// A block and a VLAN of its fabric.
     Block {
-        /// How many pods it has.
+        /// For how many pods it needs addresses.
         pods: u32,
+        /// What it takes of the limits of its namespace.
+        takes: LedgerTakes,
         /// What the fabric says of its pools and VLANs.
         written: Arc<Written>,
+    },
+    /// More than its entry says that it takes, in the block that it has.
+    More {
+        /// What it is to take.
+        takes: LedgerTakes,
     },
     /// What its slice says that it holds. That is entered as it is, and nothing of it is given to another, also where it
     /// cannot be entered.
@@ -76,7 +88,7 @@ impl Request {
     fn held(&self) -> Option<&LedgerEntry> {
         match &self.wanted {
             Wanted::Held(entry) => Some(entry),
-            Wanted::Block { .. } => None,
+            Wanted::Block { .. } | Wanted::More { .. } => None,
         }
     }
 }
@@ -135,6 +147,7 @@ pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
         intervals: vec![LedgerInterval::new(spec.base, spec.capacity)],
         vlan: spec.rails.first().and_then(|rail| rail.vlan),
         owner: LedgerOwner::new(namespace, &spec.network.name, &spec.network.uid),
+        takes: Some(quota::taken_by(slice)),
         sequence: spec.ledger_sequence,
         state: LedgerState::Held,
         rests_until: None,
@@ -145,8 +158,14 @@ pub fn entry_of(slice: &NetworkSlice) -> LedgerEntry {
 
 /// Reserves for all `requests` that fit, each of the pools that it knows of. An owner that already holds an entry gets that
 /// one, so asking twice is harmless. What slices hold is entered first, and counts as taken also where the ledger says
-/// otherwise of it: nothing new is planned on top of it. `slices` are those of the fabric that are known.
-pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S], requests: &[Request]) -> Outcome {
+/// otherwise of it: nothing new is planned on top of it. `slices` are those of the fabric that are known. What goes beyond
+/// `bounds` gets nothing; what is given is given in the order of asking.
+pub fn reserve<S: Borrow<NetworkSlice>>(
+    ledger: &FabricLedgerSpec,
+    slices: &[S],
+    requests: &[Request],
+    bounds: &Bounds,
+) -> Outcome {
     let mut next = ledger.clone();
     if let Err(newer) = check_version(ledger) {
         return Outcome {
@@ -169,6 +188,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
     let mut owners: HashSet<String> = next.entries.iter().map(|entry| entry.owner.uid.clone()).collect();
     let mut taken = Taken::by(&all);
     let mut rest = Rest::of(&all);
+    let mut counter = Counter::of(bounds, &all, slices, requests);
     let mut known: Option<(&Arc<Written>, Laid)> = None;
     let results = requests
         .iter()
@@ -176,7 +196,8 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
         .map(|(request, entered)| match (&request.wanted, entered) {
             (_, Some(entered)) => entered,
             (Wanted::Held(held), None) => Ok((**held).clone()),
-            (Wanted::Block { pods, written }, None) => {
+            (Wanted::More { takes }, None) => counter.raise(&mut next, &request.owner, takes),
+            (Wanted::Block { pods, takes, written }, None) => {
                 let known_entry = owners
                     .contains(&request.owner.uid)
                     .then(|| entry_for(&next, &request.owner));
@@ -185,8 +206,15 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                         let held = Box::new(entry);
                         return Err(Refusal::Quarantined { held });
                     }
-                    return uncontested(&all, entry);
+                    let entry = uncontested(&all, entry)?;
+                    // Its class may be another since, and there is no slice yet that says what it got.
+                    return if counter.is_bound(&request.owner) {
+                        counter.raise(&mut next, &request.owner, takes)
+                    } else {
+                        Ok(entry)
+                    };
                 }
+                counter.check(&request.owner, takes)?;
                 if known.as_ref().is_none_or(|(before, _)| *before != written) {
                     known = Some((written, pools::lay_out(written, &next, slices)));
                 }
@@ -201,6 +229,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                     intervals: vec![LedgerInterval::new(base, size)],
                     vlan: Some(vlan),
                     owner: request.owner.clone(),
+                    takes: Some(takes.clone()),
                     sequence: next.sequence,
                     state: LedgerState::Held,
                     rests_until: None,
@@ -212,6 +241,7 @@ pub fn reserve<S: Borrow<NetworkSlice>>(ledger: &FabricLedgerSpec, slices: &[S],
                 all.push(entry.clone());
                 taken.take(&entry);
                 rest.take(&entry);
+                counter.take(&entry);
                 Ok(entry)
             }
         })
@@ -290,7 +320,9 @@ fn drop_what_slices_of_others_have(ledger: &mut FabricLedgerSpec, requests: &[Re
     if held.is_empty() {
         return;
     }
-    let asking = requests.iter().filter(|request| request.held().is_none());
+    let asking = requests
+        .iter()
+        .filter(|request| matches!(request.wanted, Wanted::Block { .. }));
     let asking: HashSet<&str> = asking.map(|request| request.owner.uid.as_str()).collect();
     let before = ledger.entries.len();
     ledger.entries.retain(|entry| {

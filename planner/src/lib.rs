@@ -18,5 +18,6 @@ mod nccl;
 pub mod network;
 pub mod node;
 pub mod pools;
+pub mod quota;
 pub mod slots;
 pub mod tenant;

@@ -4,8 +4,8 @@ use std::{borrow::Borrow, collections::HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use railhead_crds::{
-    Bandwidth, Fabric, LedgerEntry, LedgerInterval, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass, Rail,
-    SliceFabric, SliceNetwork, SlicePrefix, SliceQos, SliceRail, TrainingNetwork, names,
+    Bandwidth, Fabric, LedgerEntry, LedgerInterval, LedgerTakes, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass,
+    Rail, SliceFabric, SliceNetwork, SlicePrefix, SliceQos, SliceRail, TrainingNetwork, names,
 };
 use thiserror::Error;
 
@@ -312,6 +312,12 @@ fn check_speed(
     Ok(())
 }
 
+/// What a network takes of the limits of its namespace.
+pub fn takes(network: &TrainingNetwork, resolved: &Resolved) -> LedgerTakes {
+    let rails = u32::try_from(resolved.rails.len()).unwrap_or(u32::MAX);
+    LedgerTakes::new(network.spec.pods, rails, resolved.guaranteed)
+}
+
 /// The NetworkSlice of a reserved network, owned by it.
 pub fn slice(
     network: &TrainingNetwork,
@@ -364,8 +370,13 @@ pub fn slice(
                 link_type: fabric.spec.link_type,
                 soft_roce: fabric.spec.soft_roce,
             },
-            // An entry of a release that did not know maxPods has room for fewer.
-            pods: network.spec.pods.min(size),
+            // As many as were counted when it was reserved, it grows when more are; an entry of a release that did not know maxPods has
+            // room for fewer.
+            pods: entry
+                .takes
+                .as_ref()
+                .map_or(network.spec.pods, |takes| takes.pods.min(network.spec.pods))
+                .min(size),
             base,
             capacity: size,
             ledger_sequence: entry.sequence,

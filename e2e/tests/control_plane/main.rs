@@ -16,6 +16,7 @@ mod ledger;
 mod networks;
 mod operator_rights;
 mod operators;
+mod quotas;
 mod refusals;
 mod rest;
 mod restored;
@@ -261,6 +262,13 @@ fn shared() -> Vec<Test> {
         tenants: [
             a_class_is_for_the_namespaces_that_its_labels_name,
             a_fabric_is_for_the_namespaces_that_its_labels_name,
+        ],
+        quotas: [
+            what_is_beyond_a_quota_waits_and_the_oldest_gets_it_first,
+            a_quota_below_use_alters_no_slice_and_lets_nothing_grow,
+            a_quota_is_read_by_its_tenants_and_written_by_the_platform_team,
+            a_quota_without_a_limit_or_with_absurd_ones_is_refused,
+            two_operators_that_both_lead_stay_within_a_quota,
         ],
         ledger: [
             an_entry_that_was_taken_out_comes_back_and_its_block_is_not_given_away,

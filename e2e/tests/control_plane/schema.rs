@@ -431,8 +431,8 @@ pub(crate) fn every_field_has_text_for_kubectl_explain(world: &World) -> Result<
         kinds += 1;
         without_text(name.trim_start_matches("dev.railhead.v1alpha1."), schema, &mut silent);
     }
-    if kinds != 7 {
-        bail!("the API server knows {kinds} kinds of railhead.dev instead of 7");
+    if kinds != 8 {
+        bail!("the API server knows {kinds} kinds of railhead.dev instead of 8");
     }
     if !silent.is_empty() {
         bail!("these fields say nothing in kubectl explain: {}", silent.join(", "));

@@ -47,6 +47,8 @@ pub(crate) fn definitions_that_are_older_are_said_and_nothing_is_reserved_by_hal
     cluster
         .feed(&admin, &["replace", "--filename", "-"], &[older(world)?])?
         .ok()?;
+    // A kind that came with this release is not there at all.
+    cluster.ok(&["delete", "crd", "networkquotas.railhead.dev"])?;
     let leader = Operator::start(
         cluster,
         &world.programs.operator,
@@ -68,6 +70,7 @@ pub(crate) fn definitions_that_are_older_are_said_and_nothing_is_reserved_by_hal
     let words = [
         "networkslices.railhead.dev (",
         "spec.rails[].prefixes",
+        "networkquotas.railhead.dev (all of it)",
         "kubectl apply --server-side --force-conflicts -f charts/railhead/crds",
     ];
     let network = (&*namespace, "tnet", "llama");

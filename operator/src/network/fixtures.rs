@@ -6,8 +6,9 @@ use kube::Client;
 use railhead_crds::{Fabric, LedgerOwner, NetworkAttachment, NetworkSlice, QosClass, TrainingNetwork, names};
 use railhead_planner::{
     ledger::{Request, Wanted, empty, reserve},
-    network::{Resolved, resolve, slice as slice_of},
+    network::{Resolved, resolve, slice as slice_of, takes},
     pools::Written,
+    quota::Bounds,
     slots::SlotSpace,
     tenant::Tenant,
 };
@@ -93,10 +94,14 @@ pub(crate) fn slice(pods: u32) -> NetworkSlice {
         owner: LedgerOwner::new("team-a", "llama", UID),
         wanted: Wanted::Block {
             pods,
+            takes: takes(&network, &resolved(&network)),
             written: Written::of_fabric(&fabric(), Vec::new()).into(),
         },
     };
-    let entry = reserve(&empty(), NO_SLICES, &[request]).results.remove(0).unwrap();
+    let entry = reserve(&empty(), NO_SLICES, &[request], &Bounds::default())
+        .results
+        .remove(0)
+        .unwrap();
     slice_of(&network, &resolved(&network), &space, &entry).unwrap()
 }
 

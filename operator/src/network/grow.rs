@@ -6,16 +6,16 @@ use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use railhead_crds::NetworkSlice;
-use railhead_planner::{growth, network::Resolved};
+use railhead_crds::{LedgerTakes, NetworkSlice};
+use railhead_planner::{growth, ledger::Wanted, network::Resolved, quota};
 use serde_json::json;
 use tracing::info;
 
 use super::{NetworkError, Outcome, Subject};
 
 impl Subject<'_> {
-    /// Gives the slice as many pods as the network asks for by now, if its block has room for them. If not, everything stays as
-    /// it is and is said.
+    /// Gives the slice as many pods as the network asks for by now, if its block and the quotas of its namespace have room for them. If
+    /// not, everything stays as it is and is said.
     pub(super) async fn grow(&self, resolved: &Resolved, slice: Arc<NetworkSlice>) -> Result<Outcome, NetworkError> {
         let (now, wanted) = (slice.spec.pods, self.network.spec.pods);
         if wanted <= now {
@@ -28,6 +28,19 @@ impl Subject<'_> {
                 "the network stays at {now} pods and cannot have {wanted}: {why}"
             ));
             return Ok(Outcome::Held { slice, short });
+        }
+        let fabric = &slice.spec.fabric.name;
+        if world.quotas.bind(&self.namespace, fabric) {
+            let takes = LedgerTakes {
+                pods: wanted,
+                ..quota::taken_by(&slice)
+            };
+            if let Err(Outcome::Refused { message, .. }) = self.reserve(fabric, Wanted::More { takes }).await? {
+                let short = Some(format!(
+                    "the network stays at {now} pods and cannot have {wanted}: {message}"
+                ));
+                return Ok(Outcome::Held { slice, short });
+            }
         }
         let name = slice.name_any();
         let api: Api<NetworkSlice> = Api::namespaced(self.context.client.clone(), &self.namespace);

@@ -26,7 +26,7 @@ use railhead_crds::{
     names::{self, NETWORK_FINALIZER},
 };
 use railhead_planner::{
-    ledger::{self, Wanted},
+    ledger::{self, Refusal, Wanted},
     network::{self as plan, Resolved},
     pools,
     tenant::Tenant,
@@ -94,6 +94,8 @@ pub(crate) enum NetworkError {
     ReadSlice { name: String, source: Box<kube::Error> },
     #[error("cannot write NetworkSlice {name}")]
     WriteSlice { name: String, source: Box<kube::Error> },
+    #[error("TrainingNetwork {name}: {why}")]
+    Turn { name: String, why: Refusal },
     #[error("the API server was so slow that the reservation of TrainingNetwork {name} has to be read again")]
     Late { name: String },
     #[error("cannot write the status of TrainingNetwork {name}")]
@@ -110,6 +112,7 @@ impl Category for NetworkError {
             Self::ReadSlice { .. } | Self::WriteSlice { .. } => "slice",
             Self::WriteStatus { .. } => "status",
             Self::Late { .. } => "late",
+            Self::Turn { .. } => "turn",
         }
     }
 
@@ -124,6 +127,8 @@ impl Category for NetworkError {
             | Self::WriteStatus { source, .. } => write::is_conflict(source) || write::is_not_found(source),
             Self::Ledger { source, .. } => source.is_conflict(),
             Self::Late { .. } => false,
+            // It is ordinary, and over in a moment.
+            Self::Turn { .. } => true,
         }
     }
 }
@@ -293,6 +298,14 @@ impl Subject<'_> {
             let reason = SCHEMA_OLDER;
             return Ok(Outcome::Refused { reason, message });
         }
+        if !self.context.world.quotas.are_read() {
+            return Ok(Outcome::Refused {
+                reason: SCHEMA_OLDER,
+                message: "the NetworkQuotas cannot be read, or not yet: their definition is missing or has just come; it goes on by \
+                    itself within a minute of kubectl apply --server-side --force-conflicts -f charts/railhead/crds"
+                    .to_owned(),
+            });
+        }
         if let Some(conflict) = self.foreign_template() {
             return Ok(conflict);
         }
@@ -303,6 +316,7 @@ impl Subject<'_> {
         let written = Arc::new(self.context.world.written(&resolved.fabric));
         let wanted = Wanted::Block {
             pods: self.network.spec.room(),
+            takes: plan::takes(self.network, resolved),
             written: Arc::clone(&written),
         };
         let asked = Instant::now();

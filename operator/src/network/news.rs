@@ -1,6 +1,7 @@
 //! Which changes of a network's status are worth an event. Pure.
 
 use railhead_crds::TrainingNetworkStatus;
+use railhead_planner::ledger::QUOTA_EXCEEDED;
 use railhead_service::events::Event;
 
 use crate::conditions;
@@ -55,7 +56,7 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
 
 /// Events are told apart by these; a reason that is not among them still has its text.
 fn static_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 18] = [
+    const REASONS: [&str; 19] = [
         "PoolExhausted",
         "VlanExhausted",
         "BandwidthUnavailable",
@@ -63,6 +64,7 @@ fn static_reason(reason: &str) -> &'static str {
         "BandwidthBelowClass",
         "FabricNotAllowed",
         "ClassNotAllowed",
+        QUOTA_EXCEEDED,
         "FabricNotFound",
         "ClassNotFound",
         "RailNotFound",

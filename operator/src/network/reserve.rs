@@ -14,7 +14,7 @@ impl Subject<'_> {
     pub(super) async fn reserve(&self, fabric: &str, wanted: Wanted) -> Result<Result<Given, Outcome>, NetworkError> {
         let held = match &wanted {
             Wanted::Held(entry) => Some((**entry).clone()),
-            Wanted::Block { .. } => None,
+            Wanted::Block { .. } | Wanted::More { .. } => None,
         };
         // Without a slice nothing holds what the watch told of: it may have been given back since, and be another's.
         if let Some(entry) = self.known_entry(fabric).filter(|_| held.is_some()) {
@@ -34,6 +34,13 @@ impl Subject<'_> {
                 source,
             })?;
         Ok(match (answer, held) {
+            // What is said of it stays as it was.
+            (Err(why @ Refusal::Behind { .. }), None) => {
+                return Err(NetworkError::Turn {
+                    name: self.name.clone(),
+                    why,
+                });
+            }
             // Nothing new is given while nobody knows what the ledger says, and nothing is taken from who has it.
             (Err(Refusal::LedgerNewer(_) | Refusal::LedgerUnreadable { .. }), Some(entry)) => Ok(Given {
                 entry,

@@ -115,6 +115,7 @@ mod tests {
             checked: Mutex::default(),
             counted: Mutex::default(),
             compared: Mutex::default(),
+            line: Mutex::default(),
         };
         let mut written_here = ledger("7");
         worker.note("backend", &written_here, Vec::new());

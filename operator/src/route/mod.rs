@@ -62,6 +62,8 @@ struct Router {
     surroundings: bool,
     /// What is free on all ports.
     ports: Due,
+    /// What is used of quotas.
+    quotas: Due,
     /// Somebody may have what somebody else has as well. Looked at when fabrics look at how full they are.
     contested: bool,
     /// Pods that the scheduler turned away since what is free was found last. They look when it is found again.
@@ -73,10 +75,14 @@ struct Router {
 struct Asked {
     fabrics: HashSet<String>,
     classes: bool,
+    /// All networks that wait.
     waiting_networks: bool,
+    /// Networks that wait for room on a fabric, and not only in a quota of their namespace.
+    room: bool,
     networks: HashSet<Named>,
     /// Networks that wait in these namespaces.
     waiting_in: HashSet<String>,
+    quotas: HashSet<Named>,
     slices: HashSet<Named>,
     /// Slices of these networks.
     slices_of: HashSet<Named>,
@@ -109,7 +115,8 @@ fn has_conflict(fabric: &Fabric) -> bool {
 impl Router {
     fn next_due(&self) -> Instant {
         let far = Instant::now() + Duration::from_hours(1);
-        self.nodes.at().into_iter().chain(self.ports.at()).min().unwrap_or(far)
+        let dues = [&self.nodes, &self.ports, &self.quotas];
+        dues.iter().filter_map(|due| due.at()).min().unwrap_or(far)
     }
 
     fn hand_on(&mut self, queues: &Queues, world: &World, changed: HashSet<Change>) {
@@ -139,6 +146,10 @@ impl Router {
             }
             self.ports.settle();
         }
+        if self.quotas.is_due() {
+            queues.all_quotas(world);
+            self.quotas.settle();
+        }
         queues.send(world, &asked);
     }
 
@@ -148,6 +159,7 @@ impl Router {
                 // The other defaults may be in conflict with this one, or no more.
                 self.nodes.ask();
                 if self.facts.fabric_is_news(world, &name) {
+                    self.quotas.ask();
                     asked.fabrics.insert(name);
                     asked.waiting_networks = true;
                 }
@@ -173,6 +185,7 @@ impl Router {
             Change::Slice { slice, network } => {
                 let network = slice.beside(network);
                 if self.facts.pods_have_news_of_slice(world, &slice) {
+                    self.quotas.ask();
                     asked.pods_of.insert(network.clone());
                     self.nodes.ask();
                     self.contested = true;
@@ -222,12 +235,21 @@ impl Router {
                     asked.waiting_in.insert(name);
                 }
             }
+            Change::Quota(quota) => {
+                // Its status is written here.
+                if self.facts.quota_is_news(world, &quota) {
+                    asked.waiting_in.insert(quota.namespace.clone());
+                    asked.quotas.insert(quota);
+                }
+            }
             Change::Ledger { fabric } => {
                 self.nodes.ask();
+                self.quotas.ask();
                 self.contested = true;
                 // Somebody's release is somebody else's room.
-                if self.facts.ledger_let_go(world, &fabric) {
-                    asked.waiting_networks = true;
+                if let Some(namespaces) = self.facts.ledger_let_go(world, &fabric) {
+                    asked.room = true;
+                    asked.waiting_in.extend(namespaces);
                     asked.ledgers.insert(fabric);
                 }
             }

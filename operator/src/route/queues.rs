@@ -8,8 +8,8 @@ use kube::{
     Resource,
     runtime::reflector::{ObjectRef, Store},
 };
-use railhead_crds::{Fabric, NetworkSlice, QosClass, TrainingNetwork};
-use railhead_planner::bandwidth;
+use railhead_crds::{Fabric, NetworkQuota, NetworkSlice, QosClass, TrainingNetwork};
+use railhead_planner::{bandwidth, ledger::QUOTA_EXCEEDED};
 use tokio::sync::watch;
 
 use super::Asked;
@@ -27,6 +27,7 @@ pub(crate) struct Queues {
     fabrics: UnboundedSender<ObjectRef<Fabric>>,
     classes: UnboundedSender<ObjectRef<QosClass>>,
     networks: UnboundedSender<ObjectRef<TrainingNetwork>>,
+    quotas: UnboundedSender<ObjectRef<NetworkQuota>>,
     slices: UnboundedSender<ObjectRef<NetworkSlice>>,
     pods: UnboundedSender<ObjectRef<Pod>>,
     templates: UnboundedSender<ObjectRef<ResourceClaimTemplate>>,
@@ -39,6 +40,7 @@ pub(crate) struct Inboxes {
     pub(crate) fabrics: UnboundedReceiver<ObjectRef<Fabric>>,
     pub(crate) classes: UnboundedReceiver<ObjectRef<QosClass>>,
     pub(crate) networks: UnboundedReceiver<ObjectRef<TrainingNetwork>>,
+    pub(crate) quotas: UnboundedReceiver<ObjectRef<NetworkQuota>>,
     pub(crate) slices: UnboundedReceiver<ObjectRef<NetworkSlice>>,
     pub(crate) pods: UnboundedReceiver<ObjectRef<Pod>>,
     pub(crate) templates: UnboundedReceiver<ObjectRef<ResourceClaimTemplate>>,
@@ -52,6 +54,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
     let (fabrics, fabrics_in) = unbounded();
     let (classes, classes_in) = unbounded();
     let (networks, networks_in) = unbounded();
+    let (quotas, quotas_in) = unbounded();
     let (slices, slices_in) = unbounded();
     let (pods, pods_in) = unbounded();
     let (templates, templates_in) = unbounded();
@@ -62,6 +65,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             fabrics,
             classes,
             networks,
+            quotas,
             slices,
             pods,
             templates,
@@ -72,6 +76,7 @@ pub(crate) fn queues() -> (Queues, Inboxes) {
             fabrics: fabrics_in,
             classes: classes_in,
             networks: networks_in,
+            quotas: quotas_in,
             slices: slices_in,
             pods: pods_in,
             templates: templates_in,
@@ -86,6 +91,10 @@ impl Queues {
         send_all(&self.fabrics, &world.fabrics, |_| true);
     }
 
+    pub(super) fn all_quotas(&self, world: &World) {
+        send_all(&self.quotas, &world.quotas, |_| true);
+    }
+
     pub(super) fn freed(&self, freed: Freed) {
         let _ = self.freed.unbounded_send(freed);
     }
@@ -98,6 +107,7 @@ impl Queues {
         self.all_fabrics(world);
         send_all(&self.classes, &world.classes, |_| true);
         send_all(&self.networks, &world.networks, |_| true);
+        self.all_quotas(world);
         send_all(&self.slices, &world.slices, |_| true);
         send_all(&self.pods, &world.pods, |_| true);
         send_all(&self.templates, &world.templates, |_| true);
@@ -112,16 +122,18 @@ impl Queues {
         }
         if asked.waiting_networks {
             self.waiting_networks(world);
-        } else if !asked.waiting_in.is_empty() {
+        } else if asked.room || !asked.waiting_in.is_empty() {
             send_all(&self.networks, &world.networks, |network| {
                 let namespace = network.metadata.namespace.as_deref().unwrap_or_default();
-                asked.waiting_in.contains(namespace) && waits(network)
+                let concerned = asked.waiting_in.contains(namespace) || (asked.room && !waits_for_its_own(network));
+                concerned && waits(network)
             });
         }
         for fabric in &asked.ledgers {
             self.networks_without_entry(world, fabric);
         }
         send_each(&self.networks, &asked.networks);
+        send_each(&self.quotas, &asked.quotas);
         send_each(&self.slices, &asked.slices);
         send_each(&self.pods, &asked.pods);
         send_each(&self.templates, &asked.templates);
@@ -173,12 +185,20 @@ impl Queues {
     }
 }
 
-/// Whether a network has no reservation, or cannot give its own back.
+/// Whether a network has no reservation, or not for as many pods as it asks for, or cannot give its own back.
 fn waits(network: &TrainingNetwork) -> bool {
     let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let reserved = conditions::find(conditions, "Reserved");
     let ready = conditions::find(conditions, "Ready");
-    !conditions::is_true(conditions, "Reserved")
+    reserved.is_none_or(|reserved| reserved.status != "True" || reserved.reason == "CannotGrow")
         || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
+}
+
+/// Whether a quota turned it away, or it has no room to grow: it gets nothing of what other namespaces let go.
+fn waits_for_its_own(network: &TrainingNetwork) -> bool {
+    let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let reserved = conditions::find(conditions, "Reserved");
+    reserved.is_some_and(|reserved| [QUOTA_EXCEEDED, "CannotGrow"].contains(&&*reserved.reason))
 }
 
 // A closed queue means that its controller has ended, and the process ends with it.

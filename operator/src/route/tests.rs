@@ -14,6 +14,7 @@ use crate::{
     grouped::Grouped,
     known::{Namespace, Pod},
     network::fixtures,
+    quota::Quotas,
     world::{network_of_pod, tests::empty},
 };
 
@@ -286,6 +287,81 @@ fn labels_of_a_namespace_wake_the_networks_that_wait_in_it_and_nobody_else() {
     assert!(labelled("2", json!({})).is_empty(), "nothing of it is another");
     assert_eq!(labelled("3", json!({"tier": "prod"})), ["team-a/reserved-False"]);
     assert_eq!(labelled("4", json!({"tier": "dev"})), ["team-a/reserved-False"]);
+}
+
+#[test]
+fn what_a_quota_turned_away_looks_again_when_its_own_namespace_lets_go_or_its_quota_changes() {
+    let (networks, mut networks_in) = store();
+    let (ledgers, mut ledgers_in) = store();
+    let (quotas, mut quotas_in) = store();
+    for (namespace, reason) in [
+        ("team-a", "QuotaExceeded"),
+        ("team-a", "PoolExhausted"),
+        ("team-b", "QuotaExceeded"),
+    ] {
+        let mut network = fixtures::network(2);
+        network.metadata.namespace = Some(namespace.to_owned());
+        network.metadata.name = Some(reason.to_owned());
+        network.status = from(
+            json!({"conditions": [{"type": "Reserved", "status": "False", "reason": reason,
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+        );
+        apply(&mut networks_in, network);
+    }
+    let world = World {
+        networks,
+        ledgers,
+        quotas: Quotas::new(quotas),
+        ..empty()
+    };
+    let (queues, mut inboxes) = queues();
+    let mut router = Router::default();
+    let mut woken = |change: Change| {
+        router.hand_on(&queues, &world, HashSet::from([change]));
+        let woken = std::iter::from_fn(|| inboxes.networks.try_recv().ok());
+        let mut woken: Vec<String> = woken
+            .map(|network| format!("{}/{}", network.namespace.unwrap_or_default(), network.name))
+            .collect();
+        woken.sort_unstable();
+        woken
+    };
+    let mut holders = |holders: &[&str]| {
+        let entries: Vec<_> = holders
+            .iter()
+            .zip(0..)
+            .map(|(namespace, place)| {
+                json!({"base": place * 8, "size": 8, "vlan": 1000 + place, "sequence": 1, "state": "Held",
+                    "owner": {"namespace": namespace, "name": "x", "uid": namespace}})
+            })
+            .collect();
+        let ledger = json!({"apiVersion": "railhead.dev/v1alpha1", "kind": "FabricLedger", "metadata": {"name": "backend"},
+            "spec": {"version": 1, "sequence": 1, "entries": entries}});
+        apply(&mut ledgers_in, from(ledger));
+        Change::Ledger {
+            fabric: "backend".to_owned(),
+        }
+    };
+    woken(holders(&["team-a", "team-b", "team-c"]));
+    assert_eq!(
+        woken(holders(&["team-a", "team-b"])),
+        ["team-a/PoolExhausted"],
+        "of another namespace"
+    );
+    assert_eq!(
+        woken(holders(&["team-a"])),
+        ["team-a/PoolExhausted", "team-b/QuotaExceeded"]
+    );
+    let mut quota = |generation: u32, used: u32| {
+        let quota = json!({"apiVersion": "railhead.dev/v1alpha1", "kind": "NetworkQuota",
+            "metadata": {"name": "rails", "namespace": "team-a", "generation": generation},
+            "spec": {"hard": {"networks": generation}}, "status": {"conditions": [], "used": [
+                {"fabricName": "backend", "networks": used, "pods": 0, "bandwidth": "0M", "vlans": 0}]}});
+        apply(&mut quotas_in, from(quota));
+        Change::Quota(fixtures::named("rails"))
+    };
+    woken(quota(1, 0));
+    assert!(woken(quota(1, 1)).is_empty(), "only its status");
+    assert_eq!(woken(quota(2, 1)), ["team-a/PoolExhausted", "team-a/QuotaExceeded"]);
 }
 
 fn turned_away() -> Pod {

@@ -125,6 +125,7 @@ mod tests {
             intervals: vec![LedgerInterval::new(base, size)],
             vlan: Some(vlan),
             owner: LedgerOwner::new("team-a", format!("n{uid}"), uid.to_string()),
+            takes: None,
             sequence: 1,
             state: LedgerState::Held,
             rests_until: None,

@@ -7,6 +7,10 @@ use railhead_crds::{LedgerEntry, LedgerOwner};
 use thiserror::Error;
 
 use super::{LEDGER_VERSION, slots};
+use crate::quota::Excess;
+
+/// Reason of a network for which the quotas of its namespace have no room.
+pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
 
 /// Why a network got nothing. The text is the condition's message.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -55,6 +59,32 @@ pub enum Refusal {
         /// When all of it has rested.
         until: Timestamp,
     },
+    /// Quotas of its namespace allow less.
+    #[error(
+        "namespace {namespace} has no room for it: {}: delete networks of the namespace that are not needed, ask for less, or ask the \
+         platform team to raise the limit; the network gets it by itself when there is room",
+        listed(excess)
+    )]
+    QuotaExceeded {
+        /// The network's namespace.
+        namespace: String,
+        /// The limits in its way; there is at least one.
+        excess: Vec<Excess>,
+    },
+    /// There is room in its quotas, and others that wait for it longer come first.
+    #[error(
+        "the older network {} comes first: it has waited longer for the same room",
+        name(older)
+    )]
+    Behind {
+        /// The first of them.
+        older: Box<LedgerOwner>,
+    },
+    /// It wants more than the ledger says that it takes, and the ledger says nothing of it.
+    #[error(
+        "the ledger has no entry of it yet: it is entered again from the network's slice, and nothing has to be done"
+    )]
+    NotEntered,
     /// The network has a slice, but the ledger does not know it and has given its addresses or its VLAN to another.
     #[error(
         "the slice of {} has {}, and the ledger gives {} to {}: delete the pods of one of the two networks, then that network, and apply it anew",
@@ -119,7 +149,8 @@ impl Refusal {
             Self::NoPool { .. } => "FabricInvalid",
             Self::VlanExhausted { .. } => "VlanExhausted",
             Self::Rests { reason, .. } => reason,
-            Self::LedgerMismatch { .. } | Self::Contested { .. } => "LedgerMismatch",
+            Self::QuotaExceeded { .. } | Self::Behind { .. } => QUOTA_EXCEEDED,
+            Self::LedgerMismatch { .. } | Self::Contested { .. } | Self::NotEntered => "LedgerMismatch",
             Self::Restored { .. } | Self::Quarantined { .. } => "LedgerRestored",
             Self::FabricGone => "FabricNotFound",
             Self::LedgerNewer(_) => "LedgerNewer",
@@ -205,6 +236,11 @@ fn and_closed(closed: &[String]) -> String {
         return String::new();
     }
     format!(". Not all pools can be used: {}", closed.join("; "))
+}
+
+fn listed(excess: &[Excess]) -> String {
+    let limits: Vec<String> = excess.iter().map(Excess::to_string).collect();
+    limits.join("; ")
 }
 
 pub(super) fn name(owner: &LedgerOwner) -> String {

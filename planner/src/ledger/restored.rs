@@ -170,8 +170,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        ledger::{Known, Refusal, Request, Wanted, contested, empty, from_held, release, reserve},
+        ledger::{Known, Refusal, Request, Wanted, contested, empty, from_held, release, reserve, tests::takes},
         pools::Written,
+        quota::Bounds,
         slots::tests::rail,
     };
 
@@ -183,6 +184,7 @@ mod tests {
             intervals: vec![LedgerInterval::new(base, 4)],
             vlan: Some(vlan),
             owner: LedgerOwner::new("team-a", name, name),
+            takes: None,
             sequence,
             state: LedgerState::Held,
             rests_until: None,
@@ -390,7 +392,7 @@ mod tests {
         };
         let no_slices: [NetworkSlice; 0] = [];
         let own = request(&qwen.owner, Wanted::Held(Box::new(qwen.clone())));
-        let outcome = reserve(&over, &no_slices, &[own]);
+        let outcome = reserve(&over, &no_slices, &[own], &Bounds::default());
         assert_eq!(
             outcome.results,
             [Ok(over.entries[0].clone())],
@@ -402,6 +404,7 @@ mod tests {
         });
         let block = || Wanted::Block {
             pods: 4,
+            takes: takes(4),
             written: Arc::clone(&written),
         };
         let other = LedgerOwner::new("team-b", "gpt", "gpt");
@@ -409,6 +412,7 @@ mod tests {
             &over,
             &no_slices,
             &[request(&qwen.owner, block()), request(&other, block())],
+            &Bounds::default(),
         );
         assert!(
             matches!(outcome.results[0], Err(Refusal::Quarantined { .. })),

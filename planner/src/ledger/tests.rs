@@ -5,7 +5,7 @@ mod slices;
 
 use proptest::prelude::*;
 
-use railhead_crds::{Rail, VlanRange};
+use railhead_crds::{Bandwidth, Rail, VlanRange};
 
 use super::*;
 use crate::slots::{SlotSpace, tests::rail};
@@ -35,11 +35,17 @@ fn request(uid: &str, pods: u32) -> Asked {
     }
 }
 
+/// What a network of that many pods takes.
+pub(crate) fn takes(pods: u32) -> LedgerTakes {
+    LedgerTakes::new(pods, 1, Bandwidth::from_mbps(1000))
+}
+
 fn request_in(rails: &[Rail], vlans: VlanRange, asked: &Asked) -> Request {
     let wanted = match &asked.held {
         Some(held) => Wanted::Held(Box::new(held.clone())),
         None => Wanted::Block {
             pods: asked.pods,
+            takes: takes(asked.pods),
             written: Arc::new(Written {
                 vlans,
                 ..Written::of(rails)
@@ -55,7 +61,7 @@ fn request_in(rails: &[Rail], vlans: VlanRange, asked: &Asked) -> Request {
 /// Asks for all in one fabric.
 fn reserve(ledger: &FabricLedgerSpec, rails: &[Rail], vlans: VlanRange, asked: &[Asked]) -> Outcome {
     let requests: Vec<Request> = asked.iter().map(|asked| request_in(rails, vlans, asked)).collect();
-    super::reserve(ledger, NO_SLICES, &requests)
+    super::reserve(ledger, NO_SLICES, &requests, &Bounds::default())
 }
 
 fn block(entry: &LedgerEntry) -> (u32, u32) {
@@ -88,6 +94,7 @@ pub(crate) fn entry(uid: &str, intervals: &[(u32, u32)], vlan: Option<u16>) -> L
             .collect(),
         vlan,
         owner: request(uid, 1).owner,
+        takes: None,
         sequence: 7,
         state: LedgerState::Held,
         rests_until: None,

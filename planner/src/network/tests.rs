@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ledger::{Request, Wanted, empty, reserve};
-use crate::{pools::Written, tenant::Tenant};
+use crate::{pools::Written, quota::Bounds, tenant::Tenant};
 
 const NO_NODES: &[railhead_crds::NodeNetwork] = &[];
 
@@ -56,10 +56,14 @@ pub(crate) fn reserved(network: &TrainingNetwork) -> (Resolved, NetworkSlice) {
         owner: railhead_crds::LedgerOwner::new("team-a", "llama", network.metadata.uid.clone().unwrap()),
         wanted: Wanted::Block {
             pods: network.spec.room(),
+            takes: takes(network, &resolved),
             written: Written::of_fabric(&fabric(), Vec::new()).into(),
         },
     };
-    let entry = reserve(&empty(), NO_SLICES, &[request]).results.remove(0).unwrap();
+    let entry = reserve(&empty(), NO_SLICES, &[request], &Bounds::default())
+        .results
+        .remove(0)
+        .unwrap();
     let slice = slice(network, &resolved, &space, &entry).unwrap();
     (resolved, slice)
 }

@@ -4,7 +4,11 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    ledger::{Request, Wanted, empty, reserve, tests::release_now},
+    ledger::{
+        Request, Wanted, empty, reserve,
+        tests::{release_now, takes},
+    },
+    quota::Bounds,
     slots::tests::rail,
 };
 
@@ -26,10 +30,11 @@ fn grant(
         owner: LedgerOwner::new("team-a", uid, uid),
         wanted: Wanted::Block {
             pods,
+            takes: takes(pods),
             written: written(rails).into(),
         },
     };
-    let mut outcome = reserve(ledger, slices, &[request]);
+    let mut outcome = reserve(ledger, slices, &[request], &Bounds::default());
     *ledger = outcome.ledger;
     outcome.results.remove(0).map_err(|refused| refused.to_string())
 }

@@ -3,17 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use railhead_crds::{Fabric, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NetworkSlice};
+use railhead_crds::{
+    Bandwidth, Fabric, FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, LedgerTakes,
+    NetworkSlice,
+};
 use railhead_planner::{
     ledger::{self, Outcome, Request, Wanted, empty, release, rests},
     pools::Written,
+    quota::Bounds,
 };
 use serde_json::json;
 
 const NO_SLICES: &[NetworkSlice] = &[];
 
 fn reserve(ledger: &FabricLedgerSpec, requests: &[Request]) -> Outcome {
-    ledger::reserve(ledger, NO_SLICES, requests)
+    ledger::reserve(ledger, NO_SLICES, requests, &Bounds::default())
 }
 
 /// A fabric of 8 addresses and 2 VLANs.
@@ -28,6 +32,7 @@ fn request(uid: &str, pods: u32) -> Request {
         owner: LedgerOwner::new("team", uid, uid),
         wanted: Wanted::Block {
             pods,
+            takes: LedgerTakes::new(pods, 1, Bandwidth::from_mbps(1000)),
             written: Arc::new(Written::of_fabric(&fabric, Vec::new())),
         },
     }
@@ -39,6 +44,7 @@ fn holder(uid: &str, base: u32, size: u32, vlan: u16) -> Request {
         intervals: vec![LedgerInterval::new(base, size)],
         vlan: Some(vlan),
         owner: owner.clone(),
+        takes: None,
         sequence: 1,
         state: LedgerState::Held,
         rests_until: None,

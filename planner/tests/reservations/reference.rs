@@ -277,6 +277,7 @@ impl Room {
                 (Err(refusal @ Refusal::VlanExhausted { .. }), Wanted::Block { .. }) => {
                     prop_assert!(self.vlans.is_empty(), "there are VLANs: {refusal}");
                 }
+                (Ok(_), wanted @ Wanted::More { .. }) => prop_assert!(false, "nobody asks here for {wanted:?}"),
                 (Err(refusal), wanted) => prop_assert!(false, "{wanted:?} is refused: {refusal}"),
             }
         }
@@ -317,6 +318,6 @@ impl Room {
 fn held_of(request: &Request) -> Option<&LedgerEntry> {
     match &request.wanted {
         Wanted::Held(entry) => Some(entry),
-        Wanted::Block { .. } => None,
+        Wanted::Block { .. } | Wanted::More { .. } => None,
     }
 }

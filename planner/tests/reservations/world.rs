@@ -8,13 +8,14 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::{prelude::*, sample::Index};
 use railhead_crds::{
-    Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerPool, NetworkSlice, NodeNetwork, QosClass,
-    TrainingNetwork, VlanRange,
+    Bandwidth, Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerPool, LedgerTakes, NetworkSlice, NodeNetwork,
+    QosClass, TrainingNetwork, VlanRange,
 };
 use railhead_planner::{
     ledger::{self, Known, Refusal, Request, Wanted},
     network,
     pools::{self, Written},
+    quota::Bounds,
     tenant::Tenant,
 };
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ use crate::reference::{self, Room};
 
 pub(crate) const FABRICS: usize = 2;
 pub(crate) const OPERATORS: usize = 2;
+const RAILS: u32 = 2;
 /// Addresses in the pool that every fabric begins with.
 pub(crate) const LARGEST_POOL: u32 = 64;
 /// How long what was given back rests.
@@ -189,7 +191,7 @@ impl World {
         let asks = reading.waiting.iter();
         let mut requests: Vec<Request> = asks.map(|network| request(network, Arc::clone(&written))).collect();
         requests.extend(reading.lost.iter().cloned());
-        let outcome = ledger::reserve(&reading.spec, &reading.slices, &requests);
+        let outcome = ledger::reserve(&reading.spec, &reading.slices, &requests, &Bounds::default());
         prop_assert_eq!(outcome.changed, outcome.ledger != reading.spec);
         let stored = &mut self.ledgers[reading.fabric];
         let room = Room::of(&fabric.spec.rails, vlans, &reading.spec, &requests, stored.was_damaged);
@@ -427,6 +429,7 @@ fn request(network: &TrainingNetwork, written: Arc<Written>) -> Request {
         owner: LedgerOwner::new(text(&metadata.namespace), text(&metadata.name), text(&metadata.uid)),
         wanted: Wanted::Block {
             pods: network.spec.pods,
+            takes: LedgerTakes::new(network.spec.pods, RAILS, Bandwidth::from_mbps(1000)),
             written,
         },
     }

@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use k8s_openapi::api::core::v1::Pod;
-use railhead_crds::{Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, NetworkSlice, TrainingNetworkSpec};
+use railhead_crds::{
+    Bandwidth, Fabric, FabricLedgerSpec, LedgerEntry, LedgerOwner, LedgerTakes, NetworkSlice, TrainingNetworkSpec,
+};
 use railhead_planner::{
     attachment::{self, ClaimOfPod, VfChoice},
     ledger::{self, Request, Wanted},
     pools::Written,
+    quota::Bounds,
 };
 use serde_json::{Value, json};
 
@@ -44,12 +47,13 @@ fn networks(verdict: &mut Verdict) -> Result<()> {
         ),
         wanted: Wanted::Block {
             pods,
+            takes: LedgerTakes::new(pods, 8, Bandwidth::from_mbps(10_000)),
             written: Arc::clone(&written),
         },
     };
     let nobody: [NetworkSlice; 0] = [];
     let full: Vec<Request> = (0..FULL).map(|number| request(number, 64)).collect();
-    let mut held = ledger::reserve(&ledger::empty(), &nobody, &full).ledger;
+    let mut held = ledger::reserve(&ledger::empty(), &nobody, &full, &Bounds::default()).ledger;
     let mut is_second = false;
     held.entries.retain(|_| {
         is_second = !is_second;
@@ -67,7 +71,7 @@ fn networks(verdict: &mut Verdict) -> Result<()> {
         let mut ledger = held.clone();
         let start = Instant::now();
         for batch in new.chunks(size) {
-            let outcome = ledger::reserve(&ledger, &slices, batch);
+            let outcome = ledger::reserve(&ledger, &slices, batch, &Bounds::default());
             if let Some(Err(refused)) = outcome.results.into_iter().find(Result::is_err) {
                 return Err(refused.into());
             }

@@ -10,6 +10,7 @@ use railhead_planner::{
     ledger::{self, Request, Wanted},
     network as plan,
     pools::Written,
+    quota::Bounds,
     slots::SlotSpace,
     tenant::Tenant,
 };
@@ -97,11 +98,12 @@ fn objects(network: &TrainingNetwork, fabric: &Fabric, class: &QosClass) -> Resu
         owner: LedgerOwner::new("floor", "floor", network.metadata.uid.clone().context("no UID")?),
         wanted: Wanted::Block {
             pods: network.spec.pods,
+            takes: plan::takes(network, &resolved),
             written: Arc::new(Written::of_fabric(fabric, Vec::new())),
         },
     };
     let nobody: [NetworkSlice; 0] = [];
-    let reserved = ledger::reserve(&ledger::empty(), &nobody, &[request]);
+    let reserved = ledger::reserve(&ledger::empty(), &nobody, &[request], &Bounds::default());
     let entry = reserved.results.into_iter().next().context("no answer")??;
     let mut slice = plan::slice(network, &resolved, &space, &entry)?;
     // Nobody is there to take it away again.

@@ -87,7 +87,7 @@ fn a_block_is_planned_in_the_pools_of_the_fabric_that_its_network_saw() {
         request_in(&nothing, VLANS, &holder("lost", 4, 1000)),
         request_in(&nothing, VLANS, &request("late", 4)),
     ];
-    let outcome = crate::ledger::reserve(&empty(), NO_SLICES, &requests);
+    let outcome = crate::ledger::reserve(&empty(), NO_SLICES, &requests, &Bounds::default());
     assert_eq!(outcome.results[0].as_ref().map(base), Ok(8));
     assert_eq!(outcome.results[1].as_ref().map(base), Ok(4));
     assert_eq!(outcome.results[2].as_ref().unwrap_err().reason(), "FabricInvalid");

@@ -44,7 +44,8 @@ fn a_ledger_of_one_interval_per_network_is_written_so_that_the_first_release_rea
     assert_eq!(
         json,
         serde_json::json!({"version": 1, "sequence": 1, "entries": [{"base": 4, "size": 4, "vlan": 1000,
-            "owner": {"namespace": "team", "name": "a", "uid": "a"}, "sequence": 1, "state": "Held"}],
+            "owner": {"namespace": "team", "name": "a", "uid": "a"}, "sequence": 1, "state": "Held",
+            "takes": {"pods": 4, "rails": 1, "bandwidthPerRail": "1G"}}],
             // Left out by a release that does not know it, and found again from the slices.
             "pools": [{"base": 0, "rails": [{"id": 0, "cidr": "10.0.0.0/28"}]}]})
     );
@@ -158,6 +159,7 @@ proptest! {
             later["size"] = 8.into();
             later["vlan"] = 1000.into();
         }
+        later["takes"] = with(serde_json::json!({"pods": 5, "rails": 2, "bandwidthPerRail": "10G"}), &of_owner);
         let goes = with(serde_json::json!({"base": 32, "size": 8, "owner": owner("b"), "sequence": 2, "state": "Held"}), &of_entry);
         let before = with(serde_json::json!({"version": 2, "sequence": 2, "entries": [later, goes]}), &of_ledger);
         let read: FabricLedgerSpec = serde_json::from_value(before.clone()).unwrap();
