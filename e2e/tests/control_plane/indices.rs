@@ -42,9 +42,15 @@ fn define_jobsets(cluster: &Cluster) -> Result<()> {
                 {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
         },
     });
-    cluster
-        .feed(&cluster.admin(), &["apply", "--filename", "-"], &[definition])?
-        .ok()?;
+    // Another test may define them at the same moment, and of two creations one is refused.
+    eventually("JobSets are defined", || {
+        let applied = cluster.feed(
+            &cluster.admin(),
+            &["apply", "--filename", "-"],
+            std::slice::from_ref(&definition),
+        );
+        applied?.ok()
+    })?;
     eventually("the API server serves JobSets", || {
         cluster.ok(&["get", "jobsets.jobset.x-k8s.io", "--all-namespaces"])
     })?;
