@@ -16,7 +16,7 @@ use railhead_agent::{
     kubelet::{ClaimRef, Registered, SocketPaths},
     metrics::Metrics,
 };
-use railhead_plan::Layout;
+use railhead_plan::{Layout, PEERS_FILE};
 use railhead_service::Passes;
 use railhead_vf::{PfSide, testing::PfTable};
 use serde_json::{Value, json};
@@ -100,6 +100,7 @@ impl Bed {
         let layout = &self.agent.layout;
         std::fs::create_dir_all(layout.attachment(&uid(pod))).unwrap();
         std::fs::write(layout.record(&uid(pod)), record.to_string()).unwrap();
+        std::fs::write(layout.attachment(&uid(pod)).join(PEERS_FILE), "").unwrap();
     }
 
     /// Names of the pods that hold indices, by attachment.
