@@ -52,7 +52,7 @@ fn refused(world: &World, namespace: &str, network: &str) -> Result<String> {
 pub(crate) fn what_is_beyond_a_quota_waits_and_the_oldest_gets_it_first(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let admin = cluster.admin();
-    let fabric = "quota";
+    let fabric = "quota-limits";
     let namespace = cluster.namespace(fabric)?;
     let hard = json!({"networks": 2, "pods": 16, "bandwidth": "320G"});
     cluster.create(&admin, &[samples::fabric(fabric), quota(&namespace, fabric, &hard)])?;

@@ -29,6 +29,12 @@ impl Subject<'_> {
             ));
             return Ok(Outcome::Held { slice, short });
         }
+        if !world.quotas.are_read() {
+            let short = Some(format!(
+                "the network stays at {now} pods until the NetworkQuotas can be read, which may limit it"
+            ));
+            return Ok(Outcome::Held { slice, short });
+        }
         let fabric = &slice.spec.fabric.name;
         if world.quotas.bind(&self.namespace, fabric) {
             let takes = LedgerTakes {
