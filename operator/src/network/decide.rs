@@ -1,9 +1,6 @@
 //! What a network's status says. Pure.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::{
     api::resource::v1::ResourceClaimTemplate, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp,
@@ -20,7 +17,7 @@ use railhead_planner::{
 };
 
 use super::{
-    surplus::next_step,
+    surplus::{beyond, next_step},
     wording::{listed, prefixes_of, ranges, still_attached, vlan_of},
 };
 use crate::{
@@ -227,12 +224,7 @@ fn without_index(seen: &Seen<'_>, pods: u32) -> Option<(&'static str, String)> {
     let space = Space::new(seen.network, pods);
     let live = || seen.pods.iter().filter(|pod| !has_ended(pod));
     // One that has its index keeps it, also in a network that has shrunk.
-    let beyond: HashSet<&str> = seen
-        .attachments
-        .iter()
-        .filter(|attachment| attachment.spec.index >= pods)
-        .map(|attachment| attachment.spec.pod_uid.as_str())
-        .collect();
+    let beyond = beyond(seen.attachments, pods);
     let is_beyond = |pod: &Pod| pod.metadata.uid.as_deref().is_some_and(|uid| beyond.contains(uid));
     let mut reason = None;
     let refused = live().filter(|pod| !is_beyond(pod)).filter_map(|pod| {

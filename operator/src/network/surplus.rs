@@ -11,11 +11,9 @@ use crate::{known::Pod, pod::has_ended};
 /// The pods that are to stay, as many as there are more than `size`: the newest of those without an index. A pod that is on its way out makes
 /// room and does not count, nor does one with an index beyond a network that has shrunk, which it keeps.
 pub(super) fn surplus(pods: &[Arc<Pod>], attachments: &[Arc<NetworkAttachment>], size: u32) -> Vec<Arc<Pod>> {
-    let is_beyond = |pod: &Arc<Pod>| {
-        let of_pod = |a: &&Arc<NetworkAttachment>| Some(a.spec.pod_uid.as_str()) == pod.metadata.uid.as_deref();
-        attachments.iter().filter(|a| a.spec.index >= size).any(|a| of_pod(&a))
-    };
-    let stays = |pod: &&Arc<Pod>| !has_ended(pod) && pod.metadata.deletion_timestamp.is_none() && !is_beyond(pod);
+    let beyond = beyond(attachments, size);
+    let is_of = |uids: &HashSet<&str>, pod: &Pod| pod.metadata.uid.as_deref().is_some_and(|uid| uids.contains(uid));
+    let stays = |pod: &&Arc<Pod>| !has_ended(pod) && pod.metadata.deletion_timestamp.is_none() && !is_of(&beyond, pod);
     let count = pods.iter().filter(stays).count();
     let Some(more) = count
         .checked_sub(usize::try_from(size).unwrap_or(usize::MAX))
@@ -23,16 +21,25 @@ pub(super) fn surplus(pods: &[Arc<Pod>], attachments: &[Arc<NetworkAttachment>],
     else {
         return Vec::new();
     };
-    let attached: HashSet<&str> = attachments.iter().map(|a| a.spec.pod_uid.as_str()).collect();
-    let has_index = |pod: &Arc<Pod>| pod.metadata.uid.as_deref().is_some_and(|uid| attached.contains(uid));
+    let attached = pods_of(attachments);
     let mut waiting: Vec<Arc<Pod>> = pods
         .iter()
         .filter(stays)
-        .filter(|pod| !has_index(pod))
+        .filter(|pod| !is_of(&attached, pod))
         .cloned()
         .collect();
     waiting.sort_by_cached_key(|pod| (pod.creation_timestamp(), pod.name_any()));
     waiting.split_off(waiting.len().saturating_sub(more))
+}
+
+/// UIDs of the pods that have an index beyond a network of `size`, which has shrunk: they keep it.
+pub(super) fn beyond(attachments: &[Arc<NetworkAttachment>], size: u32) -> HashSet<&str> {
+    pods_of(attachments.iter().filter(|attachment| attachment.spec.index >= size))
+}
+
+fn pods_of<'a>(attachments: impl IntoIterator<Item = &'a Arc<NetworkAttachment>>) -> HashSet<&'a str> {
+    let attachments = attachments.into_iter();
+    attachments.map(|attachment| attachment.spec.pod_uid.as_str()).collect()
 }
 
 /// What to do about `count` pods of a network of `size`.
