@@ -11,7 +11,7 @@ use railhead_planner::{growth, ledger::Wanted, network::Resolved, quota};
 use serde_json::json;
 use tracing::info;
 
-use super::{NetworkError, Outcome, Subject};
+use super::{NetworkError, Outcome, QUOTAS_UNREAD, Subject};
 
 impl Subject<'_> {
     /// Gives the slice as many pods as the network asks for by now, if its block and the quotas of its namespace have room for them. If
@@ -31,7 +31,7 @@ impl Subject<'_> {
         }
         if !world.quotas.are_read() {
             let short = Some(format!(
-                "the network stays at {now} pods until the NetworkQuotas can be read, which may limit it"
+                "the network stays at {now} pods and cannot have {wanted}: {QUOTAS_UNREAD}"
             ));
             return Ok(Outcome::Held { slice, short });
         }

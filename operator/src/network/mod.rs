@@ -70,6 +70,10 @@ pub(crate) struct Context {
 /// and of the lease among them.
 pub(crate) const WRITTEN_AT_ONCE: usize = 16;
 
+/// Why nothing is given while nobody knows what a namespace may have.
+const QUOTAS_UNREAD: &str = "the NetworkQuotas cannot be read, or not yet: their definition is missing or has just come; it goes on by \
+                             itself within a minute of kubectl apply --server-side --force-conflicts -f charts/railhead/crds";
+
 impl Context {
     /// Waits until it is this one's turn to write; who came first is first. Without turns, which are never closed, nobody waits.
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {
@@ -301,9 +305,7 @@ impl Subject<'_> {
         if !self.context.world.quotas.are_read() {
             return Ok(Outcome::Refused {
                 reason: SCHEMA_OLDER,
-                message: "the NetworkQuotas cannot be read, or not yet: their definition is missing or has just come; it goes on by \
-                    itself within a minute of kubectl apply --server-side --force-conflicts -f charts/railhead/crds"
-                    .to_owned(),
+                message: QUOTAS_UNREAD.to_owned(),
             });
         }
         if let Some(conflict) = self.foreign_template() {
