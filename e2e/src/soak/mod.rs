@@ -34,8 +34,11 @@ use crate::control_plane::cluster::{Cluster, SYSTEM};
 
 /// At once; the API server is the slowest part.
 const WORKERS: usize = 4;
-/// After so many operations all is left alone for a moment, and has to come to rest.
+/// After so many operations all is left alone for a moment, and has to come to rest; in a long soak [`RESTS`] times in all, since a rest takes
+/// as long as the operations before it.
 const ROUND: u64 = 1000;
+/// How often all is left alone in a long soak.
+const RESTS: u64 = 40;
 /// How often each worker repairs a ledger before a round.
 const REPAIRS: u64 = 2;
 /// How long it may take until all is at rest. An operator that was killed waits for nothing, one that was cut off for seconds.
@@ -118,7 +121,7 @@ impl Soak {
         let mut done = 0;
         let mut worked = Duration::ZERO;
         while done < self.operations {
-            let round = ROUND.min(self.operations - done);
+            let round = ROUND.max(self.operations / RESTS).min(self.operations - done);
             let begin = Instant::now();
             for worker in &mut workers {
                 (0..REPAIRS).try_for_each(|_| worker.edit_ledger())?;
