@@ -1,7 +1,7 @@
 //! What nodes say that their pods hold, beside what the ledgers say: after a restore of etcd from a backup the ledgers are too old.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,9 +13,7 @@ use kube::{
     ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
-use railhead_crds::{
-    FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NodeHolding, NodeNetwork, NodeRail,
-};
+use railhead_crds::{FabricLedgerSpec, NodeNetwork};
 use railhead_planner::{
     ledger::{
         self,
@@ -53,37 +51,13 @@ impl Words {
 pub(crate) fn nodes(world: &World, fabric: &str, recount: Option<&str>) -> Nodes {
     let mut live = Vec::new();
     for said in world.node_networks.state() {
-        let held = said.status.iter().flat_map(|status| &status.networks);
-        let mut held = held.filter(|held| held.fabric == fabric).peekable();
-        let node = said.name_any();
-        if held.peek().is_some() && is_there(&world.nodes, &node) {
-            live.push(ledger::Said {
-                node,
-                most: most(&said),
-                held: held.map(entry_of).collect(),
-            });
+        if is_there(&world.nodes, &said.name_any()) {
+            live.extend(ledger::Said::by(&said, fabric));
         }
     }
     live.sort_unstable_by(|a, b| a.node.cmp(&b.node));
     let waiting = waiting(world, fabric, recount);
     Nodes { live, waiting }
-}
-
-/// How many pods a node is believed to have whose NodeNetwork says of no port, as one that was made anew after a restore.
-const FEW: usize = 8;
-
-/// How many pods the ports of a node can carry, each on one of them: as many as the Fabric wants functions there, or as there are.
-fn most(node: &NodeNetwork) -> usize {
-    let ports = || node.status.iter().flat_map(|status| &status.ports);
-    let of_rail = |rail: &NodeRail| {
-        let found = ports().filter(|port| port.rail == rail.id).map(|port| port.vfs.total);
-        found.max().unwrap_or(0).max(rail.vfs)
-    };
-    let functions = node.spec.rails.iter().map(of_rail);
-    let sum = functions.fold(0_usize, |sum, functions| {
-        sum.saturating_add(usize::try_from(functions).unwrap_or(usize::MAX))
-    });
-    sum.max(FEW)
 }
 
 fn is_there(nodes: &Store<Node>, name: &str) -> bool {
@@ -145,20 +119,6 @@ fn with_attachments(world: &World, fabric: &str) -> HashSet<String> {
 
 fn has_answered(said: &NodeNetwork, id: &str) -> bool {
     said.status.as_ref().and_then(|status| status.recount.as_deref()) == Some(id)
-}
-
-fn entry_of(held: &NodeHolding) -> LedgerEntry {
-    LedgerEntry {
-        intervals: vec![LedgerInterval::new(held.base, held.size)],
-        vlan: held.vlan,
-        owner: LedgerOwner::new(&held.namespace, &held.name, &held.uid),
-        takes: None,
-        sequence: held.ledger_sequence,
-        state: LedgerState::Held,
-        rests_until: None,
-        node: None,
-        unknown: BTreeMap::new(),
-    }
 }
 
 /// Whether the ledger of a fabric is to be written for what nodes say, as far as the watches tell.
@@ -267,6 +227,8 @@ pub(crate) const DOUBTED: &str = "nodes that are not believed";
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use k8s_openapi::jiff::Timestamp;
     use kube::runtime::{reflector::store, watcher::Event};
     use railhead_planner::ledger::restored::look;

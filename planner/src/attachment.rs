@@ -231,17 +231,20 @@ fn rail_plan(
     })
 }
 
+/// The address of `index` of a network that has this block; none beyond it.
+pub fn address_of(prefix: Ipv4Net, index: u32) -> Option<Ipv4Addr> {
+    let address = Ipv4Addr::from(u32::from(prefix.network()).checked_add(index)?);
+    prefix.contains(&address).then_some(address)
+}
+
 /// The address of `index` with the prefix length for the interface, and the on-link prefix where the address needs one.
 ///
 /// The pool's length, unless the network reaches the first or the last address of the pool: the kernel would make the last
 /// one a broadcast address, so then all its pods get a /32 and a route to the pool.
 fn address(prefix: Ipv4Net, pool: Ipv4Net, index: u32, pods: u32) -> Option<(Ipv4Net, Option<Ipv4Net>)> {
+    let address = address_of(prefix, index)?;
     let first = u32::from(prefix.network());
-    let address = Ipv4Addr::from(first.checked_add(index)?);
     let last_used = first.checked_add(pods.checked_sub(1)?)?;
-    if !prefix.contains(&address) {
-        return None;
-    }
     let edge = first == u32::from(pool.network()) || last_used == u32::from(pool.broadcast());
     if edge {
         Some((Ipv4Net::new(address, 32).ok()?, Some(pool)))

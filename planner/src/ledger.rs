@@ -24,8 +24,8 @@ use railhead_crds::{
 use serde_json::Value;
 
 pub use self::{
-    believed::{Doubted, Said, doubted},
-    contested::contested,
+    believed::{Doubted, Said, doubted, is_block},
+    contested::{About, Contradiction, Source, Word, contested, contradictions},
     free::{Usage, usage},
     refused::{Holding, Kept, Newer, QUOTA_EXCEEDED, Refusal, not_said},
     rest::{any_rests, has_rested, next_to_wake, rests},
@@ -348,7 +348,11 @@ fn insert(ledger: &mut FabricLedgerSpec, entry: LedgerEntry) {
 /// Whether two networks cannot have these two at a time.
 fn collide(one: &LedgerEntry, other: &LedgerEntry) -> bool {
     let same_vlan = one.vlan.is_some() && one.vlan == other.vlan;
-    same_vlan || slots(one).any(|mine| slots(other).any(|theirs| mine.meets(theirs)))
+    same_vlan || share_slots(one, other)
+}
+
+fn share_slots(one: &LedgerEntry, other: &LedgerEntry) -> bool {
+    slots(one).any(|mine| slots(other).any(|theirs| mine.meets(theirs)))
 }
 
 /// Enters what a slice holds, unless somebody else has any of it.

@@ -1,5 +1,7 @@
 //! What a network asks for and what its slice holds.
 
+mod settled;
+
 use std::{borrow::Borrow, collections::HashMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -9,6 +11,7 @@ use railhead_crds::{
 };
 use thiserror::Error;
 
+pub use self::settled::from_slice;
 use crate::{
     slots::{SlotError, SlotSpace},
     tenant::{Offer, Tenant},

@@ -9,6 +9,7 @@ mod holders;
 mod in_use;
 mod lines;
 mod live;
+mod others;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use std::{
 use ipnet::Ipv4Net;
 use railhead_crds::{Fabric, FabricLedgerSpec, LedgerEntry, LedgerPool, LedgerPoolRail, NetworkSlice, Rail, VlanRange};
 
+pub use self::others::{has_some_of, is_recorded, overlaps};
 use self::{
     holders::{Holder, holders},
     in_use::{InUse, Known},

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use railhead_crds::{Bandwidth, LedgerEntry, LedgerOwner, LedgerTakes, NetworkSlice, QuotaLimits};
+use railhead_crds::{Bandwidth, LedgerEntry, LedgerOwner, LedgerTakes, NetworkQuota, NetworkSlice, QuotaLimits};
 
 use crate::ledger::{restored::is_quarantined, rests};
 
@@ -157,6 +157,25 @@ pub struct Quota {
     pub name: String,
     /// The limits.
     pub hard: QuotaLimits,
+}
+
+/// Whether a quota limits what is taken of a fabric.
+pub fn is_on(quota: &NetworkQuota, fabric: &str) -> bool {
+    quota.spec.fabric_name.as_deref().is_none_or(|name| name == fabric)
+}
+
+/// Those of the quotas that limit what is taken of a fabric, by namespace and name.
+pub fn on<'a>(quotas: impl IntoIterator<Item = &'a NetworkQuota>, fabric: &str) -> Vec<Quota> {
+    let quotas = quotas.into_iter().filter(|quota| is_on(quota, fabric));
+    let mut quotas: Vec<Quota> = quotas
+        .map(|quota| Quota {
+            namespace: quota.metadata.namespace.clone().unwrap_or_default(),
+            name: quota.metadata.name.clone().unwrap_or_default(),
+            hard: quota.spec.hard.clone(),
+        })
+        .collect();
+    quotas.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    quotas
 }
 
 /// A network that asks for a reservation.

@@ -201,6 +201,13 @@ impl SlotSpace {
         Some(Ipv4Addr::from(u32::from(pool.net.network()) + (slot - place.start)))
     }
 
+    /// Whether all of these slots lie in one pool of every rail that has it.
+    pub fn has(&self, base: u32, size: u32) -> bool {
+        let wanted = Interval::of(base, size);
+        let mut places = self.rows.iter().map(|row| row.place);
+        places.any(|place| place.start <= wanted.start && wanted.end <= place.end)
+    }
+
     /// The prefix of the block `base..base + size` on `rail`; `None` if the block is not aligned or not inside one pool.
     pub fn prefix(&self, rail: u32, base: u32, size: u32) -> Option<Ipv4Net> {
         if !size.is_power_of_two() || !base.is_multiple_of(size) {
@@ -285,6 +292,8 @@ pub(crate) mod tests {
             "aligned in slot space"
         );
         assert_eq!(after.pool(0, 512), None, "the gap belongs to no pool");
+        assert!(after.has(0, 256) && after.has(1028, 4));
+        assert!(!after.has(0, 512) && !after.has(512, 4) && !after.has(u32::MAX, 4));
     }
 
     #[test]

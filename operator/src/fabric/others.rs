@@ -1,80 +1,22 @@
-//! Two Fabrics of one cluster. Their pools have no address in common, or one of them gives nothing new from its pool: the one that
-//! has networks there keeps it, and where none has, the older one. Whether two networks of one VLAN meet on a switch is not known
-//! here; that is told.
+//! Two Fabrics of one cluster. Whose pools give nothing new where they have addresses in common is the planner's to say. Whether two
+//! networks of one VLAN meet on a switch is not known here; that is told.
 
-use ipnet::{IpNet, Ipv4Net};
-use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
-use railhead_crds::{Fabric, NetworkSlice};
-use railhead_planner::pools::Outside;
+use railhead_crds::Fabric;
+use railhead_planner::pools::{self, Outside};
 
 use crate::{conditions::Said, network::listed, world::World};
 
-const ADVICE: &str = "two networks would have one address; choose others";
-
-/// Whether a fabric was there before another.
-fn is_older(one: &Fabric, other: &Fabric) -> bool {
-    let age = |fabric: &Fabric| {
-        let since = fabric.creation_timestamp().map_or(Timestamp::MAX, |at| at.0);
-        (since, fabric.name_any())
-    };
-    age(one) < age(other)
-}
-
-/// Whether networks of a fabric have any of a pool.
-fn is_used(world: &World, fabric: &str, cidr: &str) -> bool {
-    let pool: Option<IpNet> = cidr.parse().ok();
-    let ledger = world.ledgers.get(&ObjectRef::new(fabric));
-    let rows = ledger.iter().flat_map(|ledger| &ledger.spec.pools);
-    let mut in_ledger = rows.flat_map(|row| &row.rails);
-    in_ledger.any(|rail| rail.cidr == cidr)
-        || world
-            .slices
-            .find(|slice| slice.spec.fabric.name == fabric && has_some_of(slice, pool))
-            .is_some()
-}
-
-fn has_some_of(slice: &NetworkSlice, pool: Option<IpNet>) -> bool {
-    let mut blocks = slice.spec.rails.iter().flat_map(|rail| &rail.prefixes);
-    blocks.any(|block| Some(block.pool) == pool)
-}
-
-fn pools(fabric: &Fabric) -> impl Iterator<Item = (&str, Ipv4Net)> {
-    let pools = fabric.spec.rails.iter().flat_map(|rail| &rail.pools);
-    pools.filter_map(|pool| Some((pool.cidr.as_str(), pool.cidr.parse().ok()?)))
-}
-
 /// The pools of a fabric from which it gives nothing new, because another one has those addresses.
 pub(crate) fn overlaps(world: &World, fabric: &Fabric) -> Vec<Outside> {
-    let name = fabric.name_any();
-    let mut found = Vec::new();
-    for other in world.fabrics.state() {
-        let others_name = other.name_any();
-        if others_name == name {
-            continue;
-        }
-        for (cidr, mine) in pools(fabric) {
-            for (theirs_cidr, theirs) in pools(&other) {
-                if !mine.contains(&theirs) && !theirs.contains(&mine) {
-                    continue;
-                }
-                let (used, theirs_used) = (is_used(world, &name, cidr), is_used(world, &others_name, theirs_cidr));
-                let why = match (used, theirs_used) {
-                    (true, false) => continue,
-                    (false, true) => "which has networks there",
-                    (true, true) => "and both have networks there",
-                    (false, false) if is_older(fabric, &other) => continue,
-                    (false, false) => "which is older",
-                };
-                found.push(Outside {
-                    cidr: cidr.to_owned(),
-                    other: format!("pool {theirs} of Fabric {others_name}, {why}"),
-                    advice: ADVICE,
-                });
-            }
-        }
-    }
-    found
+    pools::overlaps(fabric, &world.fabrics.state(), |fabric, cidr| {
+        let ledger = world.ledgers.get(&ObjectRef::new(fabric));
+        ledger.is_some_and(|ledger| pools::is_recorded(&ledger.spec, cidr))
+            || world
+                .slices
+                .find(|slice| slice.spec.fabric.name == fabric && pools::has_some_of(slice, cidr))
+                .is_some()
+    })
 }
 
 /// Whether other Fabrics have the same VLANs.
@@ -109,6 +51,7 @@ pub(super) fn vlans(world: &World, fabric: &Fabric) -> Said {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
     use kube::runtime::{reflector::store, watcher::Event};
 
     use super::*;

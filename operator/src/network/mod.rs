@@ -8,7 +8,6 @@ mod grow;
 mod made;
 mod news;
 mod reserve;
-mod settled;
 mod surplus;
 mod template;
 mod wording;
@@ -235,7 +234,7 @@ impl Subject<'_> {
         let world = &self.context.world;
         if let Some(slice) = slice {
             let fabric = world.fabric(&slice.spec.fabric.name);
-            return Ok(settled::from_slice(slice, fabric.as_deref()));
+            return Ok(plan::from_slice(slice, fabric.as_deref()));
         }
         let namespace = world.namespace(&self.namespace);
         let has = |key: &str, value: &str| {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
 use railhead_crds::{NetworkQuota, names};
-use railhead_planner::quota::{Use, counts};
+use railhead_planner::quota::{Use, counts, is_on};
 use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
 
@@ -81,11 +81,11 @@ fn used(world: &World, quota: &NetworkQuota) -> BTreeMap<String, Use> {
         .iter()
         .map(|fabric| (fabric.name_any(), Use::default()))
         .chain(quota.spec.fabric_name.iter().map(|name| (name.clone(), Use::default())))
-        .filter(|(fabric, _)| stored::is_on(quota, fabric))
+        .filter(|(fabric, _)| is_on(quota, fabric))
         .collect();
     for ledger in world.ledgers.state() {
         let fabric = ledger.name_any();
-        if !stored::is_on(quota, &fabric) {
+        if !is_on(quota, &fabric) {
             continue;
         }
         // By network: a ledger that was spoilt by hand may name one twice.

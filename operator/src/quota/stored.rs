@@ -2,7 +2,7 @@
 //! know what a NetworkQuota is: then nobody waits for them, and nothing new is reserved before somebody has brought the definitions up to
 //! date.
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use kube::{
     ResourceExt as _,
@@ -12,7 +12,7 @@ use kube::{
     },
 };
 use railhead_crds::NetworkQuota;
-use railhead_planner::quota::Quota;
+use railhead_planner::quota::{self, Quota, is_on};
 use tokio::sync::watch;
 
 /// How far the reading has come.
@@ -65,18 +65,8 @@ impl Quotas {
 
     /// Those that limit what is taken of a fabric.
     pub(crate) fn on(&self, fabric: &str) -> Vec<Quota> {
-        let mut quotas: Vec<Quota> = self
-            .store
-            .state_filter(|quota| is_on(quota, fabric))
-            .iter()
-            .map(|quota| Quota {
-                namespace: quota.namespace().unwrap_or_default(),
-                name: quota.name_any(),
-                hard: quota.spec.hard.clone(),
-            })
-            .collect();
-        quotas.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
-        quotas
+        let quotas = self.store.state();
+        quota::on(quotas.iter().map(Arc::as_ref), fabric)
     }
 
     /// Whether any limits what a namespace takes of a fabric.
@@ -89,11 +79,6 @@ impl Quotas {
 /// Whether the API server does not know the kind: it answers with a text, in which kube finds the code and no reason.
 fn is_no_such_kind(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-/// Whether a quota limits what is taken of a fabric.
-pub(super) fn is_on(quota: &NetworkQuota, fabric: &str) -> bool {
-    quota.spec.fabric_name.as_deref().is_none_or(|name| name == fabric)
 }
 
 impl Deref for Quotas {

@@ -1,9 +1,11 @@
 //! How far a node is believed about what its pods hold. Somebody who broke into it can have it say anything: of one node no more is
 //! entered than its ports can carry, so that its word neither fills the ledger nor takes all of a fabric's VLANs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use railhead_crds::{FabricLedgerSpec, LedgerEntry};
+use railhead_crds::{
+    FabricLedgerSpec, LedgerEntry, LedgerInterval, LedgerOwner, LedgerState, NodeHolding, NodeNetwork, NodeRail,
+};
 
 use super::{LARGEST_SEQUENCE, exactly, restored::is_quarantined, rests, slots};
 use crate::slots::MAX_SLOTS;
@@ -27,6 +29,50 @@ pub struct Said {
     pub most: usize,
     /// The entries that gave it.
     pub held: Vec<LedgerEntry>,
+}
+
+/// How many pods a node is believed to have whose NodeNetwork says of no port, as one that was made anew after a restore.
+const FEW: usize = 8;
+
+impl Said {
+    /// What a node says of a fabric; none if that is nothing.
+    pub fn by(node: &NodeNetwork, fabric: &str) -> Option<Self> {
+        let held = node.status.iter().flat_map(|status| &status.networks);
+        let held: Vec<LedgerEntry> = held.filter(|held| held.fabric == fabric).map(entry_of).collect();
+        (!held.is_empty()).then(|| Self {
+            node: node.metadata.name.clone().unwrap_or_default(),
+            most: most(node),
+            held,
+        })
+    }
+}
+
+/// How many pods the ports of a node can carry, each on one of them: as many as the Fabric wants functions there, or as there are.
+fn most(node: &NodeNetwork) -> usize {
+    let ports = || node.status.iter().flat_map(|status| &status.ports);
+    let of_rail = |rail: &NodeRail| {
+        let found = ports().filter(|port| port.rail == rail.id).map(|port| port.vfs.total);
+        found.max().unwrap_or(0).max(rail.vfs)
+    };
+    let functions = node.spec.rails.iter().map(of_rail);
+    let sum = functions.fold(0_usize, |sum, functions| {
+        sum.saturating_add(usize::try_from(functions).unwrap_or(usize::MAX))
+    });
+    sum.max(FEW)
+}
+
+fn entry_of(held: &NodeHolding) -> LedgerEntry {
+    LedgerEntry {
+        intervals: vec![LedgerInterval::new(held.base, held.size)],
+        vlan: held.vlan,
+        owner: LedgerOwner::new(&held.namespace, &held.name, &held.uid),
+        takes: None,
+        sequence: held.ledger_sequence,
+        state: LedgerState::Held,
+        rests_until: None,
+        node: None,
+        unknown: BTreeMap::new(),
+    }
 }
 
 /// A word that counts.
@@ -144,7 +190,7 @@ fn size_of(entry: &LedgerEntry) -> u32 {
 }
 
 /// Whether it is such as ledgers give.
-fn is_block(held: &LedgerEntry) -> bool {
+pub fn is_block(held: &LedgerEntry) -> bool {
     let aligned = |base: u32, size: u32| size.is_power_of_two() && base.is_multiple_of(size);
     let mut intervals = held.intervals.iter();
     size_of(held) <= LARGEST_BLOCK
@@ -154,8 +200,6 @@ fn is_block(held: &LedgerEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use railhead_crds::LedgerState;
-
     use super::{
         super::{empty, from_held, tests::entry},
         *,

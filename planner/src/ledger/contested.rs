@@ -1,72 +1,134 @@
 //! Who has what somebody else has as well: a ledger that was restored from a backup or repaired by hand says otherwise than the
 //! slices, or gives one block twice. Nobody can tell from here whose pods answer on the wire, so neither gets more of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use railhead_crds::{FabricLedgerSpec, LedgerEntry};
 
-use super::{Holding, collide, refused::name, restored::is_quarantined, rests, slots};
+use super::{Holding, collide, refused::name, restored::is_quarantined, rests, share_slots, slots};
 use crate::slots::Interval;
 
-/// Who says so of what is quarantined.
-const PODS: &str = "pods on nodes that the ledger did not know of";
-
-/// One word about what somebody has.
-struct Word<'a> {
-    entry: &'a LedgerEntry,
-    /// `its slice`, `the ledger` or [`PODS`].
-    source: &'static str,
+/// Who says that somebody has something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The ledger.
+    Ledger,
+    /// A slice of its own.
+    Slice,
+    /// Pods of which the ledger did not know: what is quarantined.
+    Pods,
 }
 
-impl Word<'_> {
-    /// Whether the two cannot both be so.
-    fn contradicts(&self, other: &Self) -> bool {
-        if self.entry.owner.uid == other.entry.owner.uid {
-            (&self.entry.intervals, self.entry.vlan) != (&other.entry.intervals, other.entry.vlan)
-        } else {
-            collide(self.entry, other.entry)
+impl Source {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ledger => "the ledger",
+            Self::Slice => "its slice",
+            Self::Pods => "pods on nodes that the ledger did not know of",
         }
     }
 }
 
-/// The networks of a fabric whose addresses or VLAN somebody else has too, or of which ledger and slice say different things:
-/// by UID of the network, with what is to be said. `slices` are the entries that belong to the fabric's slices.
-pub fn contested(ledger: &FabricLedgerSpec, slices: &[LedgerEntry]) -> BTreeMap<String, String> {
+/// One word about what somebody has.
+#[derive(Clone, Copy, Debug)]
+pub struct Word<'a> {
+    /// What, and who.
+    pub entry: &'a LedgerEntry,
+    /// By whom.
+    pub source: Source,
+}
+
+impl Word<'_> {
+    /// Whether the two cannot both be so, and about what.
+    fn contradicts(&self, other: &Self) -> Option<About> {
+        let (one, two) = (self.entry, other.entry);
+        if one.owner.uid == two.owner.uid {
+            return ((&one.intervals, one.vlan) != (&two.intervals, two.vlan)).then_some(About::OneNetwork);
+        }
+        if share_slots(one, two) {
+            return Some(About::Slots);
+        }
+        collide(one, two).then_some(About::Vlan)
+    }
+
+    fn said(&self) -> String {
+        format!("{} by {}", Holding(self.entry), self.source.text())
+    }
+
+    fn name(&self) -> String {
+        name(&self.entry.owner)
+    }
+}
+
+/// In what two words contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum About {
+    /// Two networks have one slot.
+    Slots,
+    /// Two networks have one VLAN.
+    Vlan,
+    /// Different things are said of one network.
+    OneNetwork,
+}
+
+/// Two words that cannot both be so. Its text says what to do, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Contradiction<'a> {
+    /// One of them.
+    pub one: Word<'a>,
+    /// The other one.
+    pub other: Word<'a>,
+    /// In what.
+    pub about: About,
+}
+
+/// Tells of all that contradicts itself in a ledger and the slices of its fabric; there may be as many contradictions as pairs
+/// of networks. `slices` are the entries that belong to the fabric's slices.
+pub fn contradictions<'a>(
+    ledger: &'a FabricLedgerSpec,
+    slices: &'a [LedgerEntry],
+    mut told: impl FnMut(&Contradiction<'a>),
+) {
     // What rests is nobody's.
     let held = ledger.entries.iter().filter(|entry| !rests(entry));
     let in_ledger = held.map(|entry| Word {
         entry,
-        source: if is_quarantined(entry) { PODS } else { "the ledger" },
+        source: if is_quarantined(entry) {
+            Source::Pods
+        } else {
+            Source::Ledger
+        },
     });
     let in_slices = slices.iter().map(|entry| Word {
         entry,
-        source: "its slice",
+        source: Source::Slice,
     });
-    let words: Vec<Word<'_>> = in_ledger.chain(in_slices).collect();
-    let mut found = BTreeMap::new();
-    let mut contradicted = |one: &Word<'_>, other: &Word<'_>| {
-        if one.contradicts(other) {
-            for owner in [&one.entry.owner, &other.entry.owner] {
-                found.entry(owner.uid.clone()).or_insert_with(|| said(one, other));
-            }
+    let words: Vec<Word<'a>> = in_ledger.chain(in_slices).collect();
+    let mut compare = |one: &Word<'a>, other: &Word<'a>| {
+        if let Some(about) = one.contradicts(other) {
+            let (one, other) = (*one, *other);
+            told(&Contradiction { one, other, about });
         }
     };
     // Only those that begin before others have ended.
-    let mut blocks: Vec<(Interval, &Word<'_>)> = words
+    let mut blocks: Vec<(Interval, &Word<'a>)> = words
         .iter()
         .flat_map(|word| slots(word.entry).map(move |slots| (slots, word)))
         .collect();
     blocks.sort_by_key(|(slots, word)| (*slots, &word.entry.owner.uid));
-    let mut open: Vec<(Interval, &Word<'_>)> = Vec::new();
+    let mut open: Vec<(Interval, &Word<'a>)> = Vec::new();
     for (block, word) in blocks {
         open.retain(|(before, _)| before.end > block.start);
         for (_, before) in &open {
-            contradicted(before, word);
+            compare(before, word);
         }
         open.push((block, word));
     }
-    let mut by_vlan: HashMap<u16, Vec<&Word<'_>>> = HashMap::new();
-    let mut by_owner: HashMap<&str, Vec<&Word<'_>>> = HashMap::new();
+    let mut by_vlan: HashMap<u16, Vec<&Word<'a>>> = HashMap::new();
+    let mut by_owner: HashMap<&str, Vec<&Word<'a>>> = HashMap::new();
     for word in &words {
         if let Some(vlan) = word.entry.vlan {
             by_vlan.entry(vlan).or_default().push(word);
@@ -76,40 +138,52 @@ pub fn contested(ledger: &FabricLedgerSpec, slices: &[LedgerEntry]) -> BTreeMap<
     for alike in by_vlan.values().chain(by_owner.values()) {
         for (place, one) in alike.iter().enumerate() {
             for before in &alike[..place] {
-                contradicted(before, one);
+                compare(before, one);
             }
         }
     }
+}
+
+/// The networks of a fabric whose addresses or VLAN somebody else has too, or of which ledger and slice say different things:
+/// by UID of the network, with what is to be said. `slices` are the entries that belong to the fabric's slices.
+pub fn contested(ledger: &FabricLedgerSpec, slices: &[LedgerEntry]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    contradictions(ledger, slices, |contradiction| {
+        for word in [contradiction.one, contradiction.other] {
+            let uid = word.entry.owner.uid.clone();
+            found.entry(uid).or_insert_with(|| contradiction.to_string());
+        }
+    });
     found
 }
 
-fn said(one: &Word<'_>, other: &Word<'_>) -> String {
-    let what = |word: &Word<'_>| format!("{} by {}", Holding(word.entry), word.source);
-    let (first, second) = (&one.entry.owner, &other.entry.owner);
-    if first.uid == second.uid && one.source != PODS && other.source != PODS {
-        return format!(
-            "{} has {}, and {}: new pods wait; delete its pods, then the network, and apply it anew",
-            name(first),
-            what(one),
-            what(other)
-        );
+impl fmt::Display for Contradiction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (one, other) = (&self.one, &self.other);
+        let by_pods = one.source == Source::Pods || other.source == Source::Pods;
+        if self.about == About::OneNetwork && !by_pods {
+            return write!(
+                f,
+                "{} has {}, and {}: new pods wait; delete its pods, then the network, and apply it anew",
+                one.name(),
+                one.said(),
+                other.said()
+            );
+        }
+        let next = if by_pods {
+            "new pods wait until those pods have ended; `kubectl get nodenet -o yaml` shows under status.networks where they are"
+        } else {
+            "new pods of both wait; delete the pods of one of the two networks, then that network, and apply it anew"
+        };
+        write!(
+            f,
+            "{} has {}, and {} has {}: {next}",
+            one.name(),
+            one.said(),
+            other.name(),
+            other.said()
+        )
     }
-    if one.source == PODS || other.source == PODS {
-        return format!(
-            "{} has {}, and {} has {}: new pods wait until those pods have ended; `kubectl get nodenet -o yaml` shows under status.networks where they are",
-            name(first),
-            what(one),
-            name(second),
-            what(other)
-        );
-    }
-    format!(
-        "{} has {}, and {} has {}: new pods of both wait; delete the pods of one of the two networks, then that network, and apply it anew",
-        name(first),
-        what(one),
-        name(second),
-        what(other)
-    )
 }
 
 #[cfg(test)]
@@ -186,10 +260,10 @@ mod tests {
                 all.iter().map(|(uid, base, size, vlan)| entry(*uid, base << size, 1 << size, *vlan)).collect()
             };
             let (ledger, slices) = (make(&ledger), make(&slices));
-            let all: Vec<Word<'_>> = ledger.iter().chain(&slices).map(|entry| Word { entry, source: "" }).collect();
+            let all: Vec<Word<'_>> = ledger.iter().chain(&slices).map(|entry| Word { entry, source: Source::Ledger }).collect();
             let mut wanted = std::collections::BTreeSet::new();
             for one in &all {
-                if all.iter().any(|other| one.contradicts(other)) {
+                if all.iter().any(|other| one.contradicts(other).is_some()) {
                     wanted.insert(one.entry.owner.uid.clone());
                 }
             }

@@ -1,17 +1,17 @@
 //! What a network with a slice refers to: the slice is the record, whatever became of class and fabric since.
 
-use kube::ResourceExt as _;
 use railhead_crds::{
     Addressing, ClassBandwidth, ClassVf, Fabric, FabricSpec, Management, NetworkSlice, QosClass, QosClassSpec, Rail,
     VlanMode, VlanPolicy, VlanRange,
 };
-use railhead_planner::network::Resolved;
+
+use super::Resolved;
 
 /// The network's references as they were when the slice was made. `fabric` is the one of that name, if it is still there.
-pub(crate) fn from_slice(slice: &NetworkSlice, fabric: Option<&Fabric>) -> Resolved {
+pub fn from_slice(slice: &NetworkSlice, fabric: Option<&Fabric>) -> Resolved {
     let qos = &slice.spec.qos;
     let fabric = fabric
-        .filter(|fabric| fabric.uid().as_deref() == Some(&slice.spec.fabric.uid))
+        .filter(|fabric| fabric.metadata.uid.as_ref() == Some(&slice.spec.fabric.uid))
         .cloned()
         .unwrap_or_else(|| bare_fabric(slice));
     let rails = slice
@@ -80,22 +80,25 @@ fn bare_fabric(slice: &NetworkSlice) -> Fabric {
 
 #[cfg(test)]
 mod tests {
-    use railhead_planner::claim::{same_template, template};
+    use serde_json::json;
 
     use super::*;
-    use crate::network::fixtures;
+    use crate::{
+        claim::{same_template, template},
+        network::tests::{fabric, network, reserved},
+    };
 
     #[test]
     fn an_edited_class_or_a_new_rail_does_not_alter_the_template_of_a_network_with_a_slice() {
-        let network = fixtures::network(2);
-        let slice = fixtures::slice(2);
-        let mut edited = fixtures::fabric();
+        let network = network(json!({"pods": 2}));
+        let (resolved, slice) = reserved(&network);
+        let mut edited = fabric();
         edited.spec.rails.push(Rail {
             id: 7,
             name: "rail7".into(),
             ..edited.spec.rails[0].clone()
         });
-        let before = template(&network, &fixtures::resolved(&network));
+        let before = template(&network, &resolved);
         let after = template(&network, &from_slice(&slice, Some(&edited)));
         assert!(same_template(&before, &after));
     }
