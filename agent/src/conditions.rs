@@ -4,6 +4,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+use railhead_crds::reasons::Reason;
 
 /// A condition to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,14 +14,14 @@ pub struct Finding {
     /// True or False.
     pub holds: bool,
     /// Reason, CamelCase.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// For people.
     pub message: String,
 }
 
 impl Finding {
     /// The condition holds.
-    pub fn yes(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn yes(kind: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             kind,
             holds: true,
@@ -30,7 +31,7 @@ impl Finding {
     }
 
     /// The condition does not hold.
-    pub fn no(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn no(kind: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             holds: false,
             ..Self::yes(kind, reason, message)
@@ -48,6 +49,12 @@ pub fn merge(
     findings
         .into_iter()
         .map(|finding| {
+            debug_assert!(
+                finding.reason.is_of_condition(finding.kind),
+                "{} is not listed for conditions {}: add the place to railhead_crds::reasons",
+                finding.reason,
+                finding.kind,
+            );
             let status = if finding.holds { "True" } else { "False" };
             let since = previous
                 .iter()
@@ -56,7 +63,7 @@ pub fn merge(
             Condition {
                 type_: finding.kind.to_owned(),
                 status: status.to_owned(),
-                reason: finding.reason.to_owned(),
+                reason: finding.reason.into(),
                 message: finding.message,
                 last_transition_time: since,
                 observed_generation: generation,
@@ -72,12 +79,12 @@ mod tests {
     #[test]
     fn the_time_changes_with_the_status_and_not_with_the_reason() {
         let (early, late) = (Timestamp::UNIX_EPOCH, Timestamp::now());
-        let first = merge(&[], vec![Finding::no("Ready", "PortDown", "a")], None, early);
-        let other_reason = vec![Finding::no("Ready", "PortSlow", "b")];
+        let first = merge(&[], vec![Finding::no("Ready", Reason::PortDown, "a")], None, early);
+        let other_reason = vec![Finding::no("Ready", Reason::PortSlow, "b")];
         let second = merge(&first, other_reason, Some(2), late);
         assert_eq!(second[0].last_transition_time.0, early);
         assert_eq!(second[0].reason, "PortSlow");
-        let third = merge(&second, vec![Finding::yes("Ready", "Ready", "")], None, late);
+        let third = merge(&second, vec![Finding::yes("Ready", Reason::Ready, "")], None, late);
         assert_eq!(third[0].last_transition_time.0, late);
     }
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
+use railhead_crds::reasons::Reason;
 use railhead_plan::PodRef;
 use railhead_service::events::{Event, Recorder};
 
 /// Reporting controller of the agent's events.
 const REPORTER: &str = "railhead.dev/agent";
-/// Reason of the event, and of the condition, that says that a claim is used by more than one pod.
-pub(crate) const CLAIM_SHARED: &str = "ClaimShared";
 /// What the agent does for pods, in one word.
 const ACTION: &str = "Attach";
 
@@ -32,17 +31,17 @@ impl Events {
     }
 
     /// Something went as it should.
-    pub fn normal(&self, pod: &PodRef, reason: &'static str, note: String) {
+    pub fn normal(&self, pod: &PodRef, reason: Reason, note: String) {
         self.write(pod, Event::normal(ACTION, reason, note));
     }
 
     /// Something needs attention.
-    pub fn warning(&self, pod: &PodRef, reason: &'static str, note: String) {
+    pub fn warning(&self, pod: &PodRef, reason: Reason, note: String) {
         self.write(pod, Event::warning(ACTION, reason, note));
     }
 
     /// Something of the node needs attention.
-    pub fn on(&self, object: &ObjectReference, reason: &'static str, note: String) {
+    pub fn on(&self, object: &ObjectReference, reason: Reason, note: String) {
         let event = Event::warning(ACTION, reason, note);
         self.publish(object.clone(), event);
     }

@@ -19,6 +19,7 @@ mod network_quota;
 mod network_slice;
 mod node_network;
 mod qos_class;
+pub mod reasons;
 pub mod reference;
 pub mod schema;
 mod training_network;

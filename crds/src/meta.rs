@@ -5,6 +5,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use schemars::Schema;
 
+use crate::reasons::Reason;
+
 /// Takes out formats such as `uint32`, about which the API server warns everybody who installs the definitions.
 pub(crate) fn without_unsigned_formats(crd: &mut CustomResourceDefinition) {
     for version in &mut crd.spec.versions {
@@ -21,7 +23,7 @@ pub(crate) fn not_ready_at_first(crd: &mut CustomResourceDefinition) {
         return;
     }
     let status = serde_json::json!({"conditions": [{
-        "type": "Ready", "status": "Unknown", "reason": "Pending", "message": "waits for the operator to look at it",
+        "type": "Ready", "status": "Unknown", "reason": Reason::Pending.name(), "message": "waits for the operator to look at it",
         "lastTransitionTime": "1970-01-01T00:00:00Z",
     }]});
     for version in &mut crd.spec.versions {

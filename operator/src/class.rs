@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, Resource, ResourceExt as _, runtime::controller::Action, runtime::reflector::Store};
-use railhead_crds::{QosClass, QosClassStatus};
+use railhead_crds::{QosClass, QosClassStatus, reasons::Reason};
 use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
 
@@ -16,8 +16,6 @@ use crate::{
 };
 
 const MANAGER: &str = "railhead/class";
-/// Reason of the condition, and of the event.
-const CONFLICT: &str = "DefaultConflict";
 
 /// What the controller works with.
 pub(crate) struct Context {
@@ -92,7 +90,7 @@ pub(crate) fn default_said(kind: &str, name: &str, defaults: &[String], field: &
     if !defaults.iter().any(|default| default == name) {
         Said::no(
             "Default",
-            "NotDefault",
+            Reason::NotDefault,
             format!("networks get it that name it in {field}"),
         )
     } else if defaults.len() > 1 {
@@ -101,15 +99,16 @@ pub(crate) fn default_said(kind: &str, name: &str, defaults: &[String], field: &
             defaults.len(),
             defaults.join(", ")
         );
-        Said::no("Default", CONFLICT, message)
+        Said::no("Default", Reason::DefaultConflict, message)
     } else {
-        Said::yes("Default", "Default", format!("networks without {field} get it"))
+        Said::yes("Default", Reason::Default, format!("networks without {field} get it"))
     }
 }
 
 /// The event for one of several defaults.
 pub(crate) fn conflict(said: &Said) -> Option<Event> {
-    (said.reason == CONFLICT).then(|| Event::warning("Resolve", CONFLICT, said.message.clone()))
+    (said.reason == Reason::DefaultConflict)
+        .then(|| Event::warning("Resolve", Reason::DefaultConflict, said.message.clone()))
 }
 
 #[cfg(test)]

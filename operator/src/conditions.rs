@@ -1,25 +1,57 @@
 //! Conditions: what is said about an object, and since when.
 
+use std::borrow::Cow;
+
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+use railhead_crds::reasons::Reason;
 
 /// The API server takes at most this many bytes for a condition's message.
 const MAX_MESSAGE: usize = 32_768;
+
+/// Why, in one word: one of ours, or what another object's condition says, which a later release may have written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Word(Cow<'static, str>);
+
+impl Word {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Reason> for Word {
+    fn from(reason: Reason) -> Self {
+        Self(Cow::Borrowed(reason.name()))
+    }
+}
+
+/// As it was read.
+impl From<&Condition> for Word {
+    fn from(condition: &Condition) -> Self {
+        Self(Cow::Owned(condition.reason.clone()))
+    }
+}
+
+impl PartialEq<Reason> for Word {
+    fn eq(&self, reason: &Reason) -> bool {
+        *reason == *self.0
+    }
+}
 
 /// What one condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) type_: &'static str,
     pub(crate) status: bool,
-    pub(crate) reason: String,
+    pub(crate) reason: Word,
     pub(crate) message: String,
 }
 
 impl Said {
     /// The condition holds.
-    pub(crate) fn yes(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn yes(type_: &'static str, reason: impl Into<Word>, message: impl Into<String>) -> Self {
         Self {
             type_,
             status: true,
@@ -29,7 +61,7 @@ impl Said {
     }
 
     /// The condition does not hold.
-    pub(crate) fn no(type_: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn no(type_: &'static str, reason: impl Into<Word>, message: impl Into<String>) -> Self {
         Self {
             type_,
             status: false,
@@ -43,6 +75,12 @@ impl Said {
 pub(crate) fn merge(before: &[Condition], said: Vec<Said>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     said.into_iter()
         .map(|said| {
+            debug_assert!(
+                Reason::named(said.reason.as_str()).is_none_or(|reason| reason.is_of_condition(said.type_)),
+                "{} is not listed for conditions {}: add the place to railhead_crds::reasons",
+                said.reason.as_str(),
+                said.type_,
+            );
             let status = if said.status { "True" } else { "False" };
             let since = before
                 .iter()
@@ -57,7 +95,7 @@ pub(crate) fn merge(before: &[Condition], said: Vec<Said>, generation: Option<i6
                 last_transition_time: since,
                 message,
                 observed_generation: generation,
-                reason: said.reason,
+                reason: said.reason.0.into_owned(),
                 status: status.to_owned(),
                 type_: said.type_.to_owned(),
             }
@@ -81,19 +119,27 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_its_time_until_its_status_changes() {
-        let first = merge(&[], vec![Said::no("Ready", "A", "a")], Some(1), Timestamp::UNIX_EPOCH);
+        let first = merge(
+            &[],
+            vec![Said::no("Ready", Reason::NoNodes, "a")],
+            Some(1),
+            Timestamp::UNIX_EPOCH,
+        );
         let later = Timestamp::from_second(60).unwrap();
-        let same = merge(&first, vec![Said::no("Ready", "B", "b")], Some(2), later);
+        let same = merge(&first, vec![Said::no("Ready", Reason::PortDown, "b")], Some(2), later);
         assert_eq!(same[0].last_transition_time.0, Timestamp::UNIX_EPOCH);
-        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("B", Some(2)));
-        let changed = merge(&same, vec![Said::yes("Ready", "C", "c")], Some(2), later);
+        assert_eq!(
+            (same[0].reason.as_str(), same[0].observed_generation),
+            ("PortDown", Some(2))
+        );
+        let changed = merge(&same, vec![Said::yes("Ready", Reason::AllReady, "c")], Some(2), later);
         assert_eq!(changed[0].last_transition_time.0, later);
         assert!(is_true(&changed, "Ready") && !is_true(&same, "Ready"));
     }
 
     #[test]
     fn a_message_longer_than_the_api_server_takes_is_cut_at_a_character() {
-        let said = Said::no("Ready", "A", "ä".repeat(MAX_MESSAGE));
+        let said = Said::no("Ready", Reason::NoNodes, "ä".repeat(MAX_MESSAGE));
         let merged = merge(&[], vec![said], None, Timestamp::UNIX_EPOCH);
         assert!(merged[0].message.len() <= MAX_MESSAGE);
     }

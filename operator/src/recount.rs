@@ -13,7 +13,7 @@ use kube::{
     ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
-use railhead_crds::{FabricLedgerSpec, NodeNetwork};
+use railhead_crds::{FabricLedgerSpec, NodeNetwork, reasons::Reason};
 use railhead_planner::{
     ledger::{
         self,
@@ -29,7 +29,7 @@ use crate::{
     world::{World, slice_of_attachment},
 };
 
-/// Type of the Fabric's condition, and the reason of its networks.
+/// Type of the Fabric's condition.
 pub(crate) const LEDGER_RESTORED: &str = "LedgerRestored";
 
 /// Counts how often nodes came, or said something of which a ledger may not know. The router counts.
@@ -180,7 +180,7 @@ pub(crate) fn said(ledger: &FabricLedgerSpec, nodes: &Nodes) -> Said {
     match &ledger.recount {
         Some(recount) if restored::asks(ledger) => Said::yes(
             LEDGER_RESTORED,
-            "NodesAsked",
+            Reason::NodesAsked,
             format!(
                 "nothing new is reserved before every node has said what its pods hold, since {}; {}{kept}{doubted}",
                 recount.why,
@@ -189,7 +189,7 @@ pub(crate) fn said(ledger: &FabricLedgerSpec, nodes: &Nodes) -> Said {
         ),
         Some(_) if !nodes.waiting.is_empty() => Said::no(
             LEDGER_RESTORED,
-            "AllAnswered",
+            Reason::AllAnswered,
             format!(
                 "every node has said what its pods hold{kept}; not before those have answered too that came, or lost their NodeNetwork, since: {}{doubted}",
                 ledger::not_said(&nodes.waiting),
@@ -197,12 +197,12 @@ pub(crate) fn said(ledger: &FabricLedgerSpec, nodes: &Nodes) -> Said {
         ),
         None if quarantined.is_empty() => Said::no(
             LEDGER_RESTORED,
-            "NotRestored",
+            Reason::NotRestored,
             format!("the ledger has all that nodes say of{doubted}"),
         ),
         _ => Said::no(
             LEDGER_RESTORED,
-            "AllAnswered",
+            Reason::AllAnswered,
             format!("every node has said what its pods hold{kept}{doubted}"),
         ),
     }

@@ -244,8 +244,11 @@ impl Worker {
             match results {
                 Ok(results) => {
                     for (reserve, result) in reserves.into_iter().zip(results) {
-                        self.metrics
-                            .reservation(result.as_ref().map_or_else(Refusal::reason, |_| "Reserved"));
+                        self.metrics.reservation(
+                            result
+                                .as_ref()
+                                .map_or_else(|refusal| refusal.reason().name(), |_| "Reserved"),
+                        );
                         let _ = reserve.reply.send(Ok(result));
                     }
                 }

@@ -8,7 +8,10 @@ use std::{
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, ResourceExt as _};
-use railhead_crds::schema::{self, Difference};
+use railhead_crds::{
+    reasons::Reason,
+    schema::{self, Difference},
+};
 use railhead_service::chain;
 use tracing::{info, warn};
 
@@ -20,8 +23,6 @@ const CALM: Duration = Duration::from_mins(5);
 const EAGER: Duration = Duration::from_secs(10);
 /// Type of the Fabric's condition.
 pub(crate) const SCHEMAS_CURRENT: &str = "SchemasCurrent";
-/// Reason of what waits for newer definitions.
-pub(crate) const SCHEMA_OLDER: &str = "SchemaOlder";
 
 /// What was found last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,12 +56,16 @@ impl Schemas {
     /// The Fabrics' condition.
     pub(crate) fn said(&self) -> Said {
         match self.found() {
-            Found::Older(why) => Said::no(SCHEMAS_CURRENT, SCHEMA_OLDER, why),
-            Found::Newer(why) => Said::yes(SCHEMAS_CURRENT, "SchemaNewer", why),
-            Found::Current => Said::yes(SCHEMAS_CURRENT, "Current", "the definitions are those of this release"),
+            Found::Older(why) => Said::no(SCHEMAS_CURRENT, Reason::SchemaOlder, why),
+            Found::Newer(why) => Said::yes(SCHEMAS_CURRENT, Reason::SchemaNewer, why),
+            Found::Current => Said::yes(
+                SCHEMAS_CURRENT,
+                Reason::Current,
+                "the definitions are those of this release",
+            ),
             Found::Unknown => Said::yes(
                 SCHEMAS_CURRENT,
-                "NotRead",
+                Reason::NotRead,
                 "the definitions could not be compared; see the operator's log",
             ),
         }

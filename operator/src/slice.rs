@@ -7,6 +7,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams, runtime::controller::
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSliceStatus,
     names::{self, NETWORK_LABEL, QUARANTINED, SLICE_FINALIZER, SLICE_LABEL},
+    reasons::Reason,
 };
 use thiserror::Error;
 use tracing::info;
@@ -144,22 +145,26 @@ fn status(
     let holders = holders(attachments, pods);
     let wired = attachments.iter().filter(|a| is_wired(a)).count();
     let mut said = vec![if holders.is_empty() {
-        Said::no("InUse", "NoAttachment", "no pod is attached")
+        Said::no("InUse", Reason::NoAttachment, "no pod is attached")
     } else {
         let message = format!("{}: {}", still_attached(holders.len()), listed(&holders));
-        Said::yes("InUse", "PodsAttached", message)
+        Said::yes("InUse", Reason::PodsAttached, message)
     }];
     // With nobody left the slice goes at once, so that this is said only while somebody is waited for.
     if slice.metadata.deletion_timestamp.is_some() && !holders.is_empty() {
         said.push(Said::no(
             "Releasable",
-            "AttachmentsLeft",
+            Reason::AttachmentsLeft,
             waits_for(attachments, holders.len()),
         ));
     }
     said.push(match contested {
-        Some(why) => Said::yes(QUARANTINED, "LedgerMismatch", why),
-        None => Said::no(QUARANTINED, "NotContested", "nobody else has its addresses or its VLAN"),
+        Some(why) => Said::yes(QUARANTINED, Reason::LedgerMismatch, why),
+        None => Said::no(
+            QUARANTINED,
+            Reason::NotContested,
+            "nobody else has its addresses or its VLAN",
+        ),
     });
     let before = slice.status.as_ref().map_or(&[][..], |status| &status.conditions);
     NetworkSliceStatus {

@@ -27,7 +27,7 @@ pub use self::{
     believed::{Doubted, Said, doubted, is_block},
     contested::{About, Contradiction, Source, Word, contested, contradictions},
     free::{Usage, usage},
-    refused::{Holding, Kept, Newer, QUOTA_EXCEEDED, Refusal, not_said},
+    refused::{Holding, Kept, Newer, Refusal, not_said},
     rest::{any_rests, has_rested, next_to_wake, rests},
 };
 use self::{

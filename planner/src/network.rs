@@ -7,7 +7,7 @@ use std::{borrow::Borrow, collections::HashMap};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use railhead_crds::{
     Bandwidth, Fabric, LedgerEntry, LedgerInterval, LedgerTakes, NetworkSlice, NetworkSliceSpec, NodeNetwork, QosClass,
-    Rail, SliceFabric, SliceNetwork, SlicePrefix, SliceQos, SliceRail, TrainingNetwork, names,
+    Rail, SliceFabric, SliceNetwork, SlicePrefix, SliceQos, SliceRail, TrainingNetwork, names, reasons::Reason,
 };
 use thiserror::Error;
 
@@ -64,16 +64,16 @@ pub enum Unresolved {
 
 impl Unresolved {
     /// The condition's reason.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::FabricNotFound(_) => "FabricNotFound",
-            Self::ClassNotFound(_) => "ClassNotFound",
-            Self::FabricNotAllowed(_) => "FabricNotAllowed",
-            Self::ClassNotAllowed(_) => "ClassNotAllowed",
-            Self::RailNotFound(_) => "RailNotFound",
-            Self::BandwidthUnavailable(_) => "BandwidthUnavailable",
-            Self::BandwidthAboveClass(_) => "BandwidthAboveClass",
-            Self::BandwidthBelowClass(_) => "BandwidthBelowClass",
+            Self::FabricNotFound(_) => Reason::FabricNotFound,
+            Self::ClassNotFound(_) => Reason::ClassNotFound,
+            Self::FabricNotAllowed(_) => Reason::FabricNotAllowed,
+            Self::ClassNotAllowed(_) => Reason::ClassNotAllowed,
+            Self::RailNotFound(_) => Reason::RailNotFound,
+            Self::BandwidthUnavailable(_) => Reason::BandwidthUnavailable,
+            Self::BandwidthAboveClass(_) => Reason::BandwidthAboveClass,
+            Self::BandwidthBelowClass(_) => Reason::BandwidthBelowClass,
         }
     }
 }

@@ -16,6 +16,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, Resource, api::PostParams};
+use railhead_crds::reasons::Reason;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
@@ -38,7 +39,7 @@ pub struct Event {
     /// Whether somebody has to do something.
     pub kind: Kind,
     /// Why, in one word to search for.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What was being done, in one word.
     pub action: &'static str,
     /// For people.
@@ -113,13 +114,19 @@ impl Recorder {
 
     /// The same about an object that is only known by name. A failure is logged: events are not worth a retry.
     pub async fn publish_about(&self, reference: ObjectReference, event: &Event) {
+        debug_assert!(
+            event.reason.is_of_event(reference.kind.as_deref().unwrap_or_default()),
+            "{} is not listed for events about {:?}: add the place to railhead_crds::reasons",
+            event.reason,
+            reference.kind,
+        );
         if !self.is_new(reference.uid.clone().unwrap_or_default(), event) {
             return;
         }
         debug!(
             kind = reference.kind,
             name = reference.name,
-            reason = event.reason,
+            reason = event.reason.name(),
             note = event.note,
             "event"
         );
@@ -129,13 +136,17 @@ impl Recorder {
         // Without turns, which are never closed, nobody waits.
         let _turn = self.turns.acquire().await.ok();
         if let Err(error) = api.create(&PostParams::default(), &published).await {
-            warn!(reason = event.reason, error = chain(&error), "event was not published");
+            warn!(
+                reason = event.reason.name(),
+                error = chain(&error),
+                "event was not published"
+            );
         }
     }
 
     fn is_new(&self, uid: String, event: &Event) -> bool {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.is_new((uid, event.reason), &event.note, Instant::now(), self.sparing)
+        said.is_new((uid, event.reason.name()), &event.note, Instant::now(), self.sparing)
     }
 
     fn object(&self, regarding: ObjectReference, namespace: &str, event: &Event) -> events::Event {
@@ -160,7 +171,7 @@ impl Recorder {
                 Kind::Normal => "Normal".to_owned(),
                 Kind::Warning => "Warning".to_owned(),
             }),
-            reason: Some(event.reason.to_owned()),
+            reason: Some(event.reason.into()),
             action: Some(event.action.to_owned()),
             note: Some(note),
             regarding: Some(regarding),
@@ -212,7 +223,7 @@ impl Memory {
 
 impl Event {
     /// Something went as it should.
-    pub fn normal(action: &'static str, reason: &'static str, note: impl Into<String>) -> Self {
+    pub fn normal(action: &'static str, reason: Reason, note: impl Into<String>) -> Self {
         Self {
             kind: Kind::Normal,
             reason,
@@ -222,7 +233,7 @@ impl Event {
     }
 
     /// Something needs attention.
-    pub fn warning(action: &'static str, reason: &'static str, note: impl Into<String>) -> Self {
+    pub fn warning(action: &'static str, reason: Reason, note: impl Into<String>) -> Self {
         Self {
             kind: Kind::Warning,
             reason,
@@ -272,7 +283,7 @@ mod tests {
         let recorder = Recorder::new(client, "railhead.dev/agent", "agent-1".to_owned());
         for note in ["held by llama-3", "held by llama-3", "none of 4 is free"] {
             recorder
-                .publish(&pod(), &Event::warning("Prepare", "NotPrepared", note))
+                .publish(&pod(), &Event::warning("Prepare", Reason::NotPrepared, note))
                 .await;
         }
         let posted = posted.lock().unwrap();
@@ -309,7 +320,7 @@ mod tests {
         let (client, posted) = server();
         let recorder = Recorder::new(client, "railhead.dev/agent", "agent-1".to_owned());
         recorder
-            .publish(&pod(), &Event::normal("Attach", "Wired", "\u{e9}".repeat(600)))
+            .publish(&pod(), &Event::normal("Attach", Reason::Wired, "\u{e9}".repeat(600)))
             .await;
         let posted = posted.lock().unwrap();
         let note = posted[0]["note"].as_str().unwrap();

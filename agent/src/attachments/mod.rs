@@ -17,7 +17,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use railhead_crds::{NetworkAttachment, names};
+use railhead_crds::{NetworkAttachment, names, reasons::Reason};
 use railhead_host::read_state_file;
 use railhead_plan::{AttachmentPlan, AttachmentRecord, WrongNccl, wrong_nccl};
 use railhead_service::Pass;
@@ -302,7 +302,7 @@ async fn report(
         }
     }
     if let Some((reason, note)) = status::degraded_news(&previous, &status) {
-        if reason == status::RECOVERED {
+        if reason == Reason::Recovered {
             agent.events.normal(&plan.pod, reason, note);
         } else {
             agent.events.warning(&plan.pod, reason, note);
@@ -319,7 +319,7 @@ async fn report(
     {
         let note = status::wired_note(record);
         tracing::info!(pod = format!("{namespace}/{}", plan.pod.name), note, "wired");
-        agent.events.normal(&plan.pod, "Wired", note);
+        agent.events.normal(&plan.pod, Reason::Wired, note);
     }
     Ok(())
 }

@@ -1,29 +1,16 @@
 //! The status of a NetworkAttachment: pure.
 
 use k8s_openapi::jiff::Timestamp;
-use railhead_crds::{AttachedRail, AttachmentState, NetworkAttachmentStatus};
+use railhead_crds::{AttachedRail, AttachmentState, NetworkAttachmentStatus, reasons::Reason};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, GidIndex, RailPlan, RailRecord, Vlan};
 
 use crate::{
     conditions::{self, Finding},
-    drift::words::{self, DRIFTED, RAIL_DOWN},
-    events::CLAIM_SHARED,
+    drift::words,
 };
 
 const WIRED: &str = "Wired";
 const DEGRADED: &str = "Degraded";
-/// Reason of the event that says that a pod's rails are in order again.
-pub(super) const RECOVERED: &str = "Recovered";
-/// A container with rails may lock little memory.
-const MEMLOCK_LOW: &str = "MemlockLow";
-/// A setting of NCCL that somebody made is wrong in this pod, and wins.
-const NCCL_OVERRIDDEN: &str = "NcclOverridden";
-/// Railhead's `nccl.conf` is mounted over one of an image. Only an event: such an image is nothing that is wrong with the pod.
-const NCCL_CONF_HIDDEN: &str = "NcclConfHidden";
-/// The sandbox was not wired yet.
-const PREPARED: &str = "Prepared";
-/// The sandbox was wired and is gone: the pod ends, or gets another one.
-const NOT_WIRED: &str = "NotWired";
 
 /// Whether a status says that the pod is wired.
 pub(super) fn is_wired(status: &NetworkAttachmentStatus) -> bool {
@@ -52,33 +39,41 @@ pub(super) struct Trouble {
 pub(super) fn degraded_news(
     previous: &NetworkAttachmentStatus,
     now: &NetworkAttachmentStatus,
-) -> Option<(&'static str, String)> {
+) -> Option<(Reason, String)> {
     let trouble = |status: &NetworkAttachmentStatus| {
         let condition = status.conditions.iter().find(|condition| condition.type_ == DEGRADED)?;
-        let told = [CLAIM_SHARED, RAIL_DOWN, DRIFTED, MEMLOCK_LOW];
-        let reason = told.into_iter().find(|reason| *reason == condition.reason)?;
+        let told = [
+            Reason::ClaimShared,
+            Reason::RailDown,
+            Reason::Drifted,
+            Reason::MemlockLow,
+        ];
+        let reason = told.into_iter().find(|reason| condition.reason == *reason)?;
         Some((reason, condition.message.clone()))
     };
     match (trouble(previous), trouble(now)) {
         (before, Some(now)) if before.as_ref() != Some(&now) => Some(now),
         // What is wrong with a pod also ends with its sandbox.
-        (Some(_), None) if is_wired(now) => Some((RECOVERED, "its rails are as they were wired again".to_owned())),
+        (Some(_), None) if is_wired(now) => {
+            Some((Reason::Recovered, "its rails are as they were wired again".to_owned()))
+        }
         _ => None,
     }
 }
 
 /// What people are to be told of NCCL in a pod, beside its status, which has worse to say or nothing: warnings with their reasons.
+/// That ours is mounted over an image's `nccl.conf` is only an event, since nothing is wrong with the pod.
 /// Without a condition that remembers, whoever `told` nothing yet tells all.
-pub(super) fn nccl_news(told: Option<&Trouble>, now: &Trouble) -> Vec<(&'static str, String)> {
+pub(super) fn nccl_news(told: Option<&Trouble>, now: &Trouble) -> Vec<(Reason, String)> {
     let news = |reason, before: Option<&String>, now: &Option<String>| {
         let now = now.clone().filter(|now| before != Some(now))?;
         Some((reason, now))
     };
     let nccl = told.and_then(|told| told.nccl.as_ref());
     let hidden = told.and_then(|told| told.hidden.as_ref());
-    news(NCCL_OVERRIDDEN, nccl, &now.nccl)
+    news(Reason::NcclOverridden, nccl, &now.nccl)
         .into_iter()
-        .chain(news(NCCL_CONF_HIDDEN, hidden, &now.hidden))
+        .chain(news(Reason::NcclConfHidden, hidden, &now.hidden))
         .collect()
 }
 
@@ -147,21 +142,21 @@ fn wired_finding(
     previous: &NetworkAttachmentStatus,
 ) -> Finding {
     match record {
-        Some(record) if wired == plan.rails.len() => Finding::yes(WIRED, WIRED, wired_note(record)),
+        Some(record) if wired == plan.rails.len() => Finding::yes(WIRED, Reason::Wired, wired_note(record)),
         Some(_) => {
             let message = format!("{wired} of {} rails are wired", plan.rails.len());
-            Finding::no(WIRED, NOT_WIRED, message)
+            Finding::no(WIRED, Reason::NotWired, message)
         }
         None => {
             let was = is_wired(previous)
                 || previous
                     .conditions
                     .iter()
-                    .any(|condition| condition.type_ == WIRED && condition.reason == NOT_WIRED);
+                    .any(|condition| condition.type_ == WIRED && condition.reason == Reason::NotWired);
             if was {
-                Finding::no(WIRED, NOT_WIRED, "the pod's sandbox is gone")
+                Finding::no(WIRED, Reason::NotWired, "the pod's sandbox is gone")
             } else {
-                Finding::no(WIRED, PREPARED, "waiting for the pod's sandbox")
+                Finding::no(WIRED, Reason::Prepared, "waiting for the pod's sandbox")
             }
         }
     }
@@ -170,13 +165,13 @@ fn wired_finding(
 /// The worst first. The guarantee is admitted by the scheduler; whether the port also enforces it on the wire is another matter.
 fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
     if let Some(shared) = &trouble.shared {
-        return Finding::yes(DEGRADED, CLAIM_SHARED, shared.clone());
+        return Finding::yes(DEGRADED, Reason::ClaimShared, shared.clone());
     }
     if let Some((reason, message)) = words::told(&trouble.drift) {
         return Finding::yes(DEGRADED, reason, message);
     }
     if let Some(memlock) = &trouble.memlock {
-        return Finding::yes(DEGRADED, MEMLOCK_LOW, memlock.clone());
+        return Finding::yes(DEGRADED, Reason::MemlockLow, memlock.clone());
     }
     let ports: Vec<String> = plan
         .rails
@@ -189,11 +184,11 @@ fn degraded_finding(plan: &AttachmentPlan, trouble: &Trouble) -> Finding {
             "the guaranteed bandwidth is admitted but not enforced: no minimum rate on {}",
             ports.join(", ")
         );
-        return Finding::yes(DEGRADED, "QosNotEnforced", message);
+        return Finding::yes(DEGRADED, Reason::QosNotEnforced, message);
     }
     match &trouble.nccl {
-        Some(nccl) => Finding::yes(DEGRADED, NCCL_OVERRIDDEN, nccl.clone()),
-        None => Finding::no(DEGRADED, "AsPlanned", ""),
+        Some(nccl) => Finding::yes(DEGRADED, Reason::NcclOverridden, nccl.clone()),
+        None => Finding::no(DEGRADED, Reason::AsPlanned, ""),
     }
 }
 
@@ -372,7 +367,7 @@ mod tests {
         assert_eq!(reason(&other, "Degraded"), "Drifted");
         let again = status(&plan, Some(&record), &Trouble::default(), &other, now);
         assert_eq!(reason(&again, "Degraded"), "QosNotEnforced");
-        assert_eq!(degraded_news(&other, &again).unwrap().0, RECOVERED);
+        assert_eq!(degraded_news(&other, &again).unwrap().0, Reason::Recovered);
         assert_eq!(degraded_news(&wired, &again), None);
     }
 

@@ -6,6 +6,8 @@ use super::{
     folders::{FolderError, Paths, same},
     runtime::CdiSettings,
 };
+use railhead_crds::reasons::Reason;
+
 use crate::conditions::Finding;
 
 /// Type of the condition on CDI specs.
@@ -14,14 +16,14 @@ pub const CDI_READY: &str = "CdiReady";
 /// The condition on CDI specs: containers get their devices only if the runtime finds the specs.
 pub(super) fn finding(agent: &Path, settings: Option<&CdiSettings>, moved: Option<&FolderError>) -> Finding {
     let Some(settings) = settings else {
-        return Finding::yes(CDI_READY, "NotTold", "the runtime does not tell its CDI settings");
+        return Finding::yes(CDI_READY, Reason::NotTold, "the runtime does not tell its CDI settings");
     };
     if !settings.enabled {
         let message = format!(
             "the runtime resolves no CDI devices (enable_cdi = false), so containers with rails cannot be created; set enable_cdi = true in the configuration of containerd's CRI plugin and restart containerd; specs are written to {}",
             agent.display()
         );
-        return Finding::no(CDI_READY, "CdiDisabled", message);
+        return Finding::no(CDI_READY, Reason::CdiDisabled, message);
     }
     if !settings.dirs.iter().any(|dir| same(dir, agent)) {
         let message = format!(
@@ -29,11 +31,15 @@ pub(super) fn finding(agent: &Path, settings: Option<&CdiSettings>, moved: Optio
             Paths(settings.dirs.clone()),
             agent.display()
         );
-        return Finding::no(CDI_READY, "OtherFolder", message);
+        return Finding::no(CDI_READY, Reason::OtherFolder, message);
     }
     match moved {
-        Some(moved) => Finding::no(CDI_READY, "FolderMoved", moved.to_string()),
-        None => Finding::yes(CDI_READY, "Read", format!("the runtime reads {}", agent.display())),
+        Some(moved) => Finding::no(CDI_READY, Reason::FolderMoved, moved.to_string()),
+        None => Finding::yes(
+            CDI_READY,
+            Reason::Read,
+            format!("the runtime reads {}", agent.display()),
+        ),
     }
 }
 
@@ -81,7 +87,7 @@ mod tests {
         assert!(finding(&settings(true, "/run/cdi")).holds, "/var/run is /run");
         assert_eq!(finding(&settings(false, "/run/cdi")).reason, "CdiDisabled");
         let other = finding(&settings(true, "/var/cdi/dynamic"));
-        assert_eq!((other.holds, other.reason), (false, "OtherFolder"));
+        assert_eq!((other.holds, other.reason.name()), (false, "OtherFolder"));
         assert!(other.message.contains("/var/cdi/dynamic") && other.message.contains("/var/run/cdi"));
         assert!(super::finding(agent, None, None).holds);
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use railhead_crds::reasons::Reason;
 use thiserror::Error;
 
 use super::{BinaryError, EntryError, FolderError, RuntimeError};
@@ -61,12 +62,12 @@ impl ChainError {
         }
     }
 
-    pub(super) fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Version { .. } => "VersionNotSpoken",
-            Self::Binary(_) => "BinaryNotUsable",
-            Self::Folder(_) => "OtherFolder",
-            _ => "ChainNotLoaded",
+            Self::Version { .. } => Reason::VersionNotSpoken,
+            Self::Binary(_) => Reason::BinaryNotUsable,
+            Self::Folder(_) => Reason::OtherFolder,
+            _ => Reason::ChainNotLoaded,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use railhead_crds::ChainStatus;
+use railhead_crds::{ChainStatus, reasons::Reason};
 
 pub use binary::BinaryError;
 use binary::{BINARY, Installed};
@@ -83,7 +83,7 @@ pub struct Look {
     /// The CDI specs.
     pub cdi: Finding,
     /// What was done to the node just now, for an event: its reason and what happened.
-    pub news: Option<(&'static str, String)>,
+    pub news: Option<(Reason, String)>,
 }
 
 /// What is known of the chain between two looks at it.
@@ -146,11 +146,11 @@ impl Chain {
             Ok(Some(what)) => {
                 tracing::warn!(what, "the CNI chain was put right");
                 self.put_back = Some((what.clone(), Instant::now()));
-                Some(("ChainPutBack", what.clone()))
+                Some((Reason::ChainPutBack, what.clone()))
             }
             Err(error) if error.is_harmful() => match self.withdraw().await {
                 Ok(true) => Some((
-                    "ChainWithdrawn",
+                    Reason::ChainWithdrawn,
                     format!(
                         "the entry was taken out of the CNI chain, since every pod of the node would fail with it: {error}"
                     ),
@@ -168,8 +168,8 @@ impl Chain {
                 self.overwritten = false;
                 let message = format!("chained to network {}", self.status.network);
                 match self.put_back.as_ref().filter(|(_, at)| at.elapsed() < REMEMBER) {
-                    Some((what, _)) => Finding::yes(CHAIN_READY, "PutBack", format!("{message}; {what}")),
-                    None => Finding::yes(CHAIN_READY, "Loaded", message),
+                    Some((what, _)) => Finding::yes(CHAIN_READY, Reason::PutBack, format!("{message}; {what}")),
+                    None => Finding::yes(CHAIN_READY, Reason::Loaded, message),
                 }
             }
             Err(error) => {
@@ -177,7 +177,7 @@ impl Chain {
                 self.view = None;
                 tracing::warn!(%error, "the CNI chain is not in order");
                 let reason = if self.overwritten {
-                    "ChainOverwritten"
+                    Reason::ChainOverwritten
                 } else {
                     error.reason()
                 };
@@ -299,7 +299,7 @@ impl Chain {
                 self.paths.cdi_link.display(),
                 self.paths.cdi_dir.display()
             );
-            return Finding::no(cdi::CDI_READY, "NoLink", message);
+            return Finding::no(cdi::CDI_READY, Reason::NoLink, message);
         }
         let view = match &self.view {
             Some((view, _)) => Some(view.clone()),

@@ -123,7 +123,7 @@ async fn a_list_of_a_version_that_the_binary_does_not_speak_gets_no_entry_and_on
     let mut node = Node::new();
     node.conflist("0.3.0");
     let refused = node.chain.ensure(true).await.chain;
-    assert_eq!((refused.holds, refused.reason), (false, "VersionNotSpoken"));
+    assert_eq!((refused.holds, refused.reason.name()), (false, "VersionNotSpoken"));
     assert!(
         refused.message.contains("0.3.0") && refused.message.contains("0.3.1, 1.0.0"),
         "{}",
@@ -149,7 +149,7 @@ async fn a_binary_folder_that_is_a_symlink_that_moves_gets_the_binary_again_and_
     let look = node.chain.ensure(true).await;
     assert!(node.path("opt/cni/bin-2/railhead").is_file());
     assert!(look.news.unwrap().1.contains("bin-2"));
-    assert_eq!((look.chain.holds, look.chain.reason), (true, "PutBack"));
+    assert_eq!((look.chain.holds, look.chain.reason.name()), (true, "PutBack"));
     assert_eq!(node.chain.ensure(true).await.news, None, "said once");
 }
 
@@ -160,7 +160,7 @@ async fn a_binary_folder_out_of_reach_takes_the_entry_out_of_the_chain() {
     fs::remove_file(node.path("opt/cni/bin")).unwrap();
     symlink("/var/lib/rancher/k3s/data/2b/bin", node.path("opt/cni/bin")).unwrap();
     let look = node.chain.ensure(true).await;
-    assert_eq!((look.chain.holds, look.chain.reason), (false, "OtherFolder"));
+    assert_eq!((look.chain.holds, look.chain.reason.name()), (false, "OtherFolder"));
     assert!(
         look.chain.message.contains("/var/lib/rancher/k3s/data/2b/bin"),
         "{}",
@@ -180,7 +180,7 @@ async fn a_runtime_that_looks_for_binaries_elsewhere_gets_no_entry() {
     let mut node = Node::new();
     node.settings.lock().unwrap().bin_dir = "/usr/libexec/cni".into();
     let refused = node.chain.ensure(true).await.chain;
-    assert_eq!((refused.holds, refused.reason), (false, "OtherFolder"));
+    assert_eq!((refused.holds, refused.reason.name()), (false, "OtherFolder"));
     assert!(refused.message.contains("/usr/libexec/cni"), "{}", refused.message);
     assert!(!node.has_entry());
 }
@@ -190,7 +190,7 @@ async fn a_binary_that_the_kernel_does_not_start_gets_no_entry() {
     let mut node = Node::new();
     fs::write(node.path("source"), "not a program").unwrap();
     let refused = node.chain.ensure(true).await.chain;
-    assert_eq!((refused.holds, refused.reason), (false, "BinaryNotUsable"));
+    assert_eq!((refused.holds, refused.reason.name()), (false, "BinaryNotUsable"));
     assert!(!node.has_entry());
 }
 
@@ -202,7 +202,7 @@ async fn cdi_specs_that_the_runtime_does_not_read_are_a_condition_of_their_own()
     node.settings.lock().unwrap().cdi = json!({"enableCDI": true, "cdiSpecDirs": ["/etc/cdi", "/var/cdi/dynamic"]});
     let look = node.chain.ensure(true).await;
     assert!(look.chain.holds);
-    assert_eq!((look.cdi.holds, look.cdi.reason), (false, "OtherFolder"));
+    assert_eq!((look.cdi.holds, look.cdi.reason.name()), (false, "OtherFolder"));
     assert!(look.cdi.message.contains("/var/cdi/dynamic"), "{}", look.cdi.message);
 }
 
@@ -230,6 +230,6 @@ async fn a_folder_of_configurations_behind_a_symlink_that_moves_gets_the_entry_a
     fs::remove_file(node.path("snap/current")).unwrap();
     symlink("/var/snap/microk8s/7", node.path("snap/current")).unwrap();
     let refused = node.chain.ensure(true).await.chain;
-    assert_eq!((refused.holds, refused.reason), (false, "OtherFolder"));
+    assert_eq!((refused.holds, refused.reason.name()), (false, "OtherFolder"));
     assert!(refused.message.contains("cniConfigMount"), "{}", refused.message);
 }

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::runtime::RawExtension,
     jiff::Timestamp,
 };
-use railhead_crds::names;
+use railhead_crds::{names, reasons::Reason};
 use railhead_plan::{AttachmentPlan, AttachmentRecord, RailPlan, RailRecord, Vlan};
 use serde_json::json;
 
@@ -16,10 +16,7 @@ use crate::{
 
 /// The one condition of a device, by the convention of `AllocatedDeviceStatus`.
 const READY: &str = "Ready";
-/// Everything is as ADD made it.
-const WIRED: &str = "Wired";
 /// The pod's sandbox is gone, or was made without this rail.
-const NOT_WIRED: &str = "NotWired";
 /// How many addresses an entry may have (`NetworkDeviceDataMaxIPs`, pkg/apis/resource/types.go).
 const MAX_ADDRESSES: usize = 16;
 
@@ -79,10 +76,10 @@ fn finding(
     drift: &[String],
 ) -> Finding {
     if !sandbox {
-        return Finding::no(READY, NOT_WIRED, "the pod's sandbox is gone");
+        return Finding::no(READY, Reason::NotWired, "the pod's sandbox is gone");
     }
     if wired.is_none() {
-        return Finding::no(READY, NOT_WIRED, format!("{} is not wired", rail.name));
+        return Finding::no(READY, Reason::NotWired, format!("{} is not wired", rail.name));
     }
     let rails: Vec<(u32, &str)> = plan.rails.iter().map(|rail| (rail.rail, rail.name.as_str())).collect();
     let of_rail = drift
@@ -90,7 +87,11 @@ fn finding(
         .filter(|difference| words::concerns(difference, (rail.rail, rail.name.as_str()), &rails));
     match words::told(of_rail) {
         Some((reason, message)) => Finding::no(READY, reason, message),
-        None => Finding::yes(READY, WIRED, format!("{} is in pod {}", rail.name, plan.pod.name)),
+        None => Finding::yes(
+            READY,
+            Reason::Wired,
+            format!("{} is in pod {}", rail.name, plan.pod.name),
+        ),
     }
 }
 

@@ -1,19 +1,16 @@
 //! What differs of a pod's rails, as the reason and the message of a condition: pure. Attachments and claims say the same.
 
-/// A rail has no signal, is down or gone.
-pub(crate) const RAIL_DOWN: &str = "RailDown";
-/// Something else is not as ADD made it.
-pub(crate) const DRIFTED: &str = "Drifted";
+use railhead_crds::reasons::Reason;
 
 /// Reason and message of these differences, the first of which is named; `None` where there is none.
-pub(crate) fn told<'a>(differences: impl IntoIterator<Item = &'a String>) -> Option<(&'static str, String)> {
+pub(crate) fn told<'a>(differences: impl IntoIterator<Item = &'a String>) -> Option<(Reason, String)> {
     let mut differences = differences.into_iter();
     let first = differences.next()?;
     let down = ["has no carrier", "it is down", "is gone"];
     let reason = if down.iter().any(|word| first.contains(word)) {
-        RAIL_DOWN
+        Reason::RailDown
     } else {
-        DRIFTED
+        Reason::Drifted
     };
     let message = match differences.count() {
         0 => first.clone(),

@@ -15,7 +15,7 @@ use kube::{
     Api, Resource,
     api::{Patch, PatchParams},
 };
-use railhead_crds::{NodeHolding, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement};
+use railhead_crds::{NodeHolding, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, VfManagement, reasons::Reason};
 use railhead_host::{FileLock, NetlinkError};
 use railhead_plan::AttachmentPlan;
 use railhead_vf::HostError;
@@ -157,7 +157,7 @@ async fn pass(agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain, know
         Ok(seen) => seen,
         Err(message) => {
             tracing::error!(error = message, "the node's ports could not be looked at");
-            let finding = Finding::no("Ready", "NotReadable", message);
+            let finding = Finding::no("Ready", Reason::NotReadable, message);
             let status = NodeNetworkStatus {
                 chain: Some(chain.status().clone()),
                 ..NodeNetworkStatus::default()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use railhead_crds::{NodeNetworkStatus, NodePort, NodeSummary, PortHealth, PortVfs};
+use railhead_crds::{NodeNetworkStatus, NodePort, NodeSummary, PortHealth, PortVfs, reasons::Reason};
 use railhead_host::PciAddress;
 
 use crate::{
@@ -99,15 +99,15 @@ pub(super) fn rdma(found: FoundRdma) -> Option<Finding> {
     Some(if found.exclusive {
         Finding::no(
             RDMA_READY,
-            "Exclusive",
+            Reason::Exclusive,
             "each network namespace has RDMA devices of its own (netns mode exclusive), which this version does not wire: no pod is placed here; see the ports",
         )
     } else if found.connection_manager {
-        Finding::yes(RDMA_READY, "Shared", "")
+        Finding::yes(RDMA_READY, Reason::Shared, "")
     } else {
         Finding::no(
             RDMA_READY,
-            "NoConnectionManager",
+            Reason::NoConnectionManager,
             "there is no /dev/infiniband/rdma_cm: pods get their rails without it, and programs that connect by rdma_cm fail; run `modprobe rdma_ucm`, and name it in /etc/modules-load.d",
         )
     })
@@ -124,22 +124,22 @@ pub(super) fn ready(
     let no = |reason, message: String| Finding::no("Ready", reason, message);
     if !inventory.missing.is_empty() {
         let messages: Vec<&str> = inventory.missing.iter().map(|port| port.message.as_str()).collect();
-        return no("PortMissing", messages.join("; "));
+        return no(Reason::PortMissing, messages.join("; "));
     }
     if !problems.is_empty() {
-        return no("FunctionsMissing", problems.join("; "));
+        return no(Reason::FunctionsMissing, problems.join("; "));
     }
     for (state, reason) in [
-        (PortHealth::NoVfs, "FunctionsMissing"),
-        (PortHealth::RdmaExclusive, "RdmaExclusive"),
-        (PortHealth::Switchdev, "Switchdev"),
-        (PortHealth::DpuManaged, "DpuManaged"),
-        (PortHealth::ForeignOwner, "ForeignOwner"),
-        (PortHealth::VfsUnusable, "VfsUnusable"),
-        (PortHealth::Down, "PortDown"),
-        (PortHealth::SmallMtu, "MtuTooSmall"),
-        (PortHealth::NoRdma, "NoRdma"),
-        (PortHealth::Slow, "PortSlow"),
+        (PortHealth::NoVfs, Reason::FunctionsMissing),
+        (PortHealth::RdmaExclusive, Reason::RdmaExclusive),
+        (PortHealth::Switchdev, Reason::Switchdev),
+        (PortHealth::DpuManaged, Reason::DpuManaged),
+        (PortHealth::ForeignOwner, Reason::ForeignOwner),
+        (PortHealth::VfsUnusable, Reason::VfsUnusable),
+        (PortHealth::Down, Reason::PortDown),
+        (PortHealth::SmallMtu, Reason::MtuTooSmall),
+        (PortHealth::NoRdma, Reason::NoRdma),
+        (PortHealth::Slow, Reason::PortSlow),
     ] {
         let messages: Vec<String> = status
             .ports
@@ -155,9 +155,12 @@ pub(super) fn ready(
         return no(finding.reason, finding.message.clone());
     }
     if !registered {
-        return no("NotRegistered", "kubelet has not registered the plugin yet".to_owned());
+        return no(
+            Reason::NotRegistered,
+            "kubelet has not registered the plugin yet".to_owned(),
+        );
     }
-    Finding::yes("Ready", "Ready", format!("{} rails", status.ports.len()))
+    Finding::yes("Ready", Reason::Ready, format!("{} rails", status.ports.len()))
 }
 
 #[cfg(test)]
@@ -176,15 +179,15 @@ mod tests {
 
     fn reason(inventory: &Inventory, chained: &Finding, registered: bool) -> (bool, &'static str) {
         let status = ports(inventory, &BTreeSet::new());
-        let cdi = Finding::yes("CdiReady", "Read", "");
+        let cdi = Finding::yes("CdiReady", Reason::Read, "");
         let ready = ready(inventory, &status, &[], [chained, &cdi], registered);
-        (ready.holds, ready.reason)
+        (ready.holds, ready.reason.name())
     }
 
     #[test]
     fn ready_names_the_first_thing_to_look_at() {
-        let chained = Finding::yes("ChainReady", "Loaded", "");
-        let unchained = Finding::no("ChainReady", "ChainOverwritten", "");
+        let chained = Finding::yes("ChainReady", Reason::Loaded, "");
+        let unchained = Finding::no("ChainReady", Reason::ChainOverwritten, "");
         let good = inventory(vec![port(true, Some(1000), 7)]);
         assert_eq!(reason(&good, &chained, true), (true, "Ready"));
         assert_eq!(reason(&good, &chained, false), (false, "NotRegistered"));
@@ -239,7 +242,7 @@ mod tests {
                 exclusive,
                 connection_manager,
             };
-            rdma(found).map(|finding| (finding.holds, finding.reason))
+            rdma(found).map(|finding| (finding.holds, finding.reason.name()))
         };
         assert_eq!(found(false, true, false), None);
         assert_eq!(found(true, false, true), Some((true, "Shared")));

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use railhead_crds::{NodeNetwork, NodeNetworkStatus};
+use railhead_crds::{NodeNetwork, NodeNetworkStatus, reasons::Reason};
 use railhead_host::FileLock;
 use railhead_plan::{AttachmentPlan, Layout};
 use railhead_vf::{self as vf, Host, HostError, Originals, OriginalsError, OwedError};
@@ -98,12 +98,12 @@ impl Teardown {
     /// One pass, where the Fabric says so. Returns whether nothing is left to do.
     pub(super) async fn pass(&mut self, agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> bool {
         let torn_down = match self.give_back(agent, chain).await {
-            Ok(()) if self.left.is_empty() => Finding::yes(TORN_DOWN, "TornDown", "the node is as before"),
-            Ok(()) => Finding::yes(TORN_DOWN, "TornDown", self.left.join("; ")),
+            Ok(()) if self.left.is_empty() => Finding::yes(TORN_DOWN, Reason::TornDown, "the node is as before"),
+            Ok(()) => Finding::yes(TORN_DOWN, Reason::TornDown, self.left.join("; ")),
             Err(error) => {
                 let reason = match &error {
-                    TeardownError::Attached { .. } => "AttachmentsLeft",
-                    _ => "Failed",
+                    TeardownError::Attached { .. } => Reason::AttachmentsLeft,
+                    _ => Reason::Failed,
                 };
                 Finding::no(TORN_DOWN, reason, error.to_string())
             }
@@ -111,7 +111,7 @@ impl Teardown {
         let done = torn_down.holds;
         let not_ready = Finding::no(
             "Ready",
-            "TearingDown",
+            Reason::TearingDown,
             "what Railhead changed on the node is given back",
         );
         // Also when nothing was left to do: who asks now may have missed it, or has made the NodeNetwork anew.

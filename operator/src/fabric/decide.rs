@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use railhead_crds::{Fabric, FabricStatus, NodeNetwork, PoolStatus, PortHealth};
+use railhead_crds::{Fabric, FabricStatus, NodeNetwork, PoolStatus, PortHealth, reasons::Reason};
 use railhead_planner::{
     ledger::Usage,
     pools::{EditConflict, Laid},
@@ -12,7 +12,7 @@ use railhead_planner::{
 
 use super::{nodes::Elsewhere, pools};
 use crate::{
-    conditions::{self, Said},
+    conditions::{self, Said, Word},
     network::listed,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Seen<'a> {
 
 /// Why a node is not ready.
 struct Missing {
-    reason: String,
+    reason: Word,
     message: String,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
     let mut missing: Vec<Missing> = nodes.iter().filter_map(|node| not_ready(fabric, node)).collect();
     let ready = nodes.len() - missing.len();
     missing.extend(seen.elsewhere.iter().map(|other| Missing {
-        reason: "NodeOfOtherFabric".to_owned(),
+        reason: Reason::NodeOfOtherFabric.into(),
         message: format!("{} belongs to Fabric {}", other.node, other.fabric),
     }));
     let selected = nodes.len() + seen.elsewhere.len();
@@ -87,7 +87,7 @@ pub(super) fn status(seen: &Seen<'_>, now: Timestamp) -> FabricStatus {
 
 fn overall(seen: &Seen<'_>, pools: &Said, conflicts: &Said, nodes: &Said, ready: usize) -> Said {
     if seen.restored.status {
-        return Said::no("Ready", seen.restored.type_, seen.restored.message.clone());
+        return Said::no("Ready", Reason::LedgerRestored, seen.restored.message.clone());
     }
     if !seen.schemas.status {
         return Said::no("Ready", seen.schemas.reason.clone(), seen.schemas.message.clone());
@@ -100,9 +100,9 @@ fn overall(seen: &Seen<'_>, pools: &Said, conflicts: &Said, nodes: &Said, ready:
     let wrong = wrong.into_iter().find(|(wrong, _)| *wrong);
     if let Some((_, wrong)) = wrong.filter(|_| nodes.status) {
         let reason = if wrong.type_ == "EditConflict" {
-            "EditConflict"
+            Reason::EditConflict.into()
         } else {
-            &wrong.reason
+            wrong.reason.clone()
         };
         return Said::yes("Ready", reason, wrong.message.clone());
     }
@@ -113,7 +113,7 @@ fn overall(seen: &Seen<'_>, pools: &Said, conflicts: &Said, nodes: &Said, ready:
             ..nodes.clone()
         };
     }
-    Said::yes("Ready", "SomeNodesNotReady", nodes.message.clone())
+    Said::yes("Ready", Reason::SomeNodesNotReady, nodes.message.clone())
 }
 
 fn nodes_ready(fabric: &Fabric, ready: usize, selected: usize, missing: &[Missing]) -> Said {
@@ -121,7 +121,7 @@ fn nodes_ready(fabric: &Fabric, ready: usize, selected: usize, missing: &[Missin
         if selected > 0 {
             return Said::yes(
                 "NodesReady",
-                "AllReady",
+                Reason::AllReady,
                 format!("{ready}/{selected} nodes have all ports"),
             );
         }
@@ -137,14 +137,14 @@ fn nodes_ready(fabric: &Fabric, ready: usize, selected: usize, missing: &[Missin
             Some(labels) => format!("no node carries the labels of spec.nodeSelector: {labels}"),
             None => "the cluster has no node".to_owned(),
         };
-        return Said::no("NodesReady", "NoNodes", message);
+        return Said::no("NodesReady", Reason::NoNodes, message);
     };
     let messages: Vec<String> = missing.iter().map(|missing| missing.message.clone()).collect();
     let message = format!("{ready}/{selected} nodes have all ports; {}", listed(&messages));
     // The gravest first: a port that is nowhere is a mistake in the fabric, an agent that has not reported may still come.
     let reason = missing
         .iter()
-        .find(|missing| missing.reason == "PortMissing")
+        .find(|missing| missing.reason == Reason::PortMissing)
         .unwrap_or(first);
     Said::no("NodesReady", reason.reason.clone(), message)
 }
@@ -160,7 +160,7 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
         .collect();
     if !unfit.is_empty() {
         return Some(Missing {
-            reason: "PortMissing".to_owned(),
+            reason: Reason::PortMissing.into(),
             message: unfit.join(", "),
         });
     }
@@ -170,7 +170,7 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
         .filter(|status| !status.conditions.is_empty() || !status.ports.is_empty())
     else {
         return Some(Missing {
-            reason: "AgentNotReporting".to_owned(),
+            reason: Reason::AgentNotReporting.into(),
             message: format!("no word from the agent of {name} (does its pod run?)"),
         });
     };
@@ -186,41 +186,47 @@ fn not_ready(fabric: &Fabric, node: &NodeNetwork) -> Option<Missing> {
         .collect();
     if !absent.is_empty() {
         return Some(Missing {
-            reason: "PortMissing".to_owned(),
+            reason: Reason::PortMissing.into(),
             message: format!("{}: correct the rail's ports or look at the node", absent.join(", ")),
         });
     }
-    let unhealthy = status.ports.iter().find(|port| port.state != PortHealth::Healthy);
-    if let Some(port) = unhealthy {
-        let reason = match port.state {
-            PortHealth::Down => "PortDown",
-            PortHealth::Slow => "PortSlow",
-            PortHealth::NoVfs => "NoVfs",
-            PortHealth::SmallMtu => "MtuTooSmall",
-            PortHealth::NoRdma => "NoRdma",
-            PortHealth::VfsUnusable => "VfsUnusable",
-            PortHealth::ForeignOwner => "ForeignOwner",
-            PortHealth::Switchdev => "Switchdev",
-            PortHealth::DpuManaged => "DpuManaged",
-            PortHealth::RdmaExclusive => "RdmaExclusive",
-            PortHealth::Healthy => "Healthy",
-        };
-        let why = port.message.as_deref().unwrap_or(reason);
+    let unhealthy = status
+        .ports
+        .iter()
+        .find_map(|port| Some((port, wrong_with(port.state)?)));
+    if let Some((port, reason)) = unhealthy {
+        let why = port.message.as_deref().unwrap_or(reason.name());
         return Some(Missing {
-            reason: reason.to_owned(),
+            reason: reason.into(),
             message: format!("{name} rail {} ({}): {why}", port.rail, port.netdev),
         });
     }
     match conditions::find(&status.conditions, "Ready") {
         Some(ready) if ready.status == "True" => None,
         Some(ready) => Some(Missing {
-            reason: ready.reason.clone(),
+            reason: ready.into(),
             message: format!("{name}: {}", ready.message),
         }),
         None => Some(Missing {
-            reason: "AgentNotReporting".to_owned(),
+            reason: Reason::AgentNotReporting.into(),
             message: format!("no word from the agent of {name} whether it is ready"),
         }),
+    }
+}
+
+fn wrong_with(port: PortHealth) -> Option<Reason> {
+    match port {
+        PortHealth::Healthy => None,
+        PortHealth::Down => Some(Reason::PortDown),
+        PortHealth::Slow => Some(Reason::PortSlow),
+        PortHealth::NoVfs => Some(Reason::NoVfs),
+        PortHealth::SmallMtu => Some(Reason::MtuTooSmall),
+        PortHealth::NoRdma => Some(Reason::NoRdma),
+        PortHealth::VfsUnusable => Some(Reason::VfsUnusable),
+        PortHealth::ForeignOwner => Some(Reason::ForeignOwner),
+        PortHealth::Switchdev => Some(Reason::Switchdev),
+        PortHealth::DpuManaged => Some(Reason::DpuManaged),
+        PortHealth::RdmaExclusive => Some(Reason::RdmaExclusive),
     }
 }
 
@@ -285,13 +291,13 @@ mod tests {
                 largest_free: Some(128),
                 vlans_free: 7,
             },
-            vlans_shared: Said::no("VlansShared", "NoOtherFabric", ""),
+            vlans_shared: Said::no("VlansShared", Reason::NoOtherFabric, ""),
             nodes,
             elsewhere: &[],
             leaving,
-            restored: Said::no("LedgerRestored", "NotRestored", ""),
-            schemas: Said::yes("SchemasCurrent", "Current", ""),
-            default: Said::yes("Default", "Default", ""),
+            restored: Said::no("LedgerRestored", Reason::NotRestored, ""),
+            schemas: Said::yes("SchemasCurrent", Reason::Current, ""),
+            default: Said::yes("Default", Reason::Default, ""),
         };
         let status = status(&seen, Timestamp::UNIX_EPOCH);
         let nodes = conditions::find(&status.conditions, "NodesReady").unwrap();

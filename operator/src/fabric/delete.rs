@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, Preconditions},
     runtime::controller::Action,
 };
-use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER};
+use railhead_crds::{Fabric, FabricLedger, FabricStatus, names::FABRIC_FINALIZER, reasons::Reason};
 use railhead_planner::ledger::{self, restored::is_quarantined};
 
 use super::{Context, FabricError};
@@ -33,7 +33,7 @@ impl Context {
                 let note = format!(
                     "deletion waits for FabricLedger {name}, which cannot be read ({why}): run the release of Railhead that wrote it, or a later one"
                 );
-                return self.waits(fabric, "DeletingWaitingForLedger", note, None).await;
+                return self.waits(fabric, Reason::DeletingWaitingForLedger, note, None).await;
             }
             Err(source) => {
                 let source = Box::new(source);
@@ -43,7 +43,7 @@ impl Context {
         if let Some(ledger) = &ledger {
             if let Err(newer) = ledger::check_version(&ledger.spec) {
                 let note = format!("deletion waits for FabricLedger {name}: {newer}");
-                return self.waits(fabric, "DeletingWaitingForLedger", note, None).await;
+                return self.waits(fabric, Reason::DeletingWaitingForLedger, note, None).await;
             }
             let mut holders: Vec<String> = ledger
                 .spec
@@ -60,13 +60,13 @@ impl Context {
                     holders.len(),
                     listed(&holders)
                 );
-                return self.waits(fabric, "DeletingWaitingForNetworks", note, None).await;
+                return self.waits(fabric, Reason::DeletingWaitingForNetworks, note, None).await;
             }
             if quarantined > 0 {
                 let note = format!(
                     "deletion waits for pods that have {quarantined} blocks of which the ledger did not know; `kubectl get nodenet -o yaml` shows under status.networks where they are"
                 );
-                return self.waits(fabric, "DeletingWaitingForNetworks", note, None).await;
+                return self.waits(fabric, Reason::DeletingWaitingForNetworks, note, None).await;
             }
         }
         let nodes = self
@@ -81,7 +81,9 @@ impl Context {
                 listed(&leaving)
             );
             let left = leaving.len();
-            let action = self.waits(fabric, "DeletingWaitingForNodes", note, Some(left)).await?;
+            let action = self
+                .waits(fabric, Reason::DeletingWaitingForNodes, note, Some(left))
+                .await?;
             return failed.map_or(Ok(action), Err);
         }
         if let Some(failed) = failed {
@@ -107,7 +109,7 @@ impl Context {
     async fn waits(
         &self,
         fabric: &Fabric,
-        reason: &'static str,
+        reason: Reason,
         note: String,
         nodes_left: Option<usize>,
     ) -> Result<Action, FabricError> {
@@ -137,7 +139,7 @@ impl Context {
 
 /// The status of a fabric that is deleted while something is left to wait for: all as before, but Ready says for what. The
 /// nodes that are left give back what was changed on them: none of them is ready.
-fn deleting(fabric: &Fabric, reason: &str, message: &str, nodes_left: Option<usize>, now: Timestamp) -> FabricStatus {
+fn deleting(fabric: &Fabric, reason: Reason, message: &str, nodes_left: Option<usize>, now: Timestamp) -> FabricStatus {
     let mut status = fabric.status.clone().unwrap_or_default();
     let ready = vec![Said::no("Ready", reason, message)];
     let generation = fabric.metadata.generation;
@@ -161,15 +163,23 @@ mod tests {
     fn a_fabric_that_is_deleted_says_what_it_waits_for_and_has_no_ready_node() {
         let mut fabric = fixtures::fabric();
         let said = vec![
-            Said::yes("Ready", "AllReady", ""),
-            Said::yes("NodesReady", "AllReady", ""),
+            Said::yes("Ready", Reason::AllReady, ""),
+            Said::yes("NodesReady", Reason::AllReady, ""),
         ];
         fabric.status = Some(FabricStatus {
             nodes: Some("1/1".into()),
             conditions: conditions::merge(&[], said, None, Timestamp::UNIX_EPOCH),
             ..FabricStatus::default()
         });
-        let deleting = |fabric: &Fabric| deleting(fabric, "WaitingForNodes", "node1", Some(1), Timestamp::UNIX_EPOCH);
+        let deleting = |fabric: &Fabric| {
+            deleting(
+                fabric,
+                Reason::DeletingWaitingForNodes,
+                "node1",
+                Some(1),
+                Timestamp::UNIX_EPOCH,
+            )
+        };
         let status = deleting(&fabric);
         let ready = conditions::find(&status.conditions, "Ready").unwrap();
         assert_eq!((ready.status.as_str(), ready.message.as_str()), ("False", "node1"));

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
-use railhead_crds::{Fabric, names::FABRIC_FINALIZER};
+use railhead_crds::{Fabric, names::FABRIC_FINALIZER, reasons::Reason};
 use railhead_planner::ledger;
 use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
@@ -198,19 +198,19 @@ impl Context {
         if let Some(now) = restored.filter(|now| now.status == "True")
             && !conditions::is_true(before, recount::LEDGER_RESTORED)
         {
-            let news = Event::warning("Reserve", recount::LEDGER_RESTORED, now.message.clone());
+            let news = Event::warning("Reserve", Reason::LedgerRestored, now.message.clone());
             self.recorder.publish(fabric, &news).await;
         }
         let is_doubted = |said: &&Condition| said.message.contains(recount::DOUBTED);
         let was_doubted = conditions::find(before, recount::LEDGER_RESTORED).filter(is_doubted);
         if let (Some(now), None) = (restored.filter(is_doubted), was_doubted) {
-            let news = Event::warning("Observe", "NodesDoubted", now.message.clone());
+            let news = Event::warning("Observe", Reason::NodesDoubted, now.message.clone());
             self.recorder.publish(fabric, &news).await;
         }
         for (type_, reason) in [
-            (schemas::SCHEMAS_CURRENT, schemas::SCHEMA_OLDER),
-            ("PoolsHealthy", "PoolsInvalid"),
-            ("NodesReady", "NodesNotReady"),
+            (schemas::SCHEMAS_CURRENT, Reason::SchemaOlder),
+            ("PoolsHealthy", Reason::PoolsInvalid),
+            ("NodesReady", Reason::NodesNotReady),
         ] {
             let Some(now) = conditions::find(&after.conditions, type_) else {
                 continue;

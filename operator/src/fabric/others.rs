@@ -2,7 +2,7 @@
 //! networks of one VLAN meet on a switch is not known here; that is told.
 
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
-use railhead_crds::Fabric;
+use railhead_crds::{Fabric, reasons::Reason};
 use railhead_planner::pools::{self, Outside};
 
 use crate::{conditions::Said, network::listed, world::World};
@@ -37,7 +37,7 @@ pub(super) fn vlans(world: &World, fabric: &Fabric) -> Said {
     if shared.is_empty() {
         return Said::no(
             "VlansShared",
-            "NoOtherFabric",
+            Reason::NoOtherFabric,
             "no other Fabric has VLANs of vlan.range",
         );
     }
@@ -46,7 +46,7 @@ pub(super) fn vlans(world: &World, fabric: &Fabric) -> Said {
         "VLANs {}: right only where no switch carries both fabrics, else two networks would be on one VLAN; give each a range of its own",
         listed(&shared)
     );
-    Said::yes("VlansShared", "OtherFabric", message)
+    Said::yes("VlansShared", Reason::OtherFabric, message)
 }
 
 #[cfg(test)]

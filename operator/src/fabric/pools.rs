@@ -1,5 +1,6 @@
 //! What a fabric's status says of its pools. Pure.
 
+use railhead_crds::reasons::Reason;
 use railhead_planner::pools::{Draining, EditConflict, Laid};
 
 use crate::{conditions::Said, network::listed};
@@ -10,10 +11,14 @@ pub(super) fn healthy(laid: &Laid) -> Said {
         let mut wrong: Vec<String> = laid.invalid.iter().map(ToString::to_string).collect();
         wrong.dedup();
         let message = format!("nothing new is cut from these pools: {}", wrong.join("; "));
-        return Said::no("PoolsHealthy", "PoolsInvalid", message);
+        return Said::no("PoolsHealthy", Reason::PoolsInvalid, message);
     }
     if laid.draining.is_empty() {
-        return Said::yes("PoolsHealthy", "Valid", "pools are disjoint and alike on all rails");
+        return Said::yes(
+            "PoolsHealthy",
+            Reason::Valid,
+            "pools are disjoint and alike on all rails",
+        );
     }
     let (used, free): (Vec<&Draining>, Vec<&Draining>) =
         laid.draining.iter().partition(|pool| !pool.networks.is_empty());
@@ -26,7 +31,11 @@ pub(super) fn healthy(laid: &Laid) -> Said {
     said.extend(words(&free, |pool| {
         format!("{} is drained: no network has any of it, it may go", pool.cidr)
     }));
-    let reason = if used.is_empty() { "Drained" } else { "Draining" };
+    let reason = if used.is_empty() {
+        Reason::Drained
+    } else {
+        Reason::Draining
+    };
     Said::yes("PoolsHealthy", reason, said.join("; "))
 }
 
@@ -34,10 +43,10 @@ pub(super) fn healthy(laid: &Laid) -> Said {
 pub(super) fn conflicts(conflicts: &[EditConflict]) -> Said {
     if conflicts.is_empty() {
         let message = "the spec says nothing against live networks";
-        return Said::no("EditConflict", "NoConflict", message);
+        return Said::no("EditConflict", Reason::NoConflict, message);
     }
     let all: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
-    Said::yes("EditConflict", "LiveNetworks", listed(&all))
+    Said::yes("EditConflict", Reason::LiveNetworks, listed(&all))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use railhead_crds::{
     NetworkAttachment, NetworkSlice, NetworkSummary, Stability, TrainingNetwork, TrainingNetworkStatus,
     names::{self, NETWORK_LABEL},
+    reasons::Reason,
 };
 use railhead_planner::{
     index::{self, Space},
@@ -34,7 +35,7 @@ pub(super) enum Reservation<'a> {
         short: Option<&'a str>,
     },
     Refused {
-        reason: &'a str,
+        reason: Reason,
         message: &'a str,
     },
 }
@@ -86,7 +87,7 @@ pub(super) fn deleting(network: &TrainingNetwork, holders: &[String], now: Times
         listed(holders),
         if holders.len() == 1 { "it" } else { "them" },
     );
-    not_ready(network, Said::no("Ready", "DeletingWaitingForPods", message), now)
+    not_ready(network, Said::no("Ready", Reason::DeletingWaitingForPods, message), now)
 }
 
 /// The status of a network that is deleted while somebody's finalizers hold its claim template.
@@ -101,7 +102,11 @@ pub(super) fn deleting_template(
         template.name_any(),
         listed(template.finalizers()),
     );
-    not_ready(network, Said::no("Ready", "DeletingWaitingForTemplate", message), now)
+    not_ready(
+        network,
+        Said::no("Ready", Reason::DeletingWaitingForTemplate, message),
+        now,
+    )
 }
 
 /// The status of a network that is deleted while a ledger keeps its reservation.
@@ -112,7 +117,11 @@ pub(super) fn deleting_kept(
     now: Timestamp,
 ) -> TrainingNetworkStatus {
     let message = format!("deletion waits for Fabric {fabric}: {kept}");
-    not_ready(network, Said::no("Ready", "DeletingWaitingForLedger", message), now)
+    not_ready(
+        network,
+        Said::no("Ready", Reason::DeletingWaitingForLedger, message),
+        now,
+    )
 }
 
 /// All as before but Ready.
@@ -139,7 +148,7 @@ fn ready(seen: &Seen<'_>) -> Said {
                 "pods with the label {NETWORK_LABEL}: {network} get claims from ResourceClaimTemplate {}",
                 names::claim_template(&network)
             );
-            Said::yes("Ready", "Usable", message)
+            Said::yes("Ready", Reason::Usable, message)
         }
     }
 }
@@ -162,8 +171,8 @@ fn reserved(reservation: &Reservation<'_>) -> Said {
                 spec.qos.guaranteed,
             );
             match short {
-                None => Said::yes("Reserved", "Reserved", message),
-                Some(short) => Said::yes("Reserved", "CannotGrow", format!("{message}; {short}")),
+                None => Said::yes("Reserved", Reason::Reserved, message),
+                Some(short) => Said::yes("Reserved", Reason::CannotGrow, format!("{message}; {short}")),
             }
         }
     }
@@ -193,18 +202,18 @@ fn attached(seen: &Seen<'_>) -> Said {
             listed(&names),
             next_step(pods, names.len()),
         );
-        return Said::no("Attached", "Oversubscribed", message);
+        return Said::no("Attached", Reason::Oversubscribed, message);
     }
     if !seen.pods.is_empty() && seen.pods.iter().all(|pod| has_ended(pod)) {
         let ended = seen.pods.len();
         let message = format!(
             "{count}; the network's pods have ended ({ended}), the network stays for others until it is deleted"
         );
-        return Said::no("Attached", "PodsEnded", message);
+        return Said::no("Attached", Reason::PodsEnded, message);
     }
     let waiting: Vec<u32> = (0..pods).filter(|index| !wired.contains(index)).collect();
     if waiting.is_empty() {
-        return Said::yes("Attached", "AllAttached", count);
+        return Said::yes("Attached", Reason::AllAttached, count);
     }
     let wait = if let [one] = waiting[..] {
         format!("index {one} waits{}", for_whom(seen, one))
@@ -216,11 +225,11 @@ fn attached(seen: &Seen<'_>) -> Said {
     } else {
         String::new()
     };
-    Said::no("Attached", "WaitingForPods", format!("{count}, {wait}{hint}"))
+    Said::no("Attached", Reason::WaitingForPods, format!("{count}, {wait}{hint}"))
 }
 
 /// Which pods can have no index, and why the first of them cannot.
-fn without_index(seen: &Seen<'_>, pods: u32) -> Option<(&'static str, String)> {
+fn without_index(seen: &Seen<'_>, pods: u32) -> Option<(Reason, String)> {
     let space = Space::new(seen.network, pods);
     let live = || seen.pods.iter().filter(|pod| !has_ended(pod));
     // One that has its index keeps it, also in a network that has shrunk.
@@ -283,7 +292,7 @@ fn degraded(attachments: &[Arc<NetworkAttachment>]) -> Said {
         (condition.status == "True").then_some((attachment, condition))
     });
     let Some((first, condition)) = degraded.next() else {
-        return Said::no("Degraded", "AsDeclared", "no pod reports less than was declared");
+        return Said::no("Degraded", Reason::AsDeclared, "no pod reports less than was declared");
     };
     let others = degraded.count();
     let and_others = if others > 0 {
@@ -293,7 +302,7 @@ fn degraded(attachments: &[Arc<NetworkAttachment>]) -> Said {
     };
     Said::yes(
         "Degraded",
-        condition.reason.clone(),
+        condition,
         format!("{}{and_others}: {}", first.spec.pod_name, condition.message),
     )
 }
@@ -459,7 +468,7 @@ mod tests {
             network: &network,
             resolved: None,
             reservation: Reservation::Refused {
-                reason: "PoolExhausted",
+                reason: Reason::PoolExhausted,
                 message: "no room",
             },
             attachments: &[],

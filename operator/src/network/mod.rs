@@ -23,6 +23,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, runtime::controller::Ac
 use railhead_crds::{
     NetworkSlice, TrainingNetwork,
     names::{self, NETWORK_FINALIZER},
+    reasons::Reason,
 };
 use railhead_planner::{
     ledger::{self, Refusal, Wanted},
@@ -45,14 +46,11 @@ use railhead_service::events::{Event, Recorder};
 use crate::{
     controller::Category,
     reservations::{LedgerError, Reservations},
-    schemas::SCHEMA_OLDER,
     world::World,
     write,
 };
 
 const MANAGER: &str = "railhead/network";
-/// Reason of a network of which ledger, slice and others say different things.
-const LEDGER_MISMATCH: &str = "LedgerMismatch";
 
 /// What the controller works with.
 pub(crate) struct Context {
@@ -153,7 +151,7 @@ enum Outcome {
         short: Option<String>,
     },
     Refused {
-        reason: &'static str,
+        reason: Reason,
         message: String,
     },
 }
@@ -208,7 +206,7 @@ impl Subject<'_> {
         let contested = world.contested.of(&self.uid);
         let (resolved, outcome) = match (self.resolve(slice.as_deref()), contested, slice) {
             (resolved, Some(message), _) => {
-                let reason = LEDGER_MISMATCH;
+                let reason = Reason::LedgerMismatch;
                 (resolved.ok(), Outcome::Refused { reason, message })
             }
             (Ok(resolved), None, Some(slice)) => {
@@ -222,7 +220,7 @@ impl Subject<'_> {
             (Err(refused), None, _) => (None, refused),
         };
         if let Outcome::Refused { reason, .. } = &outcome {
-            self.withdraw_template(*reason == LEDGER_MISMATCH).await?;
+            self.withdraw_template(*reason == Reason::LedgerMismatch).await?;
         }
         self.report(resolved.as_ref(), &outcome).await?;
         Ok(Action::requeue(self.context.resync))
@@ -258,7 +256,7 @@ impl Subject<'_> {
         })?;
         if resolved.fabric.metadata.deletion_timestamp.is_some() {
             return Err(Outcome::Refused {
-                reason: "FabricNotFound",
+                reason: Reason::FabricNotFound,
                 message: format!(
                     "Fabric {:?} is being deleted: wait for it to be applied anew, or name another in spec.fabricName",
                     resolved.fabric.name_any()
@@ -278,7 +276,7 @@ impl Subject<'_> {
         if matches!(
             outcome,
             Outcome::Refused {
-                reason: LEDGER_MISMATCH,
+                reason: Reason::LedgerMismatch,
                 ..
             }
         ) {
@@ -298,12 +296,12 @@ impl Subject<'_> {
     async fn make(&self, resolved: &Resolved) -> Result<Outcome, NetworkError> {
         // Under older definitions the ledger would be written and the slice refused.
         if let Some(message) = self.context.world.schemas.older() {
-            let reason = SCHEMA_OLDER;
+            let reason = Reason::SchemaOlder;
             return Ok(Outcome::Refused { reason, message });
         }
         if !self.context.world.quotas.are_read() {
             return Ok(Outcome::Refused {
-                reason: SCHEMA_OLDER,
+                reason: Reason::SchemaOlder,
                 message: QUOTAS_UNREAD.to_owned(),
             });
         }
@@ -311,7 +309,7 @@ impl Subject<'_> {
             return Ok(conflict);
         }
         let invalid = |why: &dyn Display| Outcome::Refused {
-            reason: "FabricInvalid",
+            reason: Reason::FabricInvalid,
             message: format!("Fabric {}: {why}", resolved.fabric.name_any()),
         };
         let written = Arc::new(self.context.world.written(&resolved.fabric));
@@ -375,7 +373,10 @@ impl Subject<'_> {
                         slice,
                         short: short.as_deref(),
                     },
-                    Outcome::Refused { reason, message } => Reservation::Refused { reason, message },
+                    Outcome::Refused { reason, message } => Reservation::Refused {
+                        reason: *reason,
+                        message,
+                    },
                 },
                 attachments: &attachments,
                 pods: &pods,
@@ -390,7 +391,7 @@ impl Subject<'_> {
                 self.name,
                 surplus::next_step(size, surplus.len()),
             );
-            let news = Event::warning("Attach", "Oversubscribed", note);
+            let news = Event::warning("Attach", Reason::Oversubscribed, note);
             self.context.recorder.publish(&**pod, &news).await;
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! Which changes of a network's status are worth an event. Pure.
 
-use railhead_crds::TrainingNetworkStatus;
-use railhead_planner::ledger::QUOTA_EXCEEDED;
+use railhead_crds::{
+    TrainingNetworkStatus,
+    reasons::{Kind, Reason},
+};
 use railhead_service::events::Event;
 
 use crate::conditions;
@@ -18,10 +20,13 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
     };
     let mut news = Vec::new();
     if let Some((reserved, _)) = changed("Reserved") {
-        news.push(if reserved.status == "True" && reserved.reason != "CannotGrow" {
-            Event::normal("Reserve", "Reserved", reserved.message.clone())
+        news.push(if reserved.status == "True" && reserved.reason != Reason::CannotGrow {
+            Event::normal("Reserve", Reason::Reserved, reserved.message.clone())
         } else {
-            let reason = static_reason(&reserved.reason);
+            // One that no event has is still in the text.
+            let reason = Reason::named(&reserved.reason)
+                .filter(|reason| reason.is_of_event(Kind::TrainingNetwork.name()))
+                .unwrap_or(Reason::NotReserved);
             Event::warning("Reserve", reason, reserved.message.clone())
         });
     }
@@ -29,56 +34,27 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
     let began = |type_| changed(type_).filter(|(_, began)| *began).map(|(now, _)| now);
     match began("Attached") {
         Some(attached) if attached.status == "True" => {
-            news.push(Event::normal("Attach", "AllAttached", attached.message.clone()));
+            news.push(Event::normal("Attach", Reason::AllAttached, attached.message.clone()));
         }
         Some(attached) => {
             let warnings = [
-                "IndexOutOfRange",
-                "IndexInvalid",
-                "RolesNeeded",
-                "GroupsNeeded",
-                "Oversubscribed",
+                Reason::IndexOutOfRange,
+                Reason::IndexInvalid,
+                Reason::RolesNeeded,
+                Reason::GroupsNeeded,
+                Reason::Oversubscribed,
             ];
-            let warning = warnings.into_iter().find(|reason| *reason == attached.reason);
+            let warning = warnings.into_iter().find(|reason| attached.reason == *reason);
             news.extend(warning.map(|reason| Event::warning("Attach", reason, attached.message.clone())));
         }
         None => {}
     }
-    if let Some(ready) = began("Ready").filter(|c| c.reason == "DeletingWaitingForPods") {
+    if let Some(ready) = began("Ready").filter(|c| c.reason == Reason::DeletingWaitingForPods) {
         let message = ready.message.clone();
-        news.push(Event::warning("Delete", "DeletingWaitingForPods", message));
+        news.push(Event::warning("Delete", Reason::DeletingWaitingForPods, message));
     }
     if let Some(degraded) = began("Degraded").filter(|c| c.status == "True") {
-        news.push(Event::warning("Attach", "Degraded", degraded.message.clone()));
+        news.push(Event::warning("Attach", Reason::Degraded, degraded.message.clone()));
     }
     news
-}
-
-/// Events are told apart by these; a reason that is not among them still has its text.
-fn static_reason(reason: &str) -> &'static str {
-    const REASONS: [&str; 19] = [
-        "PoolExhausted",
-        "VlanExhausted",
-        "BandwidthUnavailable",
-        "BandwidthAboveClass",
-        "BandwidthBelowClass",
-        "FabricNotAllowed",
-        "ClassNotAllowed",
-        QUOTA_EXCEEDED,
-        "FabricNotFound",
-        "ClassNotFound",
-        "RailNotFound",
-        "TemplateConflict",
-        "FabricInvalid",
-        "LedgerMismatch",
-        "LedgerNewer",
-        "LedgerUnreadable",
-        "SliceConflict",
-        "CannotGrow",
-        "SliceDeleted",
-    ];
-    REASONS
-        .into_iter()
-        .find(|known| *known == reason)
-        .unwrap_or("NotReserved")
 }

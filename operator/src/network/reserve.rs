@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use kube::{Api, ResourceExt as _, api::PostParams, runtime::reflector::ObjectRef};
-use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice};
+use railhead_crds::{LedgerEntry, LedgerOwner, NetworkSlice, reasons::Reason};
 use railhead_planner::ledger::{self, Holding, Refusal, Request, Wanted, entry_of};
 
-use super::{LEDGER_MISMATCH, MANAGER, NetworkError, Outcome, Subject};
+use super::{MANAGER, NetworkError, Outcome, Subject};
 use crate::{reservations::Given, write};
 
 impl Subject<'_> {
@@ -99,7 +99,7 @@ pub(super) fn standing(slice: Arc<NetworkSlice>, uid: &str, entry: &LedgerEntry)
     let refused = |reason, message| Outcome::Refused { reason, message };
     if slice.spec.network.uid != uid {
         return refused(
-            "SliceConflict",
+            Reason::SliceConflict,
             format!(
                 "NetworkSlice {name} is of another TrainingNetwork {}, with UID {}: it is made for this one when that slice is gone",
                 slice.spec.network.name, slice.spec.network.uid
@@ -108,7 +108,7 @@ pub(super) fn standing(slice: Arc<NetworkSlice>, uid: &str, entry: &LedgerEntry)
     }
     if slice.metadata.deletion_timestamp.is_some() {
         return refused(
-            "SliceDeleted",
+            Reason::SliceDeleted,
             format!(
                 "NetworkSlice {name} was deleted: attached pods keep it, new ones wait; it is made again when the last pod is gone"
             ),
@@ -118,7 +118,7 @@ pub(super) fn standing(slice: Arc<NetworkSlice>, uid: &str, entry: &LedgerEntry)
     let rails_agree = slice.spec.rails.iter().all(|rail| rail.vlan == entry.vlan);
     if !rails_agree || held.intervals != entry.intervals {
         return refused(
-            LEDGER_MISMATCH,
+            Reason::LedgerMismatch,
             format!(
                 "NetworkSlice {name} has {}, but the ledger of {} says {}: delete this network when its pods are gone and apply it anew",
                 Holding(&held),
@@ -139,23 +139,23 @@ mod tests {
     fn a_slice_that_was_there_is_taken_only_if_it_is_the_networks_own_stays_and_has_what_the_ledger_gives() {
         let reason =
             |slice: &NetworkSlice, entry: &LedgerEntry| match standing(Arc::new(slice.clone()), fixtures::UID, entry) {
-                Outcome::Held { .. } => "",
-                Outcome::Refused { reason, .. } => reason,
+                Outcome::Held { .. } => None,
+                Outcome::Refused { reason, .. } => Some(reason),
             };
         let slice = fixtures::slice(2);
         let entry = entry_of(&slice);
-        assert_eq!(reason(&slice, &entry), "");
+        assert_eq!(reason(&slice, &entry), None);
         let mut others = slice.clone();
         others.spec.network.uid = "7f3a9c21-1111".into();
-        assert_eq!(reason(&others, &entry), "SliceConflict");
+        assert_eq!(reason(&others, &entry).unwrap(), "SliceConflict");
         let mut going = slice.clone();
         going.metadata.deletion_timestamp = serde_json::from_value("2026-01-01T00:00:00Z".into()).unwrap();
-        assert_eq!(reason(&going, &entry), "SliceDeleted");
+        assert_eq!(reason(&going, &entry).unwrap(), "SliceDeleted");
         let mut other = entry.clone();
         other.intervals[0].base += 2;
-        assert_eq!(reason(&slice, &other), "LedgerMismatch");
+        assert_eq!(reason(&slice, &other).unwrap(), "LedgerMismatch");
         let mut untagged = slice.clone();
         untagged.spec.rails[1].vlan = None;
-        assert_eq!(reason(&untagged, &entry), "LedgerMismatch");
+        assert_eq!(reason(&untagged, &entry).unwrap(), "LedgerMismatch");
     }
 }

@@ -12,6 +12,7 @@ use kube::{
 use railhead_crds::{
     NetworkSlice,
     names::{self, POD_CLAIM, REQUEUE_ANNOTATION},
+    reasons::Reason,
 };
 use railhead_planner::{claim, network::Resolved};
 use serde_json::json;
@@ -217,7 +218,7 @@ pub(crate) async fn delete(
 
 fn conflict(template: &str) -> Outcome {
     Outcome::Refused {
-        reason: "TemplateConflict",
+        reason: Reason::TemplateConflict,
         message: format!(
             "ResourceClaimTemplate {template} exists and belongs to somebody else: delete it, or give this network another name"
         ),

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use kube::ResourceExt as _;
-use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL};
+use railhead_crds::{NetworkSlice, SliceRail, TrainingNetwork, names::NETWORK_LABEL, reasons::Reason};
 use railhead_planner::index::{self, IndexChoice, Space, Span};
 
 use super::{Free, is_unschedulable};
@@ -41,14 +41,14 @@ pub(super) fn news(seen: &Seen<'_>) -> Vec<Event> {
             "TrainingNetwork {} is being deleted and takes no new pods: apply it anew when it is gone",
             network.name_any()
         );
-        return vec![Event::warning("Attach", "NetworkDeleting", note)];
+        return vec![Event::warning("Attach", Reason::NetworkDeleting, note)];
     }
     let Some(slice) = seen.slice else {
         return not_reserved(network).into_iter().collect();
     };
     if let Some(why) = slice.quarantine() {
         let note = format!("TrainingNetwork {} takes no new pods: {why}", network.name_any());
-        return vec![Event::warning("Attach", "NetworkNotReserved", note)];
+        return vec![Event::warning("Attach", Reason::NetworkNotReserved, note)];
     }
     let space = Space::new(network, network.spec.pods);
     let choice = match index::of(&seen.pod.metadata, &space) {
@@ -81,7 +81,7 @@ fn not_found(seen: &Seen<'_>) -> Event {
         None => format!("there is {}: correct the label {NETWORK_LABEL}", listed(&names)),
     };
     let note = format!("no TrainingNetwork {wanted:?} in {namespace}; {hint}");
-    Event::warning("Attach", "NetworkNotFound", note)
+    Event::warning("Attach", Reason::NetworkNotFound, note)
 }
 
 fn not_reserved(network: &TrainingNetwork) -> Option<Event> {
@@ -94,7 +94,7 @@ fn not_reserved(network: &TrainingNetwork) -> Option<Event> {
             reserved.reason,
             reserved.message
         );
-        Event::warning("Attach", "NetworkNotReserved", note)
+        Event::warning("Attach", Reason::NetworkNotReserved, note)
     })
 }
 
@@ -114,7 +114,7 @@ fn reserved(slice: &NetworkSlice, choice: IndexChoice) -> Event {
         }
         IndexChoice::Any(_) => format!("any free index, {names}, {vlan}"),
     };
-    Event::normal("Attach", "NetworkReserved", note)
+    Event::normal("Attach", Reason::NetworkReserved, note)
 }
 
 fn rail_names(rails: &[SliceRail]) -> String {
@@ -144,13 +144,13 @@ fn not_indexed(pod: &Pod) -> Option<Event> {
     let note = format!(
         "Job {job} does not number its pods: a pod that is replaced may get another index and address; set completionMode: Indexed"
     );
-    Some(Event::warning("Attach", "NonIndexedJob", note))
+    Some(Event::warning("Attach", Reason::NonIndexedJob, note))
 }
 
 /// Why the scheduler found no node, as far as it is the network's doing: some rail has not enough left on any node.
 fn no_room(seen: &Seen<'_>, slice: &NetworkSlice) -> Option<Event> {
     let note = seen.free.filter(|_| is_unschedulable(seen.pod))?.shortage(slice)?;
-    Some(Event::warning("Schedule", "BandwidthUnavailable", note))
+    Some(Event::warning("Schedule", Reason::BandwidthUnavailable, note))
 }
 
 #[cfg(test)]
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    fn said(pod: &Pod, ports: &[PortBandwidth]) -> Vec<(&'static str, String)> {
+    fn said(pod: &Pod, ports: &[PortBandwidth]) -> Vec<(Reason, String)> {
         let network = fixtures::network(2);
         let slice = fixtures::slice(2);
         let free = Free::new(ports.to_vec());
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(
             said(&fixtures::pod(1), &[]),
             [(
-                "NetworkReserved",
+                Reason::NetworkReserved,
                 "index 1, rails rail0-rail1, 10.0.0.3, VLAN 1000".to_owned()
             )]
         );
@@ -296,7 +296,7 @@ mod tests {
             .labels_mut()
             .remove(railhead_crds::names::JOB_COMPLETION_INDEX);
         unnumbered.owner_references_mut()[0].controller = Some(true);
-        let reasons: Vec<&str> = said(&unnumbered, &[]).iter().map(|(reason, _)| *reason).collect();
+        let reasons: Vec<Reason> = said(&unnumbered, &[]).iter().map(|(reason, _)| *reason).collect();
         assert_eq!(reasons, ["NetworkReserved", "NonIndexedJob"]);
     }
 }

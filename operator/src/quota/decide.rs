@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
-use railhead_crds::{NetworkQuota, NetworkQuotaStatus, QuotaSummary, QuotaUse};
+use railhead_crds::{NetworkQuota, NetworkQuotaStatus, QuotaSummary, QuotaUse, reasons::Reason};
 use railhead_planner::quota::{Measure, Use};
 
 use crate::conditions::{self, Said};
 
-/// Type of the condition, and reason of the event.
+/// Type of the condition.
 pub(super) const EXCEEDED: &str = "Exceeded";
 
 /// The status of a quota of which so much is used, by fabric.
@@ -80,14 +80,14 @@ fn exceeded(quota: &NetworkQuota, used: &BTreeMap<String, Use>) -> Said {
     };
     let beyond: Vec<String> = used.iter().filter_map(beyond).collect();
     if beyond.is_empty() {
-        return Said::no(EXCEEDED, "WithinLimits", "no more is used than the limits allow");
+        return Said::no(EXCEEDED, Reason::WithinLimits, "no more is used than the limits allow");
     }
     let message = format!(
         "{}; the networks that have it keep it, and nothing new is reserved before less is used: delete networks that are not needed, or \
          raise spec.hard",
         beyond.join("; ")
     );
-    Said::yes(EXCEEDED, "UsedAboveHard", message)
+    Said::yes(EXCEEDED, Reason::UsedAboveHard, message)
 }
 
 #[cfg(test)]

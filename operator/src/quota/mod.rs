@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action};
-use railhead_crds::{NetworkQuota, names};
+use railhead_crds::{NetworkQuota, names, reasons::Reason};
 use railhead_planner::quota::{Use, counts, is_on};
 use railhead_service::events::{Event, Recorder};
 use thiserror::Error;
@@ -67,7 +67,7 @@ pub(crate) async fn reconcile(quota: Arc<NetworkQuota>, context: Arc<Context>) -
     let before = quota.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let exceeded = conditions::find(&status.conditions, EXCEEDED).filter(|exceeded| exceeded.status == "True");
     if let Some(exceeded) = exceeded.filter(|_| !conditions::is_true(before, EXCEEDED)) {
-        let news = Event::warning("Count", EXCEEDED, exceeded.message.clone());
+        let news = Event::warning("Count", Reason::Exceeded, exceeded.message.clone());
         context.recorder.publish(&*quota, &news).await;
     }
     Ok(Action::await_change())

@@ -7,9 +7,9 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use railhead_crds::LedgerOwner;
+use railhead_crds::{LedgerOwner, reasons::Reason};
 use railhead_planner::{
-    ledger::{QUOTA_EXCEEDED, Refusal, Request, Wanted},
+    ledger::{Refusal, Request, Wanted},
     quota::{Bounds, Waits},
 };
 
@@ -43,7 +43,7 @@ fn still_waits(world: &World, owner: &LedgerOwner) -> bool {
         let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let reserved = conditions::find(conditions, "Reserved");
         network.metadata.deletion_timestamp.is_none()
-            && reserved.is_none_or(|reserved| reserved.reason == QUOTA_EXCEEDED)
+            && reserved.is_none_or(|reserved| reserved.reason == Reason::QuotaExceeded)
     })
 }
 

@@ -8,8 +8,8 @@ use kube::{
     Resource,
     runtime::reflector::{ObjectRef, Store},
 };
-use railhead_crds::{Fabric, NetworkQuota, NetworkSlice, QosClass, TrainingNetwork};
-use railhead_planner::{bandwidth, ledger::QUOTA_EXCEEDED};
+use railhead_crds::{Fabric, NetworkQuota, NetworkSlice, QosClass, TrainingNetwork, reasons::Reason};
+use railhead_planner::bandwidth;
 use tokio::sync::watch;
 
 use super::Asked;
@@ -190,15 +190,19 @@ fn waits(network: &TrainingNetwork) -> bool {
     let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let reserved = conditions::find(conditions, "Reserved");
     let ready = conditions::find(conditions, "Ready");
-    reserved.is_none_or(|reserved| reserved.status != "True" || reserved.reason == "CannotGrow")
-        || ready.is_some_and(|ready| ready.reason == "DeletingWaitingForLedger")
+    reserved.is_none_or(|reserved| reserved.status != "True" || reserved.reason == Reason::CannotGrow)
+        || ready.is_some_and(|ready| ready.reason == Reason::DeletingWaitingForLedger)
 }
 
 /// Whether a quota turned it away, or it has no room to grow: it gets nothing of what other namespaces let go.
 fn waits_for_its_own(network: &TrainingNetwork) -> bool {
     let conditions = network.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let reserved = conditions::find(conditions, "Reserved");
-    reserved.is_some_and(|reserved| [QUOTA_EXCEEDED, "CannotGrow"].contains(&&*reserved.reason))
+    reserved.is_some_and(|reserved| {
+        [Reason::QuotaExceeded, Reason::CannotGrow]
+            .iter()
+            .any(|reason| reserved.reason == *reason)
+    })
 }
 
 // A closed queue means that its controller has ended, and the process ends with it.

@@ -1,5 +1,6 @@
 //! Why a pod can have no index: the texts that the pod's owner reads.
 
+use railhead_crds::reasons::Reason;
 use thiserror::Error;
 
 /// What to do for a pod of this index.
@@ -204,15 +205,15 @@ pub enum IndexError {
 
 impl IndexError {
     /// Reason of the event and of the network's condition: a word to search for.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::OutOfRange { .. } | Self::RoleFull { .. } | Self::GroupFull { .. } => "IndexOutOfRange",
-            Self::GroupsNeeded { .. } | Self::Uneven { .. } => "GroupsNeeded",
+            Self::OutOfRange { .. } | Self::RoleFull { .. } | Self::GroupFull { .. } => Reason::IndexOutOfRange,
+            Self::GroupsNeeded { .. } | Self::Uneven { .. } => Reason::GroupsNeeded,
             Self::RolesNeeded { .. } | Self::RoleNotPlaced { .. } | Self::Apart { .. } | Self::UnknownRole { .. } => {
-                "RolesNeeded"
+                Reason::RolesNeeded
             }
             Self::NotANumber { .. } | Self::Missing { .. } | Self::Contradicts { .. } | Self::Foreign { .. } => {
-                "IndexInvalid"
+                Reason::IndexInvalid
             }
         }
     }

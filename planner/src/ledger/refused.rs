@@ -3,14 +3,11 @@
 use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
-use railhead_crds::{LedgerEntry, LedgerOwner};
+use railhead_crds::{LedgerEntry, LedgerOwner, reasons::Reason};
 use thiserror::Error;
 
 use super::{LEDGER_VERSION, slots};
 use crate::quota::Excess;
-
-/// Reason of a network for which the quotas of its namespace have no room.
-pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
 
 /// Why a network got nothing. The text is the condition's message.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -55,7 +52,7 @@ pub enum Refusal {
     )]
     Rests {
         /// The condition's reason.
-        reason: &'static str,
+        reason: Reason,
         /// When all of it has rested.
         until: Timestamp,
     },
@@ -143,18 +140,18 @@ pub enum Refusal {
 
 impl Refusal {
     /// The condition's reason.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::PoolExhausted { .. } => "PoolExhausted",
-            Self::NoPool { .. } => "FabricInvalid",
-            Self::VlanExhausted { .. } => "VlanExhausted",
-            Self::Rests { reason, .. } => reason,
-            Self::QuotaExceeded { .. } | Self::Behind { .. } => QUOTA_EXCEEDED,
-            Self::LedgerMismatch { .. } | Self::Contested { .. } | Self::NotEntered => "LedgerMismatch",
-            Self::Restored { .. } | Self::Quarantined { .. } => "LedgerRestored",
-            Self::FabricGone => "FabricNotFound",
-            Self::LedgerNewer(_) => "LedgerNewer",
-            Self::LedgerUnreadable { .. } => "LedgerUnreadable",
+            Self::PoolExhausted { .. } => Reason::PoolExhausted,
+            Self::NoPool { .. } => Reason::FabricInvalid,
+            Self::VlanExhausted { .. } => Reason::VlanExhausted,
+            Self::Rests { reason, .. } => *reason,
+            Self::QuotaExceeded { .. } | Self::Behind { .. } => Reason::QuotaExceeded,
+            Self::LedgerMismatch { .. } | Self::Contested { .. } | Self::NotEntered => Reason::LedgerMismatch,
+            Self::Restored { .. } | Self::Quarantined { .. } => Reason::LedgerRestored,
+            Self::FabricGone => Reason::FabricNotFound,
+            Self::LedgerNewer(_) => Reason::LedgerNewer,
+            Self::LedgerUnreadable { .. } => Reason::LedgerUnreadable,
         }
     }
 }

@@ -4,12 +4,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{prelude::*, sample::Index};
-use railhead_crds::FabricLedgerSpec;
+use railhead_crds::{FabricLedgerSpec, reasons::Reason};
 use serde_json::json;
 
 use super::*;
 use crate::{
-    ledger::{self, QUOTA_EXCEEDED, Refusal, Request, Wanted, empty, tests::release_now},
+    ledger::{self, Refusal, Request, Wanted, empty, tests::release_now},
     network,
     pools::Written,
     slots::{SlotSpace, tests::rail},
@@ -389,7 +389,7 @@ fn a_refusal_has_what_is_asked_used_and_allowed_and_what_to_do() {
         .results
         .remove(0)
         .unwrap_err();
-    assert_eq!(refused.reason(), QUOTA_EXCEEDED);
+    assert_eq!(refused.reason(), Reason::QuotaExceeded);
     assert_eq!(
         refused.to_string(),
         "namespace team-a has no room for it: NetworkQuota rails, spec.hard.pods: 3 asked, 6 used by other networks, 8 allowed; \
@@ -434,7 +434,7 @@ fn a_younger_network_waits_for_an_older_one_that_has_not_asked_yet_only_if_that_
     assert_eq!(older.name, "old");
     let both = ledger::reserve(&empty(), NO_SLICES, &[asks_old, asks_young.clone()], &one);
     assert!(both.results[0].is_ok());
-    assert_eq!(both.results[1].as_ref().unwrap_err().reason(), QUOTA_EXCEEDED);
+    assert_eq!(both.results[1].as_ref().unwrap_err().reason(), Reason::QuotaExceeded);
     let two = bounds(limits(Some(2), None, None, None), &[&old, &young]);
     assert!(ledger::reserve(&empty(), NO_SLICES, std::slice::from_ref(&asks_young), &two).results[0].is_ok());
     // The older one is too large in any case.
@@ -462,7 +462,7 @@ fn a_reservation_without_a_slice_is_raised_only_as_far_as_there_is_room() {
     let full = ask(&bounds(limits(None, None, Some(15), None), &[]));
     assert_eq!(
         (full.results[0].as_ref().unwrap_err().reason(), full.changed),
-        (QUOTA_EXCEEDED, false)
+        (Reason::QuotaExceeded, false)
     );
     assert!(!ask(&none).changed, "nobody counts");
 }

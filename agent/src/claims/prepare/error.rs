@@ -1,5 +1,6 @@
 //! Why a claim was not prepared. The texts become events of the pod and kubelet's log.
 
+use railhead_crds::reasons::Reason;
 use railhead_host::{LockError, SysfsError};
 use railhead_planner::{
     attachment::PlanError,
@@ -307,20 +308,20 @@ impl PrepareError {
     }
 
     /// Reason of the event: a word to search for.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
-            Self::TearingDown { .. } => "NodeTearingDown",
-            Self::Refused(_) | Self::OtherFabric { .. } | Self::SecondClaim { .. } => "ClaimRefused",
+            Self::TearingDown { .. } => Reason::NodeTearingDown,
+            Self::Refused(_) | Self::OtherFabric { .. } | Self::SecondClaim { .. } => Reason::ClaimRefused,
             Self::Index(error) => error.reason(),
-            Self::NotGrown { .. } => "IndexOutOfRange",
-            Self::IndexHeld { .. } => "IndexHeld",
-            Self::NetworkFull { .. } => "NetworkFull",
-            Self::NoSlice { .. } | Self::SliceEnds { .. } => "NetworkNotReserved",
-            Self::Quarantined { .. } => "LedgerMismatch",
-            Self::NoFreeFunction { .. } => "NoFreeFunction",
-            Self::NoPort { .. } | Self::NoInventory { .. } => "PortMissing",
-            Self::Program(_) => "FunctionNotProgrammed",
-            _ => "NotPrepared",
+            Self::NotGrown { .. } => Reason::IndexOutOfRange,
+            Self::IndexHeld { .. } => Reason::IndexHeld,
+            Self::NetworkFull { .. } => Reason::NetworkFull,
+            Self::NoSlice { .. } | Self::SliceEnds { .. } => Reason::NetworkNotReserved,
+            Self::Quarantined { .. } => Reason::LedgerMismatch,
+            Self::NoFreeFunction { .. } => Reason::NoFreeFunction,
+            Self::NoPort { .. } | Self::NoInventory { .. } => Reason::PortMissing,
+            Self::Program(_) => Reason::FunctionNotProgrammed,
+            _ => Reason::NotPrepared,
         }
     }
 }

@@ -10,7 +10,9 @@ use kube::Api;
 use railhead_plan::{AttachmentPlan, PodRef};
 
 use super::{Programs, ReleaseError};
-use crate::{agent::Agent, events::CLAIM_SHARED};
+use railhead_crds::reasons::Reason;
+
+use crate::agent::Agent;
 
 /// The pods that a claim is reserved for and that have not ended.
 #[derive(Debug, Default)]
@@ -115,7 +117,7 @@ impl Users {
         if is_news {
             tracing::warn!(pod = plan.pod.name, namespace = plan.pod.namespace, "{message}");
             for other in &self.others {
-                agent.events.warning(&other.pod, CLAIM_SHARED, message.clone());
+                agent.events.warning(&other.pod, Reason::ClaimShared, message.clone());
             }
             // Says it on the attachment, and on the pod of the plan.
             agent.attachments_changed.notify_one();
