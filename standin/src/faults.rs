@@ -102,7 +102,7 @@ fn on(
                         failures.push(format!("{verb} killed behind change {place}, then {name}: {error:#}"));
                         behind.get_or_insert_with(|| "?".to_owned());
                         write!(row, "{:<14}", "NOT AS BEFORE")?;
-                        case.clean_up()?;
+                        case.clean_up().with_context(|| failures.join("\n"))?;
                     }
                 }
             }

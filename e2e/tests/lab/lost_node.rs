@@ -97,9 +97,10 @@ fn nothing_is_given_away(world: &World, held: &[Pod], lost: &Pod, vlan: u64, lit
             .any(|attachment| text(&attachment["spec"]["podUID"]) == lost.uid),
         "the lost pod's attachment is not among {attachments:?}"
     );
+    let states = reserved(lab)?;
     ensure!(
-        reserved(lab)?,
-        "the ledger let the network go while the dark node may run its pod"
+        states == ["Held"],
+        "the ledger let the network go while the dark node may run its pod: {states:?}"
     );
     world.apply(TEAM_A, &jobs::network("next", 2))?;
     for name in ["next-a", "next-b"] {
@@ -124,17 +125,25 @@ fn nothing_is_given_away(world: &World, held: &[Pod], lost: &Pod, vlan: u64, lit
 fn everything_is_free(lab: &Lab) -> Result<()> {
     lab.kubectl(&["wait", "namespace", DOOMED, "--for=delete", PATIENCE_FLAG])?
         .ok()?;
-    ensure!(!reserved(lab)?, "the ledger still has the network");
+    let states = reserved(lab)?;
+    // What was let go rests for five minutes before another network gets it.
+    ensure!(
+        states.iter().all(|state| state == "Resting"),
+        "the ledger still has the network: {states:?}"
+    );
     Ok(())
 }
 
-/// Whether the ledger has an entry of the doomed network.
-fn reserved(lab: &Lab) -> Result<bool> {
+/// The states of the ledger's entries of the doomed network.
+fn reserved(lab: &Lab) -> Result<Vec<String>> {
     let ledger = lab.get(&["fabricledger", installation::FABRIC_NAME])?;
     let entries = ledger["spec"]["entries"]
         .as_array()
         .context("a ledger without entries")?;
-    Ok(entries.iter().any(|entry| text(&entry["owner"]["namespace"]) == DOOMED))
+    let doomed = entries
+        .iter()
+        .filter(|entry| text(&entry["owner"]["namespace"]) == DOOMED);
+    Ok(doomed.map(|entry| text(&entry["state"])).collect())
 }
 
 fn vlan(lab: &Lab, namespace: &str) -> Result<u64> {
