@@ -222,7 +222,8 @@ fn port(device: &Device, fabric: &mut Arc<str>) -> Option<Port> {
     })
 }
 
-fn bandwidth(result: &DeviceRequestAllocationResult) -> Option<Bandwidth> {
+/// What an allocation takes of its port, where the scheduler counted it.
+pub fn bandwidth(result: &DeviceRequestAllocationResult) -> Option<Bandwidth> {
     let capacity = result.consumed_capacity.as_ref()?;
     Bandwidth::from_quantity(&capacity.get(names::BANDWIDTH_CAPACITY)?.0)
 }

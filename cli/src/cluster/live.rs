@@ -1,0 +1,356 @@
+//! The API server: all kinds at once, each in pages of which only what is used is kept.
+//!
+//! No `resourceVersion=0`: with it the API server ignores the page size, and 16,384 attachments would come in one answer. Without it
+//! the pages come from the API server's cache all the same (Kubernetes 1.34), and are as of now.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        core::v1 as core,
+        resource::v1::{ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    jiff::Timestamp,
+};
+use kube::{
+    Client, Config, Resource,
+    config::{KubeConfigOptions, Kubeconfig},
+    core::Request,
+};
+use railhead_crds::{
+    Fabric, FabricLedger, GROUP, NetworkAttachment, NetworkQuota, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
+};
+use railhead_service::{chain, client::with_config, is_transient};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::task::JoinSet;
+
+use super::{
+    Cluster, From, Kind, Node, Pod, ReadError, Unread, Wanted,
+    kept::Kept,
+    problem::{Right, lacks},
+};
+
+/// Objects in a page: large enough that 16,384 attachments take few requests, small enough that a page of Nodes is a few megabytes.
+const PAGE: u32 = 500;
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How often a server that is too busy is asked again, and after which pause.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Reads what is wanted.
+pub(super) async fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
+    let config = config(from).await?;
+    let server = config.cluster_url.to_string();
+    let namespace = (!from.all_namespaces).then(|| {
+        let named = from.namespace.clone();
+        named.unwrap_or_else(|| config.default_namespace.clone())
+    });
+    let client = with_config(config, ANSWER).map_err(|error| ReadError::NoConfig { why: chain(&error) })?;
+    let read_at = Timestamp::now();
+    let mut reader = Reader {
+        client,
+        scope: namespace.clone().filter(|_| !wanted.is_cluster_wide()),
+        wanted,
+        tasks: JoinSet::new(),
+    };
+    reader.start_all();
+    let mut cluster = reader.gather(&server).await?;
+    cluster.read_at = read_at;
+    cluster.namespace = namespace;
+    Ok(cluster)
+}
+
+async fn config(from: &From) -> Result<Config, ReadError> {
+    let no_config = |error: &dyn std::error::Error| ReadError::NoConfig { why: chain(error) };
+    let options = KubeConfigOptions {
+        context: from.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    if let Some(path) = &from.kubeconfig {
+        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| no_config(&error))?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        return config.map_err(|error| no_config(&error));
+    }
+    match Config::from_kubeconfig(&options).await {
+        Ok(config) => Ok(config),
+        Err(error) if from.context.is_some() => Err(no_config(&error)),
+        // In a pod there is none.
+        Err(error) => Config::incluster().map_err(|_| no_config(&error)),
+    }
+}
+
+/// Puts what a task has read where it belongs.
+type Put = Box<dyn FnOnce(&mut Cluster) + Send>;
+
+/// What a task found.
+struct Answer {
+    kind: Kind,
+    /// Of which group it is, and how it is called.
+    resource: String,
+    is_ours: bool,
+    namespace: Option<String>,
+    verb: &'static str,
+    found: Result<Put, kube::Error>,
+}
+
+struct Reader {
+    client: Client,
+    /// The namespace that is read; none for all of them.
+    scope: Option<String>,
+    wanted: Wanted,
+    tasks: JoinSet<Answer>,
+}
+
+impl Reader {
+    fn start_all(&mut self) {
+        self.start::<Fabric>(false);
+        self.start::<FabricLedger>(false);
+        self.start::<QosClass>(false);
+        self.start::<NetworkQuota>(true);
+        self.start::<TrainingNetwork>(true);
+        self.start::<NetworkSlice>(true);
+        self.start::<NetworkAttachment>(true);
+        self.start::<NodeNetwork>(false);
+        self.start::<Node>(false);
+        self.start::<core::Namespace>(false);
+        self.start::<Pod>(true);
+        self.start::<ResourceClaim>(true);
+        self.start::<ResourceClaimTemplate>(true);
+        self.start::<ResourceSlice>(false);
+        self.start::<core::Event>(true);
+        self.start_pod();
+    }
+
+    fn start<K: Kept>(&mut self, namespaced: bool) {
+        if !self.wanted.has(K::KIND) {
+            return;
+        }
+        let namespace = self.scope.clone().filter(|_| namespaced);
+        let (client, wanted, scope) = (self.client.clone(), self.wanted.clone(), namespace.clone());
+        self.tasks.spawn(async move {
+            let found = list::<K>(&client, scope.as_deref(), &wanted).await;
+            Answer {
+                found: found.map(|Listed { kept, unread }| -> Put {
+                    Box::new(move |cluster| {
+                        K::list(cluster).extend(kept);
+                        cluster.unread.extend(unread);
+                    })
+                }),
+                ..Answer::of::<K>("list", namespace)
+            }
+        });
+    }
+
+    /// The pod that was asked for by name, which the label need not be on.
+    fn start_pod(&mut self) {
+        let (Some(name), Some(namespace)) = (self.wanted.named_pod(), &self.scope) else {
+            return;
+        };
+        let (name, namespace) = (name.to_owned(), namespace.clone());
+        let (client, wanted) = (self.client.clone(), self.wanted.clone());
+        self.tasks.spawn(async move {
+            let api: kube::Api<Pod> = kube::Api::namespaced(client, &namespace);
+            let found = api.get_opt(&name).await;
+            Answer {
+                found: found.map(|pod| -> Put {
+                    Box::new(move |cluster| {
+                        let pod = pod.and_then(|pod| pod.keep(&wanted));
+                        let is_new = |pod: &Pod| cluster.pods.iter().all(|other| other.metadata.uid != pod.metadata.uid);
+                        if let Some(pod) = pod.filter(is_new) {
+                            cluster.pods.push(pod);
+                        }
+                    })
+                }),
+                ..Answer::of::<Pod>("get", Some(namespace))
+            }
+        });
+    }
+
+    /// Waits for all answers. What a report cannot do without and did not get is told at once, all of it.
+    async fn gather(mut self, server: &str) -> Result<Cluster, ReadError> {
+        let mut cluster = Cluster::default();
+        let (mut late, mut forbidden, mut lacking) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut has_ours = false;
+        while let Some(answer) = self.tasks.join_next().await {
+            let answer = answer.map_err(|error| ReadError::Runtime(error.into()))?;
+            let can_do_without = self.wanted.can_do_without(answer.kind);
+            let mut unread = |why: String| {
+                cluster.unread.push(Unread {
+                    kind: answer.kind,
+                    why,
+                });
+            };
+            match answer.found {
+                Ok(put) => {
+                    has_ours |= answer.is_ours;
+                    late.push(put);
+                }
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    has_ours |= answer.is_ours;
+                    let right = Right {
+                        verb: answer.verb,
+                        resource: answer.resource,
+                        namespace: answer.namespace,
+                    };
+                    if can_do_without {
+                        unread(format!("no right to {right}"));
+                    } else {
+                        forbidden.insert(right);
+                    }
+                }
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    if can_do_without && !(answer.is_ours) {
+                        unread(format!("the cluster has no {}", answer.resource));
+                    } else if can_do_without {
+                        unread(lacks(std::slice::from_ref(&answer.resource)));
+                        lacking.insert((true, answer.resource));
+                    } else {
+                        lacking.insert((false, answer.resource));
+                    }
+                }
+                Err(kube::Error::Api(status)) if status.code == 401 => {
+                    return Err(ReadError::Unknown {
+                        server: server.to_owned(),
+                        why: status.message.clone(),
+                    });
+                }
+                Err(error @ kube::Error::Api(_)) => {
+                    return Err(ReadError::Refused {
+                        what: answer.resource,
+                        why: chain(&error),
+                    });
+                }
+                Err(error) => {
+                    return Err(ReadError::NotReached {
+                        server: server.to_owned(),
+                        why: chain(&error),
+                    });
+                }
+            }
+        }
+        if !has_ours && let Some((_, kind)) = lacking.first() {
+            return Err(ReadError::NotInstalled { kind: kind.clone() });
+        }
+        let kinds: Vec<String> = lacking
+            .into_iter()
+            .filter_map(|(can_do_without, kind)| (!can_do_without).then_some(kind))
+            .collect();
+        if !kinds.is_empty() {
+            return Err(ReadError::Lacks { kinds });
+        }
+        if !forbidden.is_empty() {
+            return Err(ReadError::Forbidden {
+                rights: forbidden.into_iter().collect(),
+            });
+        }
+        for put in late {
+            put(&mut cluster);
+        }
+        Ok(cluster)
+    }
+}
+
+impl Answer {
+    fn of<K: Kept>(verb: &'static str, namespace: Option<String>) -> Self {
+        let group = K::group(&());
+        let plural = K::plural(&());
+        Self {
+            kind: K::KIND,
+            resource: if group.is_empty() {
+                plural.into_owned()
+            } else {
+                format!("{plural}.{group}")
+            },
+            is_ours: group == GROUP,
+            namespace,
+            verb,
+            found: Ok(Box::new(|_| ())),
+        }
+    }
+}
+
+/// What is kept of a list.
+struct Listed<K: Kept> {
+    kept: Vec<K::As>,
+    unread: Vec<Unread>,
+}
+
+/// A page as it comes: its objects are read one by one, so that one that this release does not understand harms no other.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(default)]
+    metadata: PageMeta,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PageMeta {
+    r#continue: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    metadata: ObjectMeta,
+}
+
+async fn list<K: Kept>(client: &Client, namespace: Option<&str>, wanted: &Wanted) -> Result<Listed<K>, kube::Error> {
+    let mut asked = wanted.selection(K::KIND).limit(PAGE);
+    let mut listed = Listed {
+        kept: Vec::new(),
+        unread: Vec::new(),
+    };
+    loop {
+        let text = match page::<K>(client, namespace, &asked).await {
+            // The pages are of one moment, which the API server remembers for some minutes.
+            Err(kube::Error::Api(status)) if status.code == 410 && asked.continue_token.is_some() => {
+                asked = wanted.selection(K::KIND);
+                listed.kept.clear();
+                listed.unread.clear();
+                page::<K>(client, namespace, &asked).await?
+            }
+            answer => answer?,
+        };
+        let page: Page = serde_json::from_str(&text).map_err(kube::Error::SerdeError)?;
+        for item in page.items {
+            match serde_json::from_str::<K>(item.get()) {
+                Ok(object) => listed.kept.extend(object.keep(wanted)),
+                Err(error) => listed.unread.push(not_understood::<K>(item, &error)),
+            }
+        }
+        match page.metadata.r#continue.filter(|token| !token.is_empty()) {
+            Some(token) => asked.continue_token = Some(token),
+            None => return Ok(listed),
+        }
+    }
+}
+
+async fn page<K: Kept>(
+    client: &Client,
+    namespace: Option<&str>,
+    asked: &kube::api::ListParams,
+) -> Result<String, kube::Error> {
+    let mut tries = 1;
+    loop {
+        let request = Request::new(K::url_path(&(), namespace)).list(asked);
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        match client.request_text(request).await {
+            Err(error @ kube::Error::Api(_)) if is_transient(&error) && tries < TRIES => {
+                tokio::time::sleep(PAUSE * tries).await;
+                tries += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn not_understood<K: Kept>(item: &RawValue, error: &serde_json::Error) -> Unread {
+    let named: Option<Named> = serde_json::from_str(item.get()).ok();
+    let metadata = named.map(|named| named.metadata).unwrap_or_default();
+    super::kept::not_understood::<K>(&metadata, error)
+}

@@ -1,0 +1,116 @@
+//! Everything that is read of a cluster, at one moment, with what is used of it and nothing else.
+//!
+//! A command says which kinds it [`Wanted`]; [`live`] asks the API server for those, and [`saved`] takes them from files that
+//! somebody saved. What is known afterwards is the same, so that reports are pure functions of a [`Cluster`].
+
+mod kept;
+mod known;
+mod live;
+mod problem;
+mod saved;
+mod wanted;
+
+use std::path::PathBuf;
+
+use k8s_openapi::{
+    api::resource::v1::ResourceClaimTemplate, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
+};
+use railhead_crds::{
+    Fabric, FabricLedger, NetworkAttachment, NetworkQuota, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
+};
+
+pub(crate) use known::{Claim, Container, Event, Happened, Node, Pod, PodStatus, Ports};
+pub(crate) use problem::{CLUSTER_ROLE, ReadError};
+pub(crate) use wanted::{Kind, Wanted};
+
+/// Where to read.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct From {
+    /// The namespace. Default: that of the context.
+    #[arg(short, long, global = true, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    pub(crate) namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long, global = true)]
+    pub(crate) all_namespaces: bool,
+    /// The context of the kubeconfig. Default: the current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig. Default: $KUBECONFIG, else ~/.kube/config, else the account of the pod.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Saved objects (YAML or JSON, as `kubectl get -o yaml` prints them) instead of a live cluster; several times, or a folder.
+    #[arg(long, global = true, value_name = "FILE-OR-FOLDER", conflicts_with_all = ["context", "kubeconfig"])]
+    pub(crate) from: Vec<PathBuf>,
+}
+
+/// What was read. A kind that was not wanted is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Cluster {
+    /// When: the latest moment at which all of it was so. Ages count from here.
+    pub(crate) read_at: Timestamp,
+    /// The namespace that was asked for; none with `--all-namespaces`.
+    pub(crate) namespace: Option<String>,
+    /// What could not be read, a sentence each: a right that is missing, a kind that the cluster does not have, an object that
+    /// this release does not understand. The report says them.
+    pub(crate) unread: Vec<Unread>,
+    pub(crate) fabrics: Vec<Fabric>,
+    pub(crate) ledgers: Vec<FabricLedger>,
+    pub(crate) classes: Vec<QosClass>,
+    pub(crate) quotas: Vec<NetworkQuota>,
+    pub(crate) networks: Vec<TrainingNetwork>,
+    pub(crate) slices: Vec<NetworkSlice>,
+    /// With their rails only if [`Wanted::with_rails`] asked for them.
+    pub(crate) attachments: Vec<NetworkAttachment>,
+    pub(crate) node_networks: Vec<NodeNetwork>,
+    pub(crate) nodes: Vec<Node>,
+    /// Labels of namespaces.
+    pub(crate) namespaces: Vec<ObjectMeta>,
+    /// Those with the label, and the one that was asked for by name.
+    pub(crate) pods: Vec<Pod>,
+    /// Those that ask for or hold rails.
+    pub(crate) claims: Vec<Claim>,
+    /// Of networks.
+    pub(crate) templates: Vec<ResourceClaimTemplate>,
+    /// The ports that agents published.
+    pub(crate) ports: Vec<Ports>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// A kind, or an object of it, that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) kind: Kind,
+    pub(crate) why: String,
+}
+
+/// Reads what is wanted.
+pub(crate) async fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
+    let mut cluster = if from.from.is_empty() {
+        live::read(from, wanted).await?
+    } else {
+        saved::read(from, wanted)?
+    };
+    cluster.sort();
+    Ok(cluster)
+}
+
+impl Cluster {
+    /// Whether a kind could be read, if it was wanted.
+    pub(crate) fn has_read(&self, kind: Kind) -> bool {
+        !self.unread.iter().any(|unread| unread.kind == kind)
+    }
+
+    /// In an order that does not depend on who answered first.
+    fn sort(&mut self) {
+        self.unread.sort_by(|a, b| (a.kind, &a.why).cmp(&(b.kind, &b.why)));
+        self.events.sort_by_key(|event| event.last);
+    }
+}
+
+/// Namespace and name of an object; the namespace is empty where the kind has none.
+pub(crate) fn key(metadata: &ObjectMeta) -> (&str, &str) {
+    (
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
