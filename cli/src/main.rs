@@ -6,8 +6,12 @@
 mod cluster;
 mod events;
 mod exit;
+mod facts;
+mod lookup;
 mod output;
+mod similar;
 mod status;
+mod waits;
 mod why;
 
 use std::process::ExitCode;
@@ -105,6 +109,22 @@ impl Asked {
     /// Reads what a command needs, all at one moment.
     async fn read(&self, wanted: Wanted) -> Result<Cluster, ReadError> {
         cluster::read(&self.from, wanted).await
+    }
+
+    /// A name that may become part of a request.
+    fn name<'a>(&self, name: &'a str) -> Result<&'a str, ReadError> {
+        if railhead_crds::names::is_object_name(name) {
+            return Ok(name);
+        }
+        Err(ReadError::Usage(format!("{name:?} is no name that an object of Kubernetes can have")))
+    }
+
+    /// That the command is about an object of one namespace.
+    fn one_namespace(&self) -> Result<(), ReadError> {
+        if self.from.all_namespaces {
+            return Err(ReadError::Usage("say in which namespace it is, with -n in place of -A".to_owned()));
+        }
+        Ok(())
     }
 
     /// Shows a report; how the command ends is for the report to say.

@@ -14,7 +14,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Client, Config, Resource,
+    Client, Config,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
     core::Request,
 };
@@ -128,20 +129,22 @@ impl Reader {
         if !self.wanted.has(K::KIND) {
             return;
         }
-        let namespace = self.scope.clone().filter(|_| namespaced);
-        let (client, wanted, scope) = (self.client.clone(), self.wanted.clone(), namespace.clone());
-        self.tasks.spawn(async move {
-            let found = list::<K>(&client, scope.as_deref(), &wanted).await;
-            Answer {
-                found: found.map(|Listed { kept, unread }| -> Put {
-                    Box::new(move |cluster| {
-                        K::list(cluster).extend(kept);
-                        cluster.unread.extend(unread);
-                    })
-                }),
-                ..Answer::of::<K>("list", namespace)
-            }
-        });
+        for asked in self.wanted.selections(K::KIND) {
+            let namespace = self.scope.clone().filter(|_| namespaced);
+            let (client, wanted) = (self.client.clone(), self.wanted.clone());
+            self.tasks.spawn(async move {
+                let found = list::<K>(&client, namespace.as_deref(), asked, &wanted).await;
+                Answer {
+                    found: found.map(|Listed { kept, unread }| -> Put {
+                        Box::new(move |cluster| {
+                            K::list(cluster).extend(kept);
+                            cluster.unread.extend(unread);
+                        })
+                    }),
+                    ..Answer::of::<K>("list", namespace)
+                }
+            });
+        }
     }
 
     /// The pod that was asked for by name, which the label need not be on.
@@ -299,8 +302,13 @@ struct Named {
     metadata: ObjectMeta,
 }
 
-async fn list<K: Kept>(client: &Client, namespace: Option<&str>, wanted: &Wanted) -> Result<Listed<K>, kube::Error> {
-    let mut asked = wanted.selection(K::KIND).limit(PAGE);
+async fn list<K: Kept>(
+    client: &Client,
+    namespace: Option<&str>,
+    all: ListParams,
+    wanted: &Wanted,
+) -> Result<Listed<K>, kube::Error> {
+    let mut asked = all.clone().limit(PAGE);
     let mut listed = Listed {
         kept: Vec::new(),
         unread: Vec::new(),
@@ -309,7 +317,7 @@ async fn list<K: Kept>(client: &Client, namespace: Option<&str>, wanted: &Wanted
         let text = match page::<K>(client, namespace, &asked).await {
             // The pages are of one moment, which the API server remembers for some minutes.
             Err(kube::Error::Api(status)) if status.code == 410 && asked.continue_token.is_some() => {
-                asked = wanted.selection(K::KIND);
+                asked = all.clone();
                 listed.kept.clear();
                 listed.unread.clear();
                 page::<K>(client, namespace, &asked).await?
@@ -333,7 +341,7 @@ async fn list<K: Kept>(client: &Client, namespace: Option<&str>, wanted: &Wanted
 async fn page<K: Kept>(
     client: &Client,
     namespace: Option<&str>,
-    asked: &kube::api::ListParams,
+    asked: &ListParams,
 ) -> Result<String, kube::Error> {
     let mut tries = 1;
     loop {

@@ -63,6 +63,8 @@ pub(crate) struct Cluster {
     pub(crate) attachments: Vec<NetworkAttachment>,
     pub(crate) node_networks: Vec<NodeNetwork>,
     pub(crate) nodes: Vec<Node>,
+    /// The Nodes that were asked for by name; none where all of them were.
+    pub(crate) named_nodes: Vec<String>,
     /// Labels of namespaces.
     pub(crate) namespaces: Vec<ObjectMeta>,
     /// Those with the label, and the one that was asked for by name.
@@ -85,11 +87,13 @@ pub(crate) struct Unread {
 
 /// Reads what is wanted.
 pub(crate) async fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
+    let named_nodes = wanted.named_nodes().to_vec();
     let mut cluster = if from.from.is_empty() {
         live::read(from, wanted).await?
     } else {
         saved::read(from, wanted)?
     };
+    cluster.named_nodes = named_nodes;
     cluster.sort();
     Ok(cluster)
 }
@@ -98,6 +102,27 @@ impl Cluster {
     /// Whether a kind could be read, if it was wanted.
     pub(crate) fn has_read(&self, kind: Kind) -> bool {
         !self.unread.iter().any(|unread| unread.kind == kind)
+    }
+
+    /// What was read later of the same cluster: Nodes and what is on them.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.unread.extend(later.unread);
+        self.nodes.extend(later.nodes);
+        self.named_nodes.extend(later.named_nodes);
+        self.node_networks.extend(later.node_networks);
+        self.ports.extend(later.ports);
+        self.sort();
+    }
+
+    /// Whether it is known that there is no such Node.
+    pub(crate) fn lacks_node(&self, name: &str) -> bool {
+        let has_it = self.nodes.iter().any(|node| key(&node.metadata).1 == name);
+        let was_asked = if self.named_nodes.is_empty() {
+            !self.nodes.is_empty()
+        } else {
+            self.named_nodes.iter().any(|named| named == name)
+        };
+        was_asked && !has_it && self.has_read(Kind::Nodes)
     }
 
     /// In an order that does not depend on who answered first.

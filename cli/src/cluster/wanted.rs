@@ -32,8 +32,9 @@ pub(crate) struct Wanted {
     kinds: BTreeMap<Kind, bool>,
     cluster_wide: bool,
     network: Option<String>,
-    node: Option<String>,
+    nodes: Vec<String>,
     pod: Option<String>,
+    claim: Option<String>,
     rails: bool,
 }
 
@@ -66,9 +67,15 @@ impl Wanted {
         self
     }
 
-    /// This Node, its NodeNetwork, its ports and its attachments only.
-    pub(crate) fn of_node(mut self, name: &str) -> Self {
-        self.node = Some(name.to_owned());
+    /// These Nodes, their NodeNetworks, their ports and their attachments only.
+    pub(crate) fn of_nodes(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.nodes.extend(names);
+        self
+    }
+
+    /// This claim only.
+    pub(crate) fn of_claim(mut self, name: &str) -> Self {
+        self.claim = Some(name.to_owned());
         self
     }
 
@@ -89,7 +96,8 @@ impl Wanted {
     }
 
     pub(super) fn can_do_without(&self, kind: Kind) -> bool {
-        self.kinds.get(&kind).copied().unwrap_or(true)
+        let is_named = kind == Kind::Pods && self.pod.is_some();
+        self.kinds.get(&kind).copied().unwrap_or(!is_named)
     }
 
     pub(super) fn is_cluster_wide(&self) -> bool {
@@ -104,21 +112,33 @@ impl Wanted {
         self.pod.as_deref()
     }
 
-    /// What the API server is asked for.
-    pub(super) fn selection(&self, kind: Kind) -> ListParams {
-        let mut asked = ListParams::default();
-        let by_name = |name: &str| format!("metadata.name={name}");
-        match (kind, &self.network, &self.node) {
-            (Kind::Pods, None, _) => asked.labels(NETWORK_LABEL),
-            (Kind::Pods | Kind::Attachments, Some(network), _) => asked.labels(&format!("{NETWORK_LABEL}={network}")),
-            (Kind::Attachments, None, Some(node)) => asked.labels(&format!("{NODE_LABEL}={}", node_label(node))),
-            (Kind::Nodes | Kind::NodeNetworks, _, Some(node)) => asked.fields(&by_name(node)),
-            (Kind::Ports, _, Some(node)) => asked.fields(&format!("spec.driver={DRIVER},spec.nodeName={node}")),
-            (Kind::Ports, _, None) => asked.fields(&format!("spec.driver={DRIVER}")),
-            _ => {
-                asked.limit = None;
-                asked
+    pub(super) fn named_nodes(&self) -> &[String] {
+        &self.nodes
+    }
+
+    /// What the API server is asked for: one list, or one for each of the nodes.
+    pub(super) fn selections(&self, kind: Kind) -> Vec<ListParams> {
+        let asked = ListParams::default();
+        let network = self.network.as_ref().map(|network| format!("{NETWORK_LABEL}={network}"));
+        let of_nodes = |select: &dyn Fn(&str) -> ListParams| self.nodes.iter().map(|node| select(node)).collect();
+        match (kind, network) {
+            (Kind::Pods | Kind::Attachments, Some(network)) => vec![asked.labels(&network)],
+            (Kind::Pods, None) => vec![asked.labels(NETWORK_LABEL)],
+            (Kind::Nodes | Kind::NodeNetworks, _) if !self.nodes.is_empty() => {
+                of_nodes(&|node| ListParams::default().fields(&format!("metadata.name={node}")))
             }
+            (Kind::Attachments, None) if !self.nodes.is_empty() => {
+                of_nodes(&|node| ListParams::default().labels(&format!("{NODE_LABEL}={}", node_label(node))))
+            }
+            (Kind::Ports, _) if !self.nodes.is_empty() => {
+                of_nodes(&|node| ListParams::default().fields(&format!("spec.driver={DRIVER},spec.nodeName={node}")))
+            }
+            (Kind::Ports, _) => vec![asked.fields(&format!("spec.driver={DRIVER}"))],
+            (Kind::Claims, _) if self.claim.is_some() => {
+                let name = self.claim.as_deref().unwrap_or_default();
+                vec![asked.fields(&format!("metadata.name={name}"))]
+            }
+            _ => vec![asked],
         }
     }
 }

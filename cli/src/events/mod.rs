@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use clap::Subcommand;
+use railhead_crds::names;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
     Asked,
-    cluster::{Cluster, Event, Kind, ReadError, Wanted},
+    cluster::{Cluster, Event, Kind, ReadError, Wanted, key},
     exit::Exit,
+    lookup::{found_network, network_of},
     output::{Cell, Page, Report, age},
 };
 
@@ -26,11 +28,16 @@ pub(crate) enum Args {
 
 /// Reads, reports and shows.
 pub(crate) async fn run(asked: &Asked, Args::Network { name }: &Args) -> Result<Exit, ReadError> {
+    asked.one_namespace()?;
     let wanted = Wanted::all_of([Kind::Networks, Kind::Events])
-        .and_if_allowed([Kind::Slices, Kind::Attachments, Kind::Pods])
+        .and_if_allowed([Kind::Slices, Kind::Pods])
         .of_network(asked.name(name)?);
     let cluster = asked.read(wanted).await?;
-    Ok(asked.show(&cluster, &of_network(&cluster, name)))
+    let report = of_network(&cluster, name);
+    if report.events.is_empty() {
+        found_network(&cluster, name)?;
+    }
+    Ok(asked.show(&cluster, &report))
 }
 
 /// What happened to a network.
@@ -63,4 +70,90 @@ struct EventLine {
     message: String,
     /// Who says it.
     reporter: String,
+}
+
+fn of_network(cluster: &Cluster, name: &str) -> EventsReport {
+    let namespace = cluster.namespace.as_deref().unwrap_or_default();
+    let about = objects(cluster, namespace, name);
+    let is_about = |event: &&Event| {
+        let happened = &event.about;
+        // An event of an object that is gone is found by the name that it must have had.
+        let is_known = about.contains(&(happened.kind.as_str(), happened.name.as_str()));
+        happened.namespace == namespace && (is_known || was_of(name, &happened.kind, &happened.name))
+    };
+    EventsReport {
+        network: format!("{namespace}/{name}"),
+        events: cluster.events.iter().filter(is_about).map(|event| line(cluster, event)).collect(),
+    }
+}
+
+/// Kind and name of what belongs to the network.
+fn objects<'a>(cluster: &'a Cluster, namespace: &str, name: &'a str) -> BTreeSet<(&'static str, &'a str)> {
+    let mut about = BTreeSet::from([("TrainingNetwork", name)]);
+    let slices = cluster.slices.iter().filter(|slice| slice.spec.network.name == name);
+    let slices = slices.filter(|slice| key(&slice.metadata).0 == namespace);
+    about.extend(slices.map(|slice| ("NetworkSlice", key(&slice.metadata).1)));
+    let pods = cluster.pods.iter().filter(|pod| network_of(pod) == Some(name));
+    about.extend(pods.map(|pod| ("Pod", key(&pod.metadata).1)));
+    about
+}
+
+/// Whether an object of that name must have been the network's: its slice, an attachment, or its claim template.
+fn was_of(network: &str, kind: &str, name: &str) -> bool {
+    match kind {
+        "ResourceClaimTemplate" => name == names::claim_template(network),
+        "NetworkSlice" | "NetworkAttachment" => {
+            let rest = name.strip_prefix(network).and_then(|rest| rest.strip_prefix('-'));
+            let mut parts = rest.unwrap_or_default().split('-');
+            let uid = parts.next().unwrap_or_default();
+            let index = parts.next().unwrap_or("0");
+            uid.len() == 8 && uid.bytes().all(|byte| byte.is_ascii_hexdigit()) && index.parse::<u32>().is_ok() && parts.next().is_none()
+        }
+        _ => false,
+    }
+}
+
+fn line(cluster: &Cluster, event: &Event) -> EventLine {
+    let about = &event.about;
+    EventLine {
+        last: event.last.map(|last| last.to_string()),
+        age: event.last.map_or_else(|| "?".to_owned(), |last| age(last, cluster.read_at)),
+        count: event.count,
+        warning: event.warning,
+        reason: event.reason.clone(),
+        about: format!("{} {}", about.kind, about.name),
+        message: event.message.clone(),
+        reporter: event.reporter.clone(),
+    }
+}
+
+impl Report for EventsReport {
+    const KIND: &'static str = "Events";
+
+    fn show(&self, page: &mut Page) {
+        if self.events.is_empty() {
+            page.line(format!(
+                "No events of network {}: Kubernetes keeps them for an hour. kubectl railhead why network says how it is now.",
+                self.network
+            ));
+            return;
+        }
+        for event in &self.events {
+            let count = if event.count > 1 { format!(" (x{})", event.count) } else { String::new() };
+            let mut row = vec![
+                Cell::plain(format!("{}{count}", event.age)),
+                Cell::good_if(!event.warning, &event.reason),
+                Cell::plain(&event.about),
+            ];
+            if page.is_wide() {
+                row.push(Cell::dim(&event.reporter));
+            }
+            row.push(Cell::plain(&event.message));
+            page.row(0, row);
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        Exit::Fine
+    }
 }

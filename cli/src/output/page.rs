@@ -1,17 +1,16 @@
 //! What people read: lines and aligned columns. Every text is made harmless here, so that no report can forget it.
 
-use std::io::Write as _;
+use std::{fmt::Write as _, io::Write as _};
 
 use anstyle::{AnsiColor, Style};
 use tabwriter::TabWriter;
 
 use super::safe;
 
-/// A piece of a line.
+/// What stands in a column: pieces of text, each in its colour.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    text: String,
-    style: Style,
+    pieces: Vec<(String, Style)>,
 }
 
 impl Cell {
@@ -35,6 +34,11 @@ impl Cell {
         Self::styled(text, Style::new().fg_color(Some(AnsiColor::Red.into())))
     }
 
+    /// Not yet as it should be.
+    pub(crate) fn waits(text: impl Into<String>) -> Self {
+        Self::styled(text, Style::new().fg_color(Some(AnsiColor::Yellow.into())))
+    }
+
     /// Good or bad.
     pub(crate) fn good_if(is_good: bool, text: impl Into<String>) -> Self {
         if is_good { Self::good(text) } else { Self::bad(text) }
@@ -45,19 +49,26 @@ impl Cell {
         Self::styled(text, Style::new().dimmed())
     }
 
+    /// And this behind it.
+    pub(crate) fn and(mut self, other: impl Into<Self>) -> Self {
+        self.pieces.extend(other.into().pieces);
+        self
+    }
+
     fn styled(text: impl Into<String>, style: Style) -> Self {
         Self {
-            text: text.into(),
-            style,
+            pieces: vec![(text.into(), style)],
         }
     }
 
     fn write(&self, out: &mut String) {
-        let text = safe::text(&self.text);
-        if self.style == Style::new() || text.is_empty() {
-            out.push_str(&text);
-        } else {
-            out.push_str(&format!("{}{text}{:#}", self.style, self.style));
+        for (text, style) in &self.pieces {
+            let text = safe::text(text);
+            let _ = if *style == Style::new() || text.is_empty() {
+                write!(out, "{text}")
+            } else {
+                write!(out, "{style}{text}{style:#}")
+            };
         }
     }
 }
@@ -88,11 +99,9 @@ impl Page {
         self.wide
     }
 
-    /// A line of pieces, one after the other.
-    pub(crate) fn line<C: Into<Cell>>(&mut self, cells: impl IntoIterator<Item = C>) {
-        for cell in cells {
-            cell.into().write(&mut self.text);
-        }
+    /// A line without columns.
+    pub(crate) fn line(&mut self, cell: impl Into<Cell>) {
+        cell.into().write(&mut self.text);
         self.text.push('\n');
     }
 
@@ -133,7 +142,7 @@ mod tests {
     #[test]
     fn columns_stand_below_one_another_and_no_name_breaks_out_of_its_own() {
         let mut page = Page::new(false);
-        page.line([Cell::bold("Networks")]);
+        page.line(Cell::bold("Networks"));
         page.row(2, ["NAME", "PODS", "NOTE"]);
         page.row(2, ["team-a/llama", "32", ""]);
         page.row(2, ["evil\tx\n\u{1b}[2J", "1", "<b>"]);
