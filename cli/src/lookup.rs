@@ -7,7 +7,10 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::ResourceExt as _;
-use railhead_crds::{NetworkAttachment, NetworkSlice, NodeNetwork, TrainingNetwork, names::NETWORK_LABEL};
+use railhead_crds::{
+    NetworkAttachment, NetworkSlice, NodeNetwork, TrainingNetwork,
+    names::{self, NETWORK_LABEL},
+};
 
 use crate::{
     cluster::{Cluster, Node, Pod, ReadError, key},
@@ -51,14 +54,34 @@ impl<'a> Lookup<'a> {
         }
         Self {
             cluster,
-            networks: cluster.networks.iter().map(|network| (key(&network.metadata), network)).collect(),
-            slices: cluster.slices.iter().map(|slice| (slice.spec.network.uid.as_str(), slice)).collect(),
+            networks: cluster
+                .networks
+                .iter()
+                .map(|network| (key(&network.metadata), network))
+                .collect(),
+            slices: cluster
+                .slices
+                .iter()
+                .map(|slice| (slice.spec.network.uid.as_str(), slice))
+                .collect(),
             attachments,
             pods,
-            pods_by_uid: cluster.pods.iter().filter_map(|pod| Some((pod.metadata.uid.as_deref()?, pod))).collect(),
-            attachments_by_pod: cluster.attachments.iter().map(|attachment| (attachment.spec.pod_uid.as_str(), attachment)).collect(),
+            pods_by_uid: cluster
+                .pods
+                .iter()
+                .filter_map(|pod| Some((pod.metadata.uid.as_deref()?, pod)))
+                .collect(),
+            attachments_by_pod: cluster
+                .attachments
+                .iter()
+                .map(|attachment| (attachment.spec.pod_uid.as_str(), attachment))
+                .collect(),
             nodes: cluster.nodes.iter().map(|node| (key(&node.metadata).1, node)).collect(),
-            node_networks: cluster.node_networks.iter().map(|node| (key(&node.metadata).1, node)).collect(),
+            node_networks: cluster
+                .node_networks
+                .iter()
+                .map(|node| (key(&node.metadata).1, node))
+                .collect(),
         }
     }
 
@@ -72,12 +95,12 @@ impl<'a> Lookup<'a> {
     }
 
     /// The attachments of a slice, by index.
-    pub(crate) fn attachments(&self, slice: &NetworkSlice) -> &[&'a NetworkAttachment] {
+    pub(crate) fn attachments<'s>(&'s self, slice: &'s NetworkSlice) -> &'s [&'a NetworkAttachment] {
         self.attachments.get(&key(&slice.metadata)).map_or(&[], Vec::as_slice)
     }
 
     /// The pods with the label of a network.
-    pub(crate) fn pods(&self, network: &TrainingNetwork) -> &[&'a Pod] {
+    pub(crate) fn pods<'s>(&'s self, network: &'s TrainingNetwork) -> &'s [&'a Pod] {
         self.pods.get(&key(&network.metadata)).map_or(&[], Vec::as_slice)
     }
 
@@ -170,7 +193,12 @@ pub(crate) fn named(kind: &str, metadata: &ObjectMeta) -> String {
 /// The network of that name in the namespace that was asked for, or a sentence that there is none, with the name that was meant.
 pub(crate) fn found_network<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a TrainingNetwork, ReadError> {
     let namespace = cluster.namespace.as_deref().unwrap_or_default();
-    let of_namespace = || cluster.networks.iter().filter(|network| key(&network.metadata).0 == namespace);
+    let of_namespace = || {
+        cluster
+            .networks
+            .iter()
+            .filter(|network| key(&network.metadata).0 == namespace)
+    };
     if let Some(network) = of_namespace().find(|network| key(&network.metadata).1 == name) {
         return Ok(network);
     }
@@ -181,4 +209,13 @@ pub(crate) fn found_network<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a 
         name: name.to_owned(),
         similar: similar(name, names).map(str::to_owned),
     })
+}
+
+/// A name that may become part of a request.
+pub(crate) fn object_name(name: &str) -> Result<&str, ReadError> {
+    if names::is_object_name(name) {
+        return Ok(name);
+    }
+    let text = format!("{name:?} is no name that an object of Kubernetes can have");
+    Err(ReadError::Usage(text))
 }

@@ -7,6 +7,8 @@ mod cluster;
 mod events;
 mod exit;
 mod facts;
+#[cfg(test)]
+mod fixtures;
 mod lookup;
 mod output;
 mod similar;
@@ -111,18 +113,12 @@ impl Asked {
         cluster::read(&self.from, wanted).await
     }
 
-    /// A name that may become part of a request.
-    fn name<'a>(&self, name: &'a str) -> Result<&'a str, ReadError> {
-        if railhead_crds::names::is_object_name(name) {
-            return Ok(name);
-        }
-        Err(ReadError::Usage(format!("{name:?} is no name that an object of Kubernetes can have")))
-    }
-
     /// That the command is about an object of one namespace.
     fn one_namespace(&self) -> Result<(), ReadError> {
         if self.from.all_namespaces {
-            return Err(ReadError::Usage("say in which namespace it is, with -n in place of -A".to_owned()));
+            return Err(ReadError::Usage(
+                "say in which namespace it is, with -n in place of -A".to_owned(),
+            ));
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ impl Kept for ResourceClaim {
                 .into_iter()
                 .filter(|result| result.driver == DRIVER)
                 .map(|result| {
-                    let mbps = bandwidth::bandwidth(&result).map_or(0, |bandwidth| bandwidth.mbps());
+                    let mbps = bandwidth::bandwidth(&result).map_or(0, railhead_crds::Bandwidth::mbps);
                     (result.pool, result.device, mbps)
                 })
                 .collect(),
@@ -226,7 +226,7 @@ impl Kept for ResourceSlice {
         Some(Ports {
             metadata: self.metadata,
             node: self.spec.pool.name,
-            ports,
+            of_node: ports,
             taints,
         })
     }
@@ -252,7 +252,10 @@ impl Kept for core::Event {
 /// An object that this release does not understand: of a later one, or edited by hand.
 pub(super) fn not_understood<K: Kept>(metadata: &ObjectMeta, error: &serde_json::Error) -> Unread {
     let name = metadata.name.as_deref().unwrap_or("without a name");
-    let place = metadata.namespace.as_deref().map(|namespace| format!(" in namespace {namespace}"));
+    let place = metadata
+        .namespace
+        .as_deref()
+        .map(|namespace| format!(" in namespace {namespace}"));
     Unread {
         kind: K::KIND,
         why: format!(

@@ -143,7 +143,7 @@ pub(crate) struct Ports {
     /// The node.
     pub(crate) node: String,
     /// Ports with their capacities, for [`railhead_planner::bandwidth::free`].
-    pub(crate) ports: NodePorts,
+    pub(crate) of_node: NodePorts,
     /// By device: key and effect of each taint.
     pub(crate) taints: BTreeMap<String, Vec<(String, String)>>,
 }

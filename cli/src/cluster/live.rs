@@ -43,7 +43,10 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Reads what is wanted.
 pub(super) async fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
-    let config = config(from).await?;
+    read_from(config(from).await?, from, wanted).await
+}
+
+async fn read_from(config: Config, from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
     let server = config.cluster_url.to_string();
     let namespace = (!from.all_namespaces).then(|| {
         let named = from.namespace.clone();
@@ -161,7 +164,8 @@ impl Reader {
                 found: found.map(|pod| -> Put {
                     Box::new(move |cluster| {
                         let pod = pod.and_then(|pod| pod.keep(&wanted));
-                        let is_new = |pod: &Pod| cluster.pods.iter().all(|other| other.metadata.uid != pod.metadata.uid);
+                        let is_new =
+                            |pod: &Pod| cluster.pods.iter().all(|other| other.metadata.uid != pod.metadata.uid);
                         if let Some(pod) = pod.filter(is_new) {
                             cluster.pods.push(pod);
                         }
@@ -181,10 +185,7 @@ impl Reader {
             let answer = answer.map_err(|error| ReadError::Runtime(error.into()))?;
             let can_do_without = self.wanted.can_do_without(answer.kind);
             let mut unread = |why: String| {
-                cluster.unread.push(Unread {
-                    kind: answer.kind,
-                    why,
-                });
+                cluster.unread.push(Unread { kind: answer.kind, why });
             };
             match answer.found {
                 Ok(put) => {
@@ -338,11 +339,7 @@ async fn list<K: Kept>(
     }
 }
 
-async fn page<K: Kept>(
-    client: &Client,
-    namespace: Option<&str>,
-    asked: &ListParams,
-) -> Result<String, kube::Error> {
+async fn page<K: Kept>(client: &Client, namespace: Option<&str>, asked: &ListParams) -> Result<String, kube::Error> {
     let mut tries = 1;
     loop {
         let request = Request::new(K::url_path(&(), namespace)).list(asked);
@@ -361,4 +358,145 @@ fn not_understood<K: Kept>(item: &RawValue, error: &serde_json::Error) -> Unread
     let named: Option<Named> = serde_json::from_str(item.get()).ok();
     let metadata = named.map(|named| named.metadata).unwrap_or_default();
     super::kept::not_understood::<K>(&metadata, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::fixtures;
+
+    /// Reads with an API server that answers `GET <path and query>` so.
+    async fn ask(wanted: Wanted, answer: fn(&str) -> (u16, Value)) -> Result<Cluster, ReadError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = vec![0; 8192];
+                let read = stream.read(&mut buffer).await.unwrap_or(0);
+                let request = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                let (code, body) = answer(request.split_whitespace().nth(1).unwrap_or_default());
+                let body = body.to_string();
+                let head = format!(
+                    "HTTP/1.1 {code} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        let mut config = Config::new(format!("http://{address}").parse().unwrap());
+        config.default_namespace = "team-a".to_owned();
+        read_from(config, &From::default(), wanted).await
+    }
+
+    fn failure(code: u16) -> (u16, Value) {
+        let status = json!({"kind": "Status", "status": "Failure", "code": code, "message": "m", "reason": "r"});
+        (code, status)
+    }
+
+    fn list(items: &[Value], more: &str) -> (u16, Value) {
+        (200, json!({"metadata": {"continue": more}, "items": items}))
+    }
+
+    #[tokio::test]
+    async fn pages_are_read_to_the_end_and_what_is_not_understood_harms_nothing_else() {
+        let cluster = ask(Wanted::all_of([Kind::Networks]), |path| {
+            assert!(
+                path.starts_with("/apis/railhead.dev/v1alpha1/namespaces/team-a/trainingnetworks?")
+                    && path.contains("limit=500")
+            );
+            if path.contains("continue=next") {
+                return list(&[fixtures::network("bloom", 2)], "");
+            }
+            let odd = json!({"metadata": {"name": "odd", "namespace": "team-a"}, "spec": {"pods": "x"}});
+            list(&[fixtures::network("llama", 2), odd], "next")
+        });
+        let cluster = cluster.await.unwrap();
+        assert_eq!(cluster.networks.len(), 2);
+        assert_eq!(cluster.unread.len(), 1);
+        let why = &cluster.unread[0].why;
+        assert!(
+            why.starts_with("TrainingNetwork odd in namespace team-a is not understood, and left out ("),
+            "{why}"
+        );
+        assert!(cluster.networks[0].metadata.managed_fields.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_list_that_took_too_long_is_read_anew_as_a_whole() {
+        let cluster = ask(Wanted::all_of([Kind::Networks]), |path| match () {
+            () if path.contains("continue=old") => failure(410),
+            () if path.contains("limit=") => list(&[fixtures::network("llama", 2)], "old"),
+            () => list(&[fixtures::network("llama", 2), fixtures::network("bloom", 2)], ""),
+        });
+        assert_eq!(cluster.await.unwrap().networks.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn every_right_that_is_missing_is_named_and_what_can_be_done_without_is_left_out() {
+        let wanted = Wanted::all_of([Kind::Networks, Kind::Fabrics]).and_if_allowed([Kind::Nodes]);
+        let error = ask(wanted, |_| failure(403)).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no right to list fabrics.railhead.dev in the whole cluster and list trainingnetworks.railhead.dev in namespace team-a: \
+             ask for the ClusterRole railhead-plugin"
+        );
+        assert_eq!(error.exit(), crate::exit::Exit::CannotTell);
+        let wanted = Wanted::all_of([Kind::Networks]).and_if_allowed([Kind::Nodes]);
+        let cluster = ask(wanted, |path| {
+            if path.contains("nodes") {
+                failure(403)
+            } else {
+                list(&[], "")
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(cluster.unread[0].why, "no right to list nodes in the whole cluster");
+    }
+
+    #[tokio::test]
+    async fn half_an_installation_is_told_from_none_and_both_in_a_sentence() {
+        let wanted = || Wanted::all_of([Kind::Networks, Kind::Fabrics]).and_if_allowed([Kind::Quotas]);
+        let none = ask(wanted(), |_| failure(404)).await.unwrap_err().to_string();
+        assert!(none.starts_with("Railhead is not installed on this cluster"), "{none}");
+        let half = ask(wanted(), |path| {
+            if path.contains("fabrics") {
+                failure(404)
+            } else {
+                list(&[], "")
+            }
+        });
+        let half = half.await.unwrap_err().to_string();
+        assert!(
+            half.contains("it has no fabrics.railhead.dev: kubectl apply --server-side"),
+            "{half}"
+        );
+        let older = ask(wanted(), |path| {
+            if path.contains("quotas") {
+                failure(404)
+            } else {
+                list(&[], "")
+            }
+        });
+        let older = older.await.unwrap();
+        assert!(
+            older.unread[0].why.contains("it has no networkquotas.railhead.dev"),
+            "{:?}",
+            older.unread
+        );
+    }
+
+    #[tokio::test]
+    async fn who_is_not_known_is_told_to_log_in() {
+        let error = ask(Wanted::all_of([Kind::Networks]), |_| failure(401))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("does not know who you are"), "{error}");
+    }
 }

@@ -19,15 +19,21 @@ use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkQuota, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
 };
 
-pub(crate) use known::{Claim, Container, Event, Happened, Node, Pod, PodStatus, Ports};
-pub(crate) use problem::{CLUSTER_ROLE, ReadError};
+pub(crate) use known::{Claim, Event, Node, Pod, Ports};
+pub(crate) use problem::ReadError;
 pub(crate) use wanted::{Kind, Wanted};
 
 /// Where to read.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct From {
     /// The namespace. Default: that of the context.
-    #[arg(short, long, global = true, value_name = "NAMESPACE", conflicts_with = "all_namespaces")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAMESPACE",
+        conflicts_with = "all_namespaces"
+    )]
     pub(crate) namespace: Option<String>,
     /// All namespaces.
     #[arg(short = 'A', long, global = true)]
@@ -39,8 +45,8 @@ pub(crate) struct From {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Saved objects (YAML or JSON, as `kubectl get -o yaml` prints them) instead of a live cluster; several times, or a folder.
-    #[arg(long, global = true, value_name = "FILE-OR-FOLDER", conflicts_with_all = ["context", "kubeconfig"])]
-    pub(crate) from: Vec<PathBuf>,
+    #[arg(long = "from", global = true, value_name = "FILE-OR-FOLDER", conflicts_with_all = ["context", "kubeconfig"])]
+    pub(crate) saved: Vec<PathBuf>,
 }
 
 /// What was read. A kind that was not wanted is empty.
@@ -88,7 +94,7 @@ pub(crate) struct Unread {
 /// Reads what is wanted.
 pub(crate) async fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
     let named_nodes = wanted.named_nodes().to_vec();
-    let mut cluster = if from.from.is_empty() {
+    let mut cluster = if from.saved.is_empty() {
         live::read(from, wanted).await?
     } else {
         saved::read(from, wanted)?
@@ -104,13 +110,14 @@ impl Cluster {
         !self.unread.iter().any(|unread| unread.kind == kind)
     }
 
-    /// What was read later of the same cluster: Nodes and what is on them.
+    /// What was read later of the same cluster: Nodes and what is on them, claims.
     pub(crate) fn add(&mut self, later: Self) {
         self.unread.extend(later.unread);
         self.nodes.extend(later.nodes);
         self.named_nodes.extend(later.named_nodes);
         self.node_networks.extend(later.node_networks);
         self.ports.extend(later.ports);
+        self.claims.extend(later.claims);
         self.sort();
     }
 
@@ -128,6 +135,7 @@ impl Cluster {
     /// In an order that does not depend on who answered first.
     fn sort(&mut self) {
         self.unread.sort_by(|a, b| (a.kind, &a.why).cmp(&(b.kind, &b.why)));
+        self.unread.dedup();
         self.events.sort_by_key(|event| event.last);
     }
 }
@@ -138,4 +146,31 @@ pub(crate) fn key(metadata: &ObjectMeta) -> (&str, &str) {
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),
     )
+}
+
+/// All of these objects, as they would be read at a moment; for tests.
+#[cfg(test)]
+pub(crate) fn of_objects(objects: Vec<serde_json::Value>, namespace: Option<&str>, read_at: &str) -> Cluster {
+    use Kind::*;
+    let all = [
+        Fabrics,
+        Ledgers,
+        Classes,
+        Quotas,
+        Networks,
+        Slices,
+        Attachments,
+        NodeNetworks,
+        Nodes,
+        Namespaces,
+        Pods,
+        Claims,
+        Templates,
+        Ports,
+        Events,
+    ];
+    let wanted = Wanted::all_of(all).with_rails().of_all_namespaces();
+    let mut cluster = saved::of_objects(objects, namespace, wanted, read_at.parse().expect("a time"));
+    cluster.sort();
+    cluster
 }

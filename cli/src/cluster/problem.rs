@@ -17,17 +17,19 @@ const APPLY_CRDS: &str =
 pub(crate) enum ReadError {
     #[error("cannot start a runtime")]
     Runtime(#[source] std::io::Error),
-    #[error(
-        "no cluster to ask ({why}): name one with --kubeconfig or --context, or read saved objects with --from"
-    )]
+    #[error("no cluster to ask ({why}): name one with --kubeconfig or --context, or read saved objects with --from")]
     NoConfig { why: String },
-    #[error("{server} does not answer ({why}): is the cluster up, and is it the one you mean (--context, --kubeconfig)?")]
+    #[error(
+        "{server} does not answer ({why}): is the cluster up, and is it the one you mean (--context, --kubeconfig)?"
+    )]
     NotReached { server: String, why: String },
     #[error("{server} does not know who you are ({why}): log in again, or name another user with --context")]
     Unknown { server: String, why: String },
     #[error("no right to {}: ask for the ClusterRole {CLUSTER_ROLE}", and(rights))]
     Forbidden { rights: Vec<Right> },
-    #[error("Railhead is not installed on this cluster: it has none of Railhead's CustomResourceDefinitions ({kind}, for one); is it the cluster that you mean?")]
+    #[error(
+        "Railhead is not installed on this cluster: it has none of Railhead's CustomResourceDefinitions ({kind}, for one); is it the cluster that you mean?"
+    )]
     NotInstalled { kind: String },
     #[error("{}: {APPLY_CRDS}", lacks(kinds))]
     Lacks { kinds: Vec<String> },

@@ -14,7 +14,6 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::Resource as _;
 use railhead_crds::{
     Fabric, FabricLedger, NetworkAttachment, NetworkQuota, NetworkSlice, NodeNetwork, QosClass, TrainingNetwork,
 };
@@ -41,7 +40,7 @@ pub(super) fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
         known: 0,
     };
     let mut newest = None;
-    for path in &from.from {
+    for path in &from.saved {
         for file in files(path)? {
             let (text, saved_at) = contents(&file)?;
             newest = newest.max(Some(saved_at));
@@ -52,7 +51,7 @@ pub(super) fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadError> {
     }
     if saved.known == 0 {
         return Err(ReadError::Saved {
-            path: from.from[0].clone(),
+            path: from.saved[0].clone(),
             why: "there is no object of Railhead or Kubernetes in it; save some with kubectl get -o yaml".to_owned(),
         });
     }
@@ -112,6 +111,24 @@ fn documents(file: &Path, text: &str) -> Result<Vec<Value>, ReadError> {
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| problem(&error))
 }
 
+/// A cluster of these objects, for tests.
+#[cfg(test)]
+pub(super) fn of_objects(objects: Vec<Value>, namespace: Option<&str>, wanted: Wanted, read_at: Timestamp) -> Cluster {
+    let mut saved = Saved {
+        cluster: Cluster {
+            namespace: namespace.map(str::to_owned),
+            read_at,
+            ..Cluster::default()
+        },
+        wanted,
+        known: 0,
+    };
+    for object in objects {
+        saved.add(object);
+    }
+    saved.cluster
+}
+
 struct Saved {
     cluster: Cluster,
     wanted: Wanted,
@@ -129,7 +146,9 @@ impl Saved {
             }
             return;
         }
-        let group = document["apiVersion"].as_str().and_then(|version| version.split_once('/'));
+        let group = document["apiVersion"]
+            .as_str()
+            .and_then(|version| version.split_once('/'));
         let group = group.map_or(String::new(), |(group, _)| group.to_owned());
         let kind = document["kind"].as_str().unwrap_or_default().to_owned();
         self.add_if::<Fabric>(&group, &kind, &mut document);
@@ -159,13 +178,75 @@ impl Saved {
         }
         let metadata = serde_json::from_value(document["metadata"].clone()).unwrap_or_default();
         let (namespace, _) = key(&metadata);
-        let wanted = self.cluster.namespace.as_deref().filter(|_| !self.wanted.is_cluster_wide());
+        let wanted = self
+            .cluster
+            .namespace
+            .as_deref()
+            .filter(|_| !self.wanted.is_cluster_wide());
         if !namespace.is_empty() && wanted.is_some_and(|wanted| wanted != namespace) {
             return;
         }
         match serde_json::from_value::<K>(document.take()) {
             Ok(object) => K::list(&mut self.cluster).extend(object.keep(&self.wanted)),
             Err(error) => self.cluster.unread.push(not_understood::<K>(&metadata, &error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cluster::Kind, fixtures};
+
+    fn read_files(folder: &Path, wanted: Wanted) -> Result<Cluster, ReadError> {
+        let from = From {
+            namespace: Some("team-a".to_owned()),
+            saved: vec![folder.to_owned()],
+            ..From::default()
+        };
+        read(&from, wanted)
+    }
+
+    #[test]
+    fn lists_and_documents_in_yaml_and_json_are_read_as_a_cluster_would_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = serde_json::json!({"kind": "TrainingNetworkList", "items": [fixtures::network("llama", 2)]});
+        fs::write(folder.path().join("a.json"), list.to_string()).unwrap();
+        let yaml = |value: &Value| serde_saphyr::to_string(value).unwrap();
+        let two = format!(
+            "{}---\n{}",
+            yaml(&fixtures::fabric()),
+            yaml(&fixtures::slice("llama", 2))
+        );
+        fs::write(folder.path().join("b.yaml"), two).unwrap();
+        fs::write(folder.path().join("c.txt"), "no object").unwrap();
+        let wanted = Wanted::all_of([Kind::Networks, Kind::Fabrics]);
+        let cluster = read_files(folder.path(), wanted).unwrap();
+        assert_eq!(
+            (cluster.networks.len(), cluster.fabrics.len(), cluster.slices.len()),
+            (1, 1, 0)
+        );
+        assert_eq!(cluster.fabrics[0].spec.rails.len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_yaml_or_holds_nothing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        for (text, words) in [
+            (None, "No such file"),
+            (Some("a: [b"), "cannot be read"),
+            (Some("a: b"), "no object of Railhead"),
+        ] {
+            if let Some(text) = text {
+                fs::write(&file, text).unwrap();
+            }
+            let error = read_files(&file, Wanted::default()).unwrap_err();
+            assert!(
+                error.to_string().contains(words) && error.to_string().contains("a.yaml"),
+                "{error}"
+            );
+            assert_eq!(error.exit(), crate::exit::Exit::Usage);
         }
     }
 }

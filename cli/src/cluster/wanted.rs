@@ -119,7 +119,10 @@ impl Wanted {
     /// What the API server is asked for: one list, or one for each of the nodes.
     pub(super) fn selections(&self, kind: Kind) -> Vec<ListParams> {
         let asked = ListParams::default();
-        let network = self.network.as_ref().map(|network| format!("{NETWORK_LABEL}={network}"));
+        let network = self
+            .network
+            .as_ref()
+            .map(|network| format!("{NETWORK_LABEL}={network}"));
         let of_nodes = |select: &dyn Fn(&str) -> ListParams| self.nodes.iter().map(|node| select(node)).collect();
         match (kind, network) {
             (Kind::Pods | Kind::Attachments, Some(network)) => vec![asked.labels(&network)],

@@ -11,7 +11,7 @@ use crate::{
     Asked,
     cluster::{Cluster, Event, Kind, ReadError, Wanted, key},
     exit::Exit,
-    lookup::{found_network, network_of},
+    lookup::{found_network, network_of, object_name},
     output::{Cell, Page, Report, age},
 };
 
@@ -31,7 +31,7 @@ pub(crate) async fn run(asked: &Asked, Args::Network { name }: &Args) -> Result<
     asked.one_namespace()?;
     let wanted = Wanted::all_of([Kind::Networks, Kind::Events])
         .and_if_allowed([Kind::Slices, Kind::Pods])
-        .of_network(asked.name(name)?);
+        .of_network(object_name(name)?);
     let cluster = asked.read(wanted).await?;
     let report = of_network(&cluster, name);
     if report.events.is_empty() {
@@ -83,7 +83,12 @@ fn of_network(cluster: &Cluster, name: &str) -> EventsReport {
     };
     EventsReport {
         network: format!("{namespace}/{name}"),
-        events: cluster.events.iter().filter(is_about).map(|event| line(cluster, event)).collect(),
+        events: cluster
+            .events
+            .iter()
+            .filter(is_about)
+            .map(|event| line(cluster, event))
+            .collect(),
     }
 }
 
@@ -107,7 +112,10 @@ fn was_of(network: &str, kind: &str, name: &str) -> bool {
             let mut parts = rest.unwrap_or_default().split('-');
             let uid = parts.next().unwrap_or_default();
             let index = parts.next().unwrap_or("0");
-            uid.len() == 8 && uid.bytes().all(|byte| byte.is_ascii_hexdigit()) && index.parse::<u32>().is_ok() && parts.next().is_none()
+            uid.len() == 8
+                && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && index.parse::<u32>().is_ok()
+                && parts.next().is_none()
         }
         _ => false,
     }
@@ -117,7 +125,9 @@ fn line(cluster: &Cluster, event: &Event) -> EventLine {
     let about = &event.about;
     EventLine {
         last: event.last.map(|last| last.to_string()),
-        age: event.last.map_or_else(|| "?".to_owned(), |last| age(last, cluster.read_at)),
+        age: event
+            .last
+            .map_or_else(|| "?".to_owned(), |last| age(last, cluster.read_at)),
         count: event.count,
         warning: event.warning,
         reason: event.reason.clone(),
@@ -139,7 +149,11 @@ impl Report for EventsReport {
             return;
         }
         for event in &self.events {
-            let count = if event.count > 1 { format!(" (x{})", event.count) } else { String::new() };
+            let count = if event.count > 1 {
+                format!(" (x{})", event.count)
+            } else {
+                String::new()
+            };
             let mut row = vec![
                 Cell::plain(format!("{}{count}", event.age)),
                 Cell::good_if(!event.warning, &event.reason),
@@ -155,5 +169,61 @@ impl Report for EventsReport {
 
     fn exit(&self) -> Exit {
         Exit::Fine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        fixtures,
+        output::{Format, render},
+    };
+
+    fn event(kind: &str, name: &str, namespace: &str, reason: &str, last: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": format!("{name}.{reason}"), "namespace": namespace},
+            "involvedObject": {"kind": kind, "name": name, "namespace": namespace, "uid": "u"}, "type": "Warning", "reason": reason,
+            "message": format!("of {name}"), "lastTimestamp": last, "count": 2, "reportingComponent": "railhead-operator",
+        })
+    }
+
+    #[test]
+    fn what_happened_to_a_network_and_what_is_its_own_comes_in_order_and_nothing_of_others() {
+        let mut objects = fixtures::all();
+        objects.extend([
+            event("Pod", "llama-0", "team-a", "IndexHeld", "2026-01-01T00:09:00Z"),
+            event("TrainingNetwork", "llama", "team-a", "Reserved", "2026-01-01T00:00:01Z"),
+            event(
+                "NetworkAttachment",
+                "llama-deadbeef-7",
+                "team-a",
+                "Gone",
+                "2026-01-01T00:08:00Z",
+            ),
+            event("TrainingNetwork", "bloom", "team-a", "Reserved", "2026-01-01T00:00:01Z"),
+            event(
+                "NetworkAttachment",
+                "llama-3-deadbeef-7",
+                "team-a",
+                "OfAnother",
+                "2026-01-01T00:08:00Z",
+            ),
+            event("TrainingNetwork", "llama", "team-b", "Reserved", "2026-01-01T00:00:01Z"),
+        ]);
+        let cluster = fixtures::cluster(objects);
+        let text = render(Format::Table, &cluster, &of_network(&cluster, "llama"));
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "\
+9m59s (x2)  Reserved   TrainingNetwork llama               of llama
+2m (x2)     Gone       NetworkAttachment llama-deadbeef-7  of llama-deadbeef-7
+60s (x2)    IndexHeld  Pod llama-0                         of llama-0
+"
+        );
+        let none = of_network(&fixtures::cluster(fixtures::all()), "llama");
+        assert!(render(Format::Table, &cluster, &none).starts_with("No events of network team-a/llama"));
     }
 }

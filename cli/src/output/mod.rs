@@ -78,7 +78,9 @@ pub(crate) fn render<R: Report>(format: Format, cluster: &Cluster, report: &R) -
             report.show(&mut page);
             page.finish()
         }
-        Format::Json => safe::json(&serde_json::to_string_pretty(&document(cluster, report)).expect("keys are texts")) + "\n",
+        Format::Json => {
+            safe::json(&serde_json::to_string_pretty(&document(cluster, report)).expect("keys are texts")) + "\n"
+        }
         Format::Yaml => yaml(&document(cluster, report)),
     }
 }
@@ -106,5 +108,9 @@ fn yaml(document: &serde_json::Value) -> String {
 /// Says in a line on standard error what is wrong.
 pub(crate) fn complain(what: &str) {
     let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-    let _ = writeln!(anstream::stderr(), "{style}kubectl railhead:{style:#} {}", safe::text(what));
+    let _ = writeln!(
+        anstream::stderr(),
+        "{style}kubectl railhead:{style:#} {}",
+        safe::text(what)
+    );
 }

@@ -151,7 +151,7 @@ mod tests {
         let shown = anstream::adapter::strip_str(&page.finish()).to_string();
         assert_eq!(
             shown,
-            "Networks\n  NAME                 PODS  NOTE\n  team-a/llama         32\n  evil\\tx\\n\\u{1b}[2J  1     <b>\n\na  b\n"
+            "Networks\n  NAME                PODS  NOTE\n  team-a/llama        32\n  evil\\tx\\n\\u{1b}[2J  1     <b>\n\na  b\n"
         );
     }
 }

@@ -76,7 +76,10 @@ mod tests {
         );
         assert!(!shown.contains(is_hostile));
         for harmless in ["llama", "<script>alert(1)</script>", "größe 模型 ✓", ""] {
-            assert!(matches!(text(harmless), Cow::Borrowed(shown) if shown == harmless), "{harmless}");
+            assert!(
+                matches!(text(harmless), Cow::Borrowed(shown) if shown == harmless),
+                "{harmless}"
+            );
         }
     }
 

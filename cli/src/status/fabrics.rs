@@ -91,14 +91,21 @@ struct Note {
     age: String,
 }
 
-pub(super) fn lines(lookup: &Lookup<'_>) -> Vec<FabricLine> {
+pub(super) fn lines(lookup: &Lookup<'_>, of_interest: impl Fn(&str) -> bool) -> Vec<FabricLine> {
     let mut ports: BTreeMap<&str, Vec<&NodeNetwork>> = BTreeMap::new();
     for node in &lookup.cluster.node_networks {
         ports.entry(&node.spec.fabric_name).or_default().push(node);
     }
     let mut fabrics: Vec<&Fabric> = lookup.cluster.fabrics.iter().collect();
+    fabrics.retain(|fabric| of_interest(&fabric.name_any()));
     fabrics.sort_by_key(|fabric| &fabric.metadata.name);
-    let line = |fabric: &&Fabric| line(lookup, fabric, ports.get(&*fabric.name_any()).map_or(&[], Vec::as_slice));
+    let line = |fabric: &&Fabric| {
+        line(
+            lookup,
+            fabric,
+            ports.get(&*fabric.name_any()).map_or(&[], Vec::as_slice),
+        )
+    };
     fabrics.iter().map(line).collect()
 }
 
@@ -118,7 +125,9 @@ fn line(lookup: &Lookup<'_>, fabric: &Fabric, nodes: &[&NodeNetwork]) -> FabricL
         name: fabric.name_any(),
         ready: ready.is_some_and(|ready| ready.status == "True"),
         reason: reason.to_owned(),
-        nodes: status.and_then(|status| status.nodes.clone()).unwrap_or_else(|| "?".to_owned()),
+        nodes: status
+            .and_then(|status| status.nodes.clone())
+            .unwrap_or_else(|| "?".to_owned()),
         addressing: format!("{:?}", fabric.spec.addressing.mode),
         vlans: VlanUse {
             used: free.map(|free| total.saturating_sub(free)),
@@ -137,17 +146,32 @@ fn line(lookup: &Lookup<'_>, fabric: &Fabric, nodes: &[&NodeNetwork]) -> FabricL
 }
 
 fn rails(fabric: &Fabric, nodes: &[&NodeNetwork]) -> Vec<RailLine> {
-    let mut rails: BTreeMap<u32, RailLine> = fabric.spec.rails.iter().map(|rail| {
-        let name = rail.name.clone();
-        (rail.id, RailLine { name, ..RailLine::default() })
-    }).collect();
+    let mut rails: BTreeMap<u32, RailLine> = fabric
+        .spec
+        .rails
+        .iter()
+        .map(|rail| {
+            let name = rail.name.clone();
+            (
+                rail.id,
+                RailLine {
+                    name,
+                    ..RailLine::default()
+                },
+            )
+        })
+        .collect();
     for pool in fabric.status.iter().flat_map(|status| &status.pools) {
         if let Some(rail) = rails.get_mut(&pool.rail) {
             rail.pool_used = Some(pool.used.clone());
             rail.largest_free.clone_from(&pool.largest_free);
         }
     }
-    for port in nodes.iter().flat_map(|node| &node.status).flat_map(|status| &status.ports) {
+    for port in nodes
+        .iter()
+        .flat_map(|node| &node.status)
+        .flat_map(|status| &status.ports)
+    {
         if let Some(rail) = rails.get_mut(&port.rail) {
             rail.ports += 1;
             rail.healthy += u32::from(port.state == PortHealth::Healthy);
@@ -167,7 +191,11 @@ impl FabricLine {
     pub(super) fn show(&self, page: &mut Page) {
         page.gap();
         let state = if self.ready { "Ready" } else { "not Ready" };
-        let reason = if self.reason == "AllReady" { String::new() } else { format!(" ({})", self.reason) };
+        let reason = if self.reason == "AllReady" {
+            String::new()
+        } else {
+            format!(" ({})", self.reason)
+        };
         let used = self.vlans.used.map_or_else(|| "?".to_owned(), |used| used.to_string());
         page.line(
             Cell::bold(format!("Fabric {}", self.name))
@@ -188,7 +216,10 @@ impl FabricLine {
                 2,
                 [
                     Cell::plain(&rail.name),
-                    Cell::good_if(rail.healthy == rail.ports, format!("{}/{} ports healthy", rail.healthy, rail.ports)),
+                    Cell::good_if(
+                        rail.healthy == rail.ports,
+                        format!("{}/{} ports healthy", rail.healthy, rail.ports),
+                    ),
                     Cell::plain(format!("{}/{} VFs free", rail.vfs_free, rail.vfs)),
                     Cell::plain(format!("pool {pool} used")),
                     Cell::plain(format!("largest free {largest}")),

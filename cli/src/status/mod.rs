@@ -32,10 +32,12 @@ pub(crate) async fn run(asked: &Asked, _: &Args) -> Result<Exit, ReadError> {
     let wanted = if asked.from.namespace.is_some() {
         Wanted::all_of(networks).and_if_allowed(around.into_iter().chain(more))
     } else {
-        Wanted::all_of(networks.into_iter().chain(around)).and_if_allowed(more).of_all_namespaces()
+        Wanted::all_of(networks.into_iter().chain(around))
+            .and_if_allowed(more)
+            .of_all_namespaces()
     };
     let mut cluster = asked.read(wanted).await?;
-    cluster.namespace = asked.from.namespace.clone();
+    cluster.namespace.clone_from(&asked.from.namespace);
     Ok(asked.show(&cluster, &report(&cluster)))
 }
 
@@ -57,12 +59,22 @@ pub(crate) struct StatusReport {
 /// What there is to say of a cluster.
 fn report(cluster: &Cluster) -> StatusReport {
     let lookup = Lookup::new(cluster);
+    let of_interest = |fabric: &str| cluster.namespace.is_none() || is_used(cluster, fabric);
     StatusReport {
         namespace: cluster.namespace.clone(),
-        fabrics: fabrics::lines(&lookup),
-        nodes_not_ready: nodes::lines(&lookup),
+        fabrics: fabrics::lines(&lookup, of_interest),
+        nodes_not_ready: nodes::lines(&lookup, of_interest),
         networks: networks::of(&lookup),
     }
+}
+
+/// Whether one of the networks that are told of is on this fabric.
+fn is_used(cluster: &Cluster, fabric: &str) -> bool {
+    cluster.networks.iter().any(|network| {
+        let used = network.status.as_ref().and_then(|status| status.fabric_name.as_ref());
+        used.or(network.spec.fabric_name.as_ref())
+            .is_some_and(|used| used == fabric)
+    })
 }
 
 impl Report for StatusReport {

@@ -79,7 +79,10 @@ pub(super) fn of(lookup: &Lookup<'_>) -> Networks {
     Networks {
         total: list.len(),
         ready: list.iter().filter(|line| line.ready).count(),
-        attached: networks.iter().filter(|network| is_true(network.conditions(), "Attached")).count(),
+        attached: networks
+            .iter()
+            .filter(|network| is_true(network.conditions(), "Attached"))
+            .count(),
         list,
     }
 }
@@ -103,7 +106,10 @@ fn line(lookup: &Lookup<'_>, network: &TrainingNetwork) -> NetworkLine {
         name: network.name_any(),
         fabric: status.and_then(|status| status.fabric_name.clone()),
         ready: is_true(conditions, "Ready"),
-        attached: summary.map_or_else(|| format!("0/{}", network.spec.pods), |summary| summary.attached.clone()),
+        attached: summary.map_or_else(
+            || format!("0/{}", network.spec.pods),
+            |summary| summary.attached.clone(),
+        ),
         reason: trouble.map(|found| found.reason.clone()),
         message: trouble.map(|found| found.message.clone()),
         age: trouble.map(|found| age(found.last_transition_time.0, now)),
@@ -124,7 +130,12 @@ impl NetworkLine {
     }
 
     fn show(&self, page: &mut Page) {
-        let state = Cell::good_if(self.is_fine(), self.reason.as_deref().unwrap_or(if self.ready { "Ready" } else { "Pending" }));
+        let state = Cell::good_if(
+            self.is_fine(),
+            self.reason
+                .as_deref()
+                .unwrap_or(if self.ready { "Ready" } else { "Pending" }),
+        );
         let message = Cell::plain(self.message.as_deref().unwrap_or_default());
         let age = Cell::plain(self.age.as_deref().unwrap_or_default());
         let name = Cell::plain(format!("{}/{}", self.namespace, self.name));
@@ -141,7 +152,11 @@ impl WaitLine {
     fn show(&self, page: &mut Page) {
         let index = self.index.map_or_else(String::new, |index| format!(" (index {index})"));
         let age = self.fact.age.as_ref().map_or_else(String::new, |age| format!(" {age}"));
-        let help = self.fact.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+        let help = self
+            .fact
+            .help
+            .as_ref()
+            .map_or_else(String::new, |help| format!("; {help}"));
         page.line(
             Cell::plain("    pod ")
                 .and(Cell::bold(&self.pod))
@@ -162,7 +177,11 @@ impl Networks {
         let place = namespace.map_or_else(String::new, |namespace| format!(" of namespace {namespace}"));
         let counts = format!("  {} ready, {} with all pods attached", self.ready, self.attached);
         page.line(Cell::bold(format!("Networks{place} {}", self.total)).and(counts));
-        let listed: Vec<&NetworkLine> = self.list.iter().filter(|line| page.is_wide() || !line.is_fine()).collect();
+        let listed: Vec<&NetworkLine> = self
+            .list
+            .iter()
+            .filter(|line| page.is_wide() || !line.is_fine())
+            .collect();
         let shown = if page.is_wide() { listed.len() } else { SHOWN };
         for line in listed.iter().take(shown) {
             line.show(page);

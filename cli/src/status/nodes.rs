@@ -35,12 +35,13 @@ pub(super) struct NodeLine {
     attached: u32,
 }
 
-pub(super) fn lines(lookup: &Lookup<'_>) -> Vec<NodeLine> {
+pub(super) fn lines(lookup: &Lookup<'_>, of_interest: impl Fn(&str) -> bool) -> Vec<NodeLine> {
     let mut attached: HashMap<&str, u32> = HashMap::new();
     for attachment in &lookup.cluster.attachments {
         *attached.entry(&attachment.spec.node_name).or_default() += 1;
     }
     let mut nodes: Vec<&NodeNetwork> = lookup.cluster.node_networks.iter().collect();
+    nodes.retain(|node| of_interest(&node.spec.fabric_name));
     nodes.sort_by_key(|node| &node.metadata.name);
     let line = |node: &&NodeNetwork| {
         let (reason, message, since) = trouble(lookup, node)?;
@@ -69,7 +70,11 @@ pub(crate) fn trouble(lookup: &Lookup<'_>, node: &NodeNetwork) -> Option<(String
         return Some(("AgentNotReporting".to_owned(), message, since));
     };
     if ready.status != "True" {
-        return Some((ready.reason.clone(), ready.message.clone(), Some(ready.last_transition_time.0)));
+        return Some((
+            ready.reason.clone(),
+            ready.message.clone(),
+            Some(ready.last_transition_time.0),
+        ));
     }
     let status = node.status.as_ref()?;
     let port = status.ports.iter().find(|port| port.state != PortHealth::Healthy)?;

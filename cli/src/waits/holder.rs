@@ -3,7 +3,11 @@
 use k8s_openapi::jiff::Timestamp;
 use railhead_crds::NetworkAttachment;
 
-use crate::{cluster::Kind, lookup::{Lookup, has_ended}, output::age};
+use crate::{
+    cluster::Kind,
+    lookup::{Lookup, has_ended},
+    output::age,
+};
 
 /// How the holder of an index is.
 pub(super) struct Holder {
@@ -17,7 +21,10 @@ pub(super) fn of(lookup: &Lookup<'_>, held: &NetworkAttachment) -> Holder {
     let pod = lookup.pod_by_uid(&held.spec.pod_uid);
     let what = match pod {
         Some(pod) => match &pod.metadata.deletion_timestamp {
-            Some(deleted) => format!("Terminating for {}", age(asked(deleted.0, pod.metadata.deletion_grace_period_seconds), now)),
+            Some(deleted) => format!(
+                "Terminating for {}",
+                age(asked(deleted.0, pod.metadata.deletion_grace_period_seconds), now)
+            ),
             None if has_ended(pod) => "it has ended".to_owned(),
             None => "it lives".to_owned(),
         },
@@ -34,17 +41,22 @@ pub(super) fn of(lookup: &Lookup<'_>, held: &NetworkAttachment) -> Holder {
             ),
         };
     }
-    let help = match pod {
+    let advice = match pod {
         Some(pod) if pod.metadata.deletion_timestamp.is_some() => format!(
             "it is free when that pod has stopped: kubectl describe pod {} says what it waits for; \
              podReplacementPolicy: Failed in a Job lets no replacement begin before",
             held.spec.pod_name
         ),
-        Some(pod) if has_ended(pod) => format!("{node} gives its rails back by itself; if it stays so, look at the agent on {node}"),
+        Some(pod) if has_ended(pod) => {
+            format!("{node} gives its rails back by itself; if it stays so, look at the agent on {node}")
+        }
         Some(_) => "two pods want one index: end one of them, or give each Job a network of its own".to_owned(),
         None => format!("the agent on {node} gives it back within two minutes; if it stays so, look at that agent"),
     };
-    Holder { text: what, help }
+    Holder {
+        text: what,
+        help: advice,
+    }
 }
 
 /// When somebody asked for the deletion: the timestamp is when the grace is over.

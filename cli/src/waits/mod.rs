@@ -87,23 +87,34 @@ impl Seen<'_> {
     fn no_network(&self, namespace: &str, wanted: &str) -> Fact {
         let others = self.lookup.cluster.networks.iter();
         let others = others.filter(|network| key(&network.metadata).0 == namespace);
-        let names: Vec<String> = others.map(ResourceExt::name_any).collect();
+        let names: Vec<String> = others.map(kube::ResourceExt::name_any).collect();
         let help = match similar(wanted, names.iter().map(String::as_str)) {
             Some(name) => format!("did you mean {name}? Make the pod anew with {NETWORK_LABEL}: {name}"),
             None if names.is_empty() => format!("apply a TrainingNetwork {wanted} in {namespace}, which has none yet"),
-            None => format!("correct the label, or apply a TrainingNetwork {wanted}; there is {}", names.join(", ")),
+            None => format!(
+                "correct the label, or apply a TrainingNetwork {wanted}; there is {}",
+                names.join(", ")
+            ),
         };
         let text = format!("there is no TrainingNetwork {wanted} in namespace {namespace}");
-        self.waits("NetworkNotFound", text, format!("{}, label {NETWORK_LABEL}", self.object))
-            .level(Level::Wrong)
-            .help(help)
+        self.waits(
+            "NetworkNotFound",
+            text,
+            format!("{}, label {NETWORK_LABEL}", self.object),
+        )
+        .level(Level::Wrong)
+        .help(help)
     }
 
     fn not_reserved(&self, network: &TrainingNetwork) -> Fact {
         let object = named("TrainingNetwork", &network.metadata);
         if network.metadata.deletion_timestamp.is_some() {
             return self
-                .waits("NetworkDeleting", "its network is being deleted and takes no new pods", object)
+                .waits(
+                    "NetworkDeleting",
+                    "its network is being deleted and takes no new pods",
+                    object,
+                )
                 .help("apply the network anew when it is gone");
         }
         match condition(network.conditions(), "Reserved") {
@@ -144,7 +155,11 @@ impl Seen<'_> {
             Ok(IndexChoice::Fixed(index)) => Some(index),
             Ok(IndexChoice::Any(_)) => None,
             Err(error) => {
-                let fact = self.waits(error.reason(), error.to_string(), format!("{}, labels", self.object));
+                let fact = self.waits(
+                    error.reason().name(),
+                    error.to_string(),
+                    format!("{}, labels", self.object),
+                );
                 return Wait {
                     index: None,
                     fact: fact.level(Level::Wrong),
@@ -173,9 +188,16 @@ impl Seen<'_> {
 
     /// The index is free, and no node has prepared the pod.
     fn not_prepared(&self) -> Fact {
-        let scheduled = self.pod.status.conditions.iter().find(|said| said.type_ == "PodScheduled");
+        let scheduled = self
+            .pod
+            .status
+            .conditions
+            .iter()
+            .find(|said| said.type_ == "PodScheduled");
         let Some(node) = self.pod.spec.node_name.as_deref() else {
-            let why = scheduled.and_then(|said| said.message.as_deref()).unwrap_or("no scheduler has said why");
+            let why = scheduled
+                .and_then(|said| said.message.as_deref())
+                .unwrap_or("no scheduler has said why");
             let reason = scheduled.and_then(|said| said.reason.as_deref()).unwrap_or("Pending");
             return self
                 .waits(reason, format!("it has no node: {why}"), format!("{}, condition PodScheduled", self.object))
@@ -192,8 +214,14 @@ impl Seen<'_> {
                 .waits(&event.reason, text, format!("Event of {}", self.object))
                 .since(event.last, self.now);
         }
-        self.waits("Starting", format!("it starts on {node}, whose agent has not prepared it yet"), &self.object)
-            .help(format!("if it stays so: kubectl describe pod, and the log of the agent on {node}"))
+        self.waits(
+            "Starting",
+            format!("it starts on {node}, whose agent has not prepared it yet"),
+            &self.object,
+        )
+        .help(format!(
+            "if it stays so: kubectl describe pod, and the log of the agent on {node}"
+        ))
     }
 
     /// That its node is in trouble, if it is.
@@ -212,7 +240,10 @@ impl Seen<'_> {
         let (namespace, _) = key(&holder.metadata);
         self.waits(
             "IndexHeld",
-            format!("index {index} is held by pod {} on {}: {}", holder.spec.pod_name, holder.spec.node_name, who.text),
+            format!(
+                "index {index} is held by pod {} on {}: {}",
+                holder.spec.pod_name, holder.spec.node_name, who.text
+            ),
             format!("NetworkAttachment {namespace}/{name}"),
         )
         .help(who.help)

@@ -23,12 +23,19 @@ pub(super) fn report(cluster: &Cluster, fabric: &Fabric) -> WhyReport {
     match ledgers.find(|ledger| key(&ledger.metadata).1 == name) {
         Some(found) => {
             if let Some(recount) = &found.spec.recount {
-                let text = format!("every node is asked what its pods hold, and until all have answered nothing new is given: {}", recount.why);
+                let text = format!(
+                    "every node is asked what its pods hold, and until all have answered nothing new is given: {}",
+                    recount.why
+                );
                 facts.push(Fact::new("recount", text, named("FabricLedger", &found.metadata)).level(Level::Wrong));
             }
             facts.extend(ledger::holders(found, now));
         }
-        None => facts.push(Fact::new("held", "no network holds anything", format!("FabricLedger {name}"))),
+        None => facts.push(Fact::new(
+            "held",
+            "no network holds anything",
+            format!("FabricLedger {name}"),
+        )),
     }
     facts.extend(nodes(cluster, &name));
     let verdict = match condition(fabric.conditions(), "Ready") {
@@ -41,7 +48,11 @@ pub(super) fn report(cluster: &Cluster, fabric: &Fabric) -> WhyReport {
 
 fn spec(fabric: &Fabric, object: &str) -> Fact {
     let spec = &fabric.spec;
-    let default = if spec.default { ", for networks that name none" } else { "" };
+    let default = if spec.default {
+        ", for networks that name none"
+    } else {
+        ""
+    };
     let text = format!(
         "{:?}, {} rails, MTU {}, VLANs {} to {}, VFs {:?}{default}",
         spec.link_type,
@@ -65,7 +76,10 @@ fn rails(fabric: &Fabric, object: &str) -> Vec<Fact> {
         let found = used.iter().find(|pool| pool.rail == rail.id);
         let used = found.map_or_else(|| "?".to_owned(), |pool| pool.used.clone());
         let largest = found.and_then(|pool| pool.largest_free.as_deref()).unwrap_or("none");
-        let text = format!("{}: {used} used, the largest prefix that a new network could get: {largest}", pools.join(", "));
+        let text = format!(
+            "{}: {used} used, the largest prefix that a new network could get: {largest}",
+            pools.join(", ")
+        );
         Fact::new(&rail.name, text, format!("{object}, status.pools"))
     };
     fabric.spec.rails.iter().map(fact).collect()
@@ -73,7 +87,11 @@ fn rails(fabric: &Fabric, object: &str) -> Vec<Fact> {
 
 fn nodes(cluster: &Cluster, fabric: &str) -> Vec<Fact> {
     let lookup = Lookup::new(cluster);
-    let mut of_fabric: Vec<_> = cluster.node_networks.iter().filter(|node| node.spec.fabric_name == fabric).collect();
+    let mut of_fabric: Vec<_> = cluster
+        .node_networks
+        .iter()
+        .filter(|node| node.spec.fabric_name == fabric)
+        .collect();
     of_fabric.sort_by_key(|node| &node.metadata.name);
     let troubles = of_fabric.iter().filter_map(|node| {
         let (reason, message, since) = trouble(&lookup, node)?;

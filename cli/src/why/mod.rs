@@ -21,7 +21,7 @@ use crate::{
     cluster::{Cluster, Kind, ReadError, Wanted, key},
     exit::Exit,
     facts::{Fact, Level, gravest},
-    lookup::{found_network, network_of},
+    lookup::{found_network, network_of, object_name},
     output::{Cell, Page, Report},
     similar::similar,
 };
@@ -70,7 +70,7 @@ pub(crate) async fn run(asked: &Asked, args: &Args) -> Result<Exit, ReadError> {
 
 async fn of_pod(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
     asked.one_namespace()?;
-    let mut cluster = asked.read(Wanted::default().with_pod(asked.name(name)?)).await?;
+    let mut cluster = asked.read(Wanted::default().with_pod(object_name(name)?)).await?;
     let namespace = cluster.namespace.clone().unwrap_or_default();
     let of_namespace = || cluster.pods.iter().filter(|pod| key(&pod.metadata).0 == namespace);
     let Some(found) = of_namespace().find(|pod| pod.name_any() == name) else {
@@ -96,6 +96,10 @@ async fn of_pod(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
         cluster = asked.read(wanted).await?;
         let nodes = pod::nodes(&cluster, uid.as_deref());
         cluster.add(asked.read(about_nodes(nodes)).await?);
+        if pod::has_no_room(&cluster, uid.as_deref()) {
+            let ports = Wanted::default().and_if_allowed([Kind::Claims, Kind::Ports]);
+            cluster.add(asked.read(ports.of_all_namespaces()).await?);
+        }
     }
     Ok(asked.show(&cluster, &pod::report(&cluster, name)))
 }
@@ -103,8 +107,15 @@ async fn of_pod(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
 async fn of_network(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
     asked.one_namespace()?;
     let wanted = Wanted::all_of([Kind::Networks, Kind::Slices, Kind::Attachments])
-        .and_if_allowed([Kind::Pods, Kind::Quotas, Kind::Templates, Kind::Fabrics, Kind::Ledgers, Kind::Classes])
-        .of_network(asked.name(name)?);
+        .and_if_allowed([
+            Kind::Pods,
+            Kind::Quotas,
+            Kind::Templates,
+            Kind::Fabrics,
+            Kind::Ledgers,
+            Kind::Classes,
+        ])
+        .of_network(object_name(name)?);
     let mut cluster = asked.read(wanted).await?;
     let network = found_network(&cluster, name)?;
     let nodes = network::nodes(&cluster, network);
@@ -119,7 +130,7 @@ async fn of_network(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
 async fn of_node(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
     let wanted = Wanted::all_of([Kind::NodeNetworks])
         .and_if_allowed([Kind::Nodes, Kind::Ports, Kind::Attachments, Kind::Fabrics])
-        .of_nodes([asked.name(name)?.to_owned()])
+        .of_nodes([object_name(name)?.to_owned()])
         .of_all_namespaces();
     let cluster = asked.read(wanted).await?;
     Ok(asked.show(&cluster, &node::report(&cluster, name)?))
@@ -130,7 +141,8 @@ async fn of_fabric(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
         .and_if_allowed([Kind::Ledgers, Kind::NodeNetworks])
         .of_all_namespaces();
     let cluster = asked.read(wanted).await?;
-    let Some(fabric) = cluster.fabrics.iter().find(|fabric| fabric.name_any() == asked.name(name).unwrap_or_default()) else {
+    let found = cluster.fabrics.iter().find(|fabric| fabric.name_any() == name);
+    let Some(fabric) = found else {
         let names: Vec<String> = cluster.fabrics.iter().map(kube::ResourceExt::name_any).collect();
         return Err(ReadError::NotFound {
             kind: "Fabric",
@@ -145,7 +157,11 @@ async fn of_fabric(asked: &Asked, name: &str) -> Result<Exit, ReadError> {
 /// Nodes by their names, with what is on them.
 fn about_nodes(names: BTreeSet<String>) -> Wanted {
     let wanted = Wanted::default().and_if_allowed([Kind::Nodes, Kind::NodeNetworks]);
-    if names.is_empty() { Wanted::default() } else { wanted.of_nodes(names) }
+    if names.is_empty() {
+        Wanted::default()
+    } else {
+        wanted.of_nodes(names)
+    }
 }
 
 /// What there is to say of an object.
@@ -185,20 +201,31 @@ impl Report for WhyReport {
     const KIND: &'static str = "Why";
 
     fn show(&self, page: &mut Page) {
-        let name = self.namespace.as_ref().map_or_else(|| self.name.clone(), |namespace| format!("{namespace}/{}", self.name));
+        let name = self
+            .namespace
+            .as_ref()
+            .map_or_else(|| self.name.clone(), |namespace| format!("{namespace}/{}", self.name));
         let verdict = match self.level {
             Level::Fine => Cell::good(&self.verdict),
             Level::Waits => Cell::waits(&self.verdict),
             Level::Wrong => Cell::bad(&self.verdict),
         };
-        page.line(Cell::bold(format!("{} {name}", self.object_kind)).and(": ").and(verdict));
+        page.line(
+            Cell::bold(format!("{} {name}", self.object_kind))
+                .and(": ")
+                .and(verdict),
+        );
         for fact in &self.facts {
             fact.show(page);
         }
     }
 
     fn exit(&self) -> Exit {
-        if self.level == Level::Fine { Exit::Fine } else { Exit::Wrong }
+        if self.level == Level::Fine {
+            Exit::Fine
+        } else {
+            Exit::Wrong
+        }
     }
 }
 
@@ -219,8 +246,20 @@ fn level_of(condition: &Condition) -> Level {
     }
 }
 
-/// What the conditions of an object say, in their order.
+/// What the conditions of an object say, in their order. Those that say the same word for word are one fact.
 fn conditions_of(cluster: &Cluster, object: &str, about: &str, conditions: &[Condition]) -> Vec<Fact> {
-    let fact = |condition: &Condition| Fact::of_condition(about, condition, level_of(condition), object, cluster.read_at);
-    conditions.iter().map(fact).collect()
+    let mut told: Vec<(&Condition, Fact)> = Vec::new();
+    for condition in conditions {
+        let same = |(other, _): &&mut (&Condition, Fact)| {
+            (&other.reason, &other.message) == (&condition.reason, &condition.message)
+        };
+        if let Some((_, fact)) = told.iter_mut().find(same) {
+            fact.text = format!("{}={} {}", condition.type_, condition.status, fact.text);
+            continue;
+        }
+        let level = level_of(condition);
+        let fact = Fact::of_condition(about, condition, level, object, cluster.read_at);
+        told.push((condition, fact));
+    }
+    told.into_iter().map(|(_, fact)| fact).collect()
 }

@@ -20,12 +20,17 @@ const SHOWN: usize = 16;
 /// The nodes of pods that are not wired: of those that wait, and of those that hold what others wait for.
 pub(super) fn nodes(cluster: &Cluster, network: &TrainingNetwork) -> BTreeSet<String> {
     let lookup = Lookup::new(cluster);
-    let waiting = lookup.pods(network).iter().filter(|pod| waits::of(&lookup, pod).is_some());
+    let waiting = lookup
+        .pods(network)
+        .iter()
+        .filter(|pod| waits::of(&lookup, pod).is_some());
     let mut nodes: BTreeSet<String> = waiting.filter_map(|pod| pod.spec.node_name.clone()).collect();
     let waits = waits::of_network(&lookup, network);
     let indices: BTreeSet<u32> = waits.iter().filter_map(|(_, wait)| wait.index).collect();
     let attachments = lookup.slice(network).map_or(&[][..], |slice| lookup.attachments(slice));
-    let holders = attachments.iter().filter(|attachment| indices.contains(&attachment.spec.index));
+    let holders = attachments
+        .iter()
+        .filter(|attachment| indices.contains(&attachment.spec.index));
     nodes.extend(holders.map(|holder| holder.spec.node_name.clone()));
     nodes
 }
@@ -49,7 +54,13 @@ pub(super) fn report(cluster: &Cluster, network: &TrainingNetwork) -> WhyReport 
     facts.extend(seen.pods(slice));
     let verdict = seen.verdict();
     let (namespace, name) = key(&network.metadata);
-    WhyReport::new("TrainingNetwork", Some(namespace.to_owned()), name.to_owned(), verdict, facts)
+    WhyReport::new(
+        "TrainingNetwork",
+        Some(namespace.to_owned()),
+        name.to_owned(),
+        verdict,
+        facts,
+    )
 }
 
 struct Seen<'a> {
@@ -91,11 +102,21 @@ impl Seen<'_> {
                 (None, None) => "all rails".to_owned(),
             },
         };
-        let room = spec.max_pods.map_or_else(String::new, |room| format!(" (room for {room})"));
-        let bandwidth = spec.bandwidth_per_rail.map_or_else(String::new, |bandwidth| format!(", {bandwidth} per rail"));
+        let room = spec
+            .max_pods
+            .map_or_else(String::new, |room| format!(" (room for {room})"));
+        let bandwidth = spec
+            .bandwidth_per_rail
+            .map_or_else(String::new, |bandwidth| format!(", {bandwidth} per rail"));
         let fabric = or_default(&spec.fabric_name, status.and_then(|status| status.fabric_name.as_ref()));
-        let class = or_default(&spec.qos_class_name, status.and_then(|status| status.qos_class_name.as_ref()));
-        let text = format!("{} pods{room} on {rails} of Fabric {fabric}, class {class}{bandwidth}", spec.pods);
+        let class = or_default(
+            &spec.qos_class_name,
+            status.and_then(|status| status.qos_class_name.as_ref()),
+        );
+        let text = format!(
+            "{} pods{room} on {rails} of Fabric {fabric}, class {class}{bandwidth}",
+            spec.pods
+        );
         let made = self.network.metadata.creation_timestamp.as_ref().map(|time| time.0);
         Fact::new("asks for", text, format!("{}, spec", self.object)).since(made, self.now)
     }
@@ -117,8 +138,13 @@ impl Seen<'_> {
         );
         let mut facts = vec![fact("slice", text)];
         for rail in &spec.rails {
-            let vlan = rail.vlan.map_or_else(|| "no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"));
-            let blocks = rail.prefixes.iter().map(|block| format!("{} of pool {}", block.prefix, block.pool));
+            let vlan = rail
+                .vlan
+                .map_or_else(|| "no VLAN".to_owned(), |vlan| format!("VLAN {vlan}"));
+            let blocks = rail
+                .prefixes
+                .iter()
+                .map(|block| format!("{} of pool {}", block.prefix, block.pool));
             let blocks: Vec<String> = blocks.collect();
             facts.push(fact(&rail.name, format!("{}, {vlan}", blocks.join(" and "))));
         }
@@ -136,7 +162,12 @@ impl Seen<'_> {
     fn entry(&self, ledger: &FabricLedger) -> Option<Fact> {
         let uid = self.network.metadata.uid.as_deref()?;
         let entry = ledger.spec.entries.iter().find(|entry| entry.owner.uid == uid)?;
-        Some(ledger::holder(entry, &named("FabricLedger", &ledger.metadata), self.now)).map(|mut fact| {
+        Some(ledger::holder(
+            entry,
+            &named("FabricLedger", &ledger.metadata),
+            self.now,
+        ))
+        .map(|mut fact| {
             "ledger".clone_into(&mut fact.about);
             fact
         })
@@ -157,7 +188,11 @@ impl Seen<'_> {
 
     /// The fabric that it asks for.
     fn fabric(&self) -> Option<&Fabric> {
-        let used = self.network.status.as_ref().and_then(|status| status.fabric_name.as_ref());
+        let used = self
+            .network
+            .status
+            .as_ref()
+            .and_then(|status| status.fabric_name.as_ref());
         let named = self.network.spec.fabric_name.as_ref().or(used);
         let mut fabrics = self.lookup.cluster.fabrics.iter();
         match named {
@@ -171,7 +206,11 @@ impl Seen<'_> {
         let quotas = self.lookup.cluster.quotas.iter();
         let quotas = quotas.filter(|quota| key(&quota.metadata).0 == namespace);
         let fact = |quota: &railhead_crds::NetworkQuota| {
-            let summary = quota.status.as_ref().and_then(|status| status.summary.clone()).unwrap_or_default();
+            let summary = quota
+                .status
+                .as_ref()
+                .and_then(|status| status.summary.clone())
+                .unwrap_or_default();
             let text = format!(
                 "{}: used of what is allowed: {} networks, {} pods, {} bandwidth, {} VLANs",
                 quota.name_any(),
@@ -180,7 +219,11 @@ impl Seen<'_> {
                 summary.bandwidth,
                 summary.vlans
             );
-            Fact::new("quota", text, format!("{}, status", named("NetworkQuota", &quota.metadata)))
+            Fact::new(
+                "quota",
+                text,
+                format!("{}, status", named("NetworkQuota", &quota.metadata)),
+            )
         };
         quotas.map(fact).collect()
     }
@@ -215,9 +258,16 @@ impl Seen<'_> {
             facts.push(Fact::new("pods", text, source));
         }
         let attachments = slice.map_or(&[][..], |slice| self.lookup.attachments(slice));
-        let wired = attachments.iter().filter(|attachment| is_true(attachment.conditions(), "Wired")).count();
+        let wired = attachments
+            .iter()
+            .filter(|attachment| is_true(attachment.conditions(), "Wired"))
+            .count();
         if slice.is_some() {
-            let text = format!("{} of {} indices are taken, {wired} pods are wired", attachments.len(), self.network.spec.pods);
+            let text = format!(
+                "{} of {} indices are taken, {wired} pods are wired",
+                attachments.len(),
+                self.network.spec.pods
+            );
             facts.push(Fact::new("indices", text, "NetworkAttachments"));
         }
         let degraded = attachments.iter().filter_map(|attachment| {

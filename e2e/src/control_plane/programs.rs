@@ -13,20 +13,24 @@ pub struct Programs {
     pub operator: PathBuf,
     /// A node without a machine.
     pub hollow_node: PathBuf,
+    /// `kubectl railhead`.
+    pub plugin: PathBuf,
 }
 
 impl Programs {
     /// Builds them, all in one call: cargo builds what they have in common once then.
     pub fn build() -> Result<Self> {
-        let packages = ["--package", "railhead-operator", "--package", "railhead-hollow"];
+        let packages = ["railhead-operator", "railhead-hollow", "railhead-cli"];
+        let packages = packages.iter().flat_map(|package| ["--package", package]);
         let status = cargo().args(["build", "--quiet"]).args(packages).status()?;
         if !status.success() {
-            bail!("`cargo build` of operator and hollow nodes ended with {status}");
+            bail!("`cargo build` of operator, hollow nodes and plugin ended with {status}");
         }
         let this = std::env::current_exe()?;
         Ok(Self {
             operator: built(&this, "railhead-operator")?,
             hollow_node: built(&this, "hollow-node")?,
+            plugin: built(&this, "kubectl-railhead")?,
         })
     }
 }

@@ -16,6 +16,7 @@ mod ledger;
 mod networks;
 mod operator_rights;
 mod operators;
+mod plugin;
 mod quotas;
 mod refusals;
 mod rest;
@@ -311,6 +312,11 @@ fn shared() -> Vec<Test> {
             two_groups_of_a_leader_worker_set_are_told_to_say_groups,
             a_number_that_somebody_edited_is_refused,
         ],
+        plugin: [
+            the_plugin_explains_who_is_attached_who_waits_and_for_whom,
+            the_plugin_names_the_right_that_is_missing_and_the_name_that_was_meant,
+            the_plugin_says_in_one_sentence_that_there_is_no_cluster,
+        ],
         operators: [
             two_operators_that_both_lead_reserve_nothing_twice,
             the_metrics_tell_what_was_done,
@@ -355,7 +361,7 @@ fn trials(tests: Vec<Test>, world: Option<&'static World>) -> Vec<Trial> {
 
 /// Sets everything up, runs the tests, and says whether all passed.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let programs = step("building the operator and hollow nodes", Programs::build)?;
+    let programs = step("building operator, hollow nodes and plugin", Programs::build)?;
     Lab::down(&LAB)?;
     let lab = Lab::up(&LAB, 0)?;
     // One thread enters the lab's network, and with it every thread that it makes. This one stays outside, to end the lab later.
