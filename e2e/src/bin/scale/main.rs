@@ -11,6 +11,7 @@ mod floor;
 mod operator;
 mod pending;
 mod planning;
+mod plugin;
 mod rate;
 mod reserved;
 mod rest;
@@ -19,7 +20,13 @@ mod storm;
 mod verdict;
 mod writes;
 
-use std::{fs, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{Parser, value_parser};
@@ -106,8 +113,9 @@ fn run(arguments: Arguments) -> Result<bool> {
             .build()?;
         step("installing the chart", || install(&lab))?;
         let installed = Installed::new(&lab, arguments.operator.as_deref())?;
+        let plugin = plugin::build()?;
         stop_controllers(&lab)?;
-        runtime.block_on(measure(&arguments, &lab, &installed))
+        runtime.block_on(measure(&arguments, &lab, (&installed, &plugin)))
     });
     let verdict = inside
         .join()
@@ -154,7 +162,7 @@ fn stop_controllers(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-async fn measure(arguments: &Arguments, lab: &Lab, installed: &Installed) -> Result<Verdict> {
+async fn measure(arguments: &Arguments, lab: &Lab, (installed, plugin): (&Installed, &Path)) -> Result<Verdict> {
     let server = &Server::connect(&lab.kubeconfig()).await?;
     let verdict = &mut Verdict::default();
     let size = Size {
@@ -198,6 +206,8 @@ async fn measure(arguments: &Arguments, lab: &Lab, installed: &Installed) -> Res
     let result = rest::measure(verdict, server, &mut operator, rest).await;
     note(verdict, "rest", result);
     revive(installed, &mut operator).await?;
+    let result = tokio::task::block_in_place(|| plugin::measure(verdict, lab, plugin));
+    note(verdict, "kubectl railhead", result);
     let storm = Duration::from_secs(arguments.storm_seconds);
     let result = storm::measure(verdict, server, &mut operator, reserved, size, storm).await;
     note(verdict, "changes", result);

@@ -53,7 +53,10 @@ impl Installed {
         let kubeconfig = lab.state().join("operator.kubeconfig");
         fs::write(&kubeconfig, config.to_string())?;
         Ok(Self {
-            binary: binary.map_or_else(build, |binary| Ok(binary.to_owned()))?,
+            binary: binary.map_or_else(
+                || build("railhead-operator", "railhead-operator"),
+                |binary| Ok(binary.to_owned()),
+            )?,
             kubeconfig,
             logs: lab.state().join("logs"),
         })
@@ -88,27 +91,32 @@ impl Installed {
     }
 }
 
-fn build() -> Result<PathBuf> {
+/// Builds a program for release.
+pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf> {
     let status = cargo()
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            "railhead-operator",
-        ])
+        .args(["build", "--quiet", "--release", "--locked", "--package", package])
         .status()?;
     ensure!(
         status.success(),
-        "cargo build --release --package railhead-operator ended with {status}"
+        "cargo build --release --package {package} ended with {status}"
     );
     let this = std::env::current_exe()?;
     let target = this
         .ancestors()
         .nth(2)
         .context("this program does not lie in a target folder")?;
-    Ok(target.join("release/railhead-operator"))
+    Ok(target.join("release").join(program))
+}
+
+/// Resident memory of a process now, and the most that it ever was, in MB.
+pub(crate) fn resident(pid: u32) -> Result<(f64, f64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = |key: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.with_context(|| format!("no {key} in {status}"))?.parse()?)
+    };
+    Ok((kilobytes("VmRSS:")? * 1024e-6, kilobytes("VmHWM:")? * 1024e-6))
 }
 
 /// A running operator; it ends with this value.
@@ -131,15 +139,9 @@ impl Operator {
         }
     }
 
-    /// Resident memory now, and the most that it ever was, in MB.
+    /// [`resident`] of it.
     pub(crate) fn resident(&self) -> Result<(f64, f64)> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kilobytes = |key: &str| -> Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(key));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            Ok(number.with_context(|| format!("no {key} in {status}"))?.parse()?)
-        };
-        Ok((kilobytes("VmRSS:")? * 1024e-6, kilobytes("VmHWM:")? * 1024e-6))
+        resident(self.child.id())
     }
 
     /// Processor time so far, seconds.
