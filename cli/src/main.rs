@@ -9,8 +9,10 @@ mod exit;
 mod facts;
 #[cfg(test)]
 mod fixtures;
+mod fsck;
 mod lookup;
 mod output;
+mod plan;
 mod similar;
 mod status;
 mod waits;
@@ -50,6 +52,10 @@ enum Command {
     /// What happened to something.
     #[command(subcommand)]
     Events(events::Args),
+    /// Compares all records with each other, and says what contradicts what. Reads only, unless told to repair.
+    Fsck(fsck::Args),
+    /// Would these networks be reserved, do their pods fit, and if not, with which change?
+    Plan(plan::Args),
     /// The JSON schema of the reports.
     Schema,
     /// A script that completes commands in a shell.
@@ -92,6 +98,8 @@ fn start(cli: Cli) -> Result<Exit, ReadError> {
             Command::Status(args) => status::run(&asked, &args).await,
             Command::Why(args) => why::run(&asked, &args).await,
             Command::Events(args) => events::run(&asked, &args).await,
+            Command::Fsck(args) => fsck::run(&asked, &args).await,
+            Command::Plan(args) => plan::run(&asked, &args).await,
             Command::Schema => Ok(output::schema()),
             Command::Completion { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "kubectl-railhead", &mut std::io::stdout());

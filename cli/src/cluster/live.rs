@@ -67,6 +67,12 @@ async fn read_from(config: Config, from: &From, wanted: Wanted) -> Result<Cluste
     Ok(cluster)
 }
 
+/// The way to the API server, for what is written.
+pub(super) async fn connect(from: &From) -> Result<Client, ReadError> {
+    let config = config(from).await?;
+    with_config(config, ANSWER).map_err(|error| ReadError::NoConfig { why: chain(&error) })
+}
+
 async fn config(from: &From) -> Result<Config, ReadError> {
     let no_config = |error: &dyn std::error::Error| ReadError::NoConfig { why: chain(error) };
     let options = KubeConfigOptions {

@@ -104,6 +104,11 @@ pub(crate) async fn read(from: &From, wanted: Wanted) -> Result<Cluster, ReadErr
     Ok(cluster)
 }
 
+/// The way to the API server that is read, for what is written.
+pub(crate) async fn connect(from: &From) -> Result<kube::Client, ReadError> {
+    live::connect(from).await
+}
+
 impl Cluster {
     /// Whether a kind could be read, if it was wanted.
     pub(crate) fn has_read(&self, kind: Kind) -> bool {

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::json;
 
 use super::{API_VERSION, Report};
-use crate::{events, exit::Exit, status, why};
+use crate::{events, exit::Exit, fsck, plan, status, why};
 
 /// Prints it.
 pub(crate) fn schema() -> Exit {
@@ -19,6 +19,8 @@ fn all() -> Schema {
         of::<status::StatusReport>(&mut generator),
         of::<why::WhyReport>(&mut generator),
         of::<events::EventsReport>(&mut generator),
+        of::<fsck::FsckReport>(&mut generator),
+        of::<plan::PlanReport>(&mut generator),
     ];
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

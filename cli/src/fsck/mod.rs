@@ -1,0 +1,232 @@
+//! `fsck`: reads all records together and says which contradict each other; repairs what is safe if asked to.
+
+mod attachments;
+mod claims;
+mod finding;
+mod ledgers;
+mod nodes;
+mod repair;
+mod seen;
+mod slices;
+mod stuck;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::sound;
+mod twice;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::jiff::SignedDuration;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use self::{
+    finding::{Check, Finding, Who},
+    seen::Seen,
+};
+use crate::{
+    Asked,
+    cluster::{self, Cluster, Kind, ReadError, Wanted},
+    exit::Exit,
+    output::{Cell, Page, Report},
+};
+
+/// A cluster that works changes while it is read, and what was read first may not fit what was read last. So whatever is found is looked
+/// for again after so long, and told only if it is still there.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Findings of one rule that a table shows.
+const SHOWN: usize = 20;
+
+/// Whether to repair, and when a reservation counts as forgotten.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Repair what is safe and what nobody else would. Records are written by members of guards.breakGlassGroups of the Helm chart only.
+    #[arg(long)]
+    repair: bool,
+    /// After how many hours without a pod a reservation is told.
+    #[arg(long, value_name = "HOURS", default_value_t = 72)]
+    idle: u32,
+}
+
+/// Reads, reports, repairs and shows.
+pub(crate) async fn run(asked: &Asked, args: &Args) -> Result<Exit, ReadError> {
+    let is_live = asked.from.saved.is_empty();
+    if args.repair && !is_live {
+        return Err(ReadError::Usage(
+            "what was saved cannot be repaired: leave out --from".to_owned(),
+        ));
+    }
+    let idle = SignedDuration::from_hours(i64::from(args.idle));
+    let namespace = asked.from.namespace.as_deref();
+    let mut cluster = asked.read(wanted()).await?;
+    let mut report = report(&cluster, idle).about(namespace);
+    if is_live && !report.findings.is_empty() {
+        tokio::time::sleep(SETTLE).await;
+        cluster = asked.read(wanted()).await?;
+        report = confirmed(self::report(&cluster, idle).about(namespace), &report);
+    }
+    if args.repair && report.findings.iter().any(|finding| finding.who == Who::Repairable) {
+        let client = cluster::connect(&asked.from).await?;
+        repair::repair(&client, &mut report.findings).await;
+    }
+    Ok(asked.show(&cluster, &report))
+}
+
+fn wanted() -> Wanted {
+    // Whatever is missing would be found to be gone.
+    Wanted::all_of([
+        Kind::Fabrics,
+        Kind::Ledgers,
+        Kind::Networks,
+        Kind::Slices,
+        Kind::Attachments,
+        Kind::NodeNetworks,
+        Kind::Nodes,
+        Kind::Pods,
+        Kind::Claims,
+        Kind::Templates,
+        Kind::Ports,
+    ])
+    .with_rails()
+    .of_all_namespaces()
+}
+
+/// The report.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FsckReport {
+    /// What was compared.
+    compared: Compared,
+    /// What is not as it should be, by rule and object.
+    findings: Vec<Finding>,
+}
+
+/// How much was compared.
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Compared {
+    networks: usize,
+    slices: usize,
+    attachments: usize,
+    claims: usize,
+    nodes: usize,
+}
+
+/// What there is to say of a cluster.
+fn report(cluster: &Cluster, idle: SignedDuration) -> FsckReport {
+    let seen = Seen::new(cluster);
+    let mut findings = Vec::new();
+    ledgers::check(&seen, &mut findings);
+    slices::check(&seen, idle, &mut findings);
+    attachments::check(&seen, &mut findings);
+    claims::check(&seen, &mut findings);
+    nodes::check(&seen, &mut findings);
+    stuck::check(&seen, &mut findings);
+    findings.sort_by(|a, b| (a.check, &a.object).cmp(&(b.check, &b.object)));
+    FsckReport {
+        compared: Compared {
+            networks: cluster.networks.len(),
+            slices: cluster.slices.len(),
+            attachments: cluster.attachments.len(),
+            claims: cluster.claims.len(),
+            nodes: cluster.node_networks.len(),
+        },
+        findings,
+    }
+}
+
+/// What the second look has found and the first one too.
+fn confirmed(mut second: FsckReport, first: &FsckReport) -> FsckReport {
+    second
+        .findings
+        .retain(|finding| first.findings.iter().any(|before| before.is(finding)));
+    second
+}
+
+impl Report for FsckReport {
+    const KIND: &'static str = "Fsck";
+
+    fn show(&self, page: &mut Page) {
+        let compared = &self.compared;
+        page.line(format!(
+            "compared: networks {}, slices {}, attachments {}, claims {}, nodes {}",
+            compared.networks, compared.slices, compared.attachments, compared.claims, compared.nodes
+        ));
+        let mut by_check: BTreeMap<Check, Vec<&Finding>> = BTreeMap::new();
+        for finding in &self.findings {
+            by_check.entry(finding.check).or_default().push(finding);
+        }
+        for (check, findings) in by_check {
+            page.gap();
+            page.line(Cell::bold(format!("{check:?}  {}", findings.len())));
+            let shown = if page.is_wide() { findings.len() } else { SHOWN };
+            for finding in findings.iter().take(shown) {
+                show(finding, page);
+            }
+            if findings.len() > shown {
+                page.line(Cell::dim(format!(
+                    "  and {} more: -o wide shows all",
+                    findings.len() - shown
+                )));
+            }
+        }
+        page.gap();
+        page.line(self.summary());
+    }
+
+    fn exit(&self) -> Exit {
+        let is_open = |finding: &Finding| !finding.repaired.as_ref().is_some_and(|repaired| repaired.done);
+        if self.findings.iter().any(is_open) {
+            Exit::Wrong
+        } else {
+            Exit::Fine
+        }
+    }
+}
+
+impl FsckReport {
+    /// What concerns a namespace, if one is named. All is compared all the same: what contradicts it may be of another.
+    fn about(mut self, namespace: Option<&str>) -> Self {
+        if let Some(namespace) = namespace {
+            self.findings.retain(|finding| finding.concerns(namespace));
+        }
+        self
+    }
+
+    fn summary(&self) -> Cell {
+        if self.findings.is_empty() {
+            return Cell::good("nothing contradicts anything");
+        }
+        let of = |who: Who| self.findings.iter().filter(|finding| finding.who == who).count();
+        let repaired = self.findings.iter().filter_map(|finding| finding.repaired.as_ref());
+        let done = repaired.filter(|repaired| repaired.done).count();
+        let repairable = match (of(Who::Repairable), done) {
+            (0, _) => String::new(),
+            (all, 0) => format!("{all} repairable with --repair, "),
+            (all, done) => format!("{done} of {all} repaired, "),
+        };
+        Cell::plain(format!(
+            "{} found: {repairable}{} will come right by themselves, {} for a person",
+            self.findings.len(),
+            of(Who::ByItself),
+            of(Who::ByHand)
+        ))
+    }
+}
+
+fn show(finding: &Finding, page: &mut Page) {
+    let text = Cell::bad(&finding.text);
+    page.line(Cell::plain("  ").and(Cell::bold(&finding.object)).and("  ").and(text));
+    if !finding.help.is_empty() {
+        page.line(format!("      do: {}", finding.help));
+    }
+    let why = &finding.why;
+    page.line(match (finding.who, &finding.repaired) {
+        (_, Some(repaired)) if repaired.done => Cell::good(format!("      repaired: {}", repaired.text)),
+        (_, Some(repaired)) => Cell::bad(format!("      not repaired: {}", repaired.text)),
+        (Who::Repairable, None) => Cell::waits(format!("      --repair: {why}")),
+        (Who::ByItself, None) => Cell::dim(format!("      by itself: {why}")),
+        (Who::ByHand, None) => Cell::dim(format!("      not repaired: {why}")),
+    });
+}
