@@ -18,6 +18,7 @@ mod operator_rights;
 mod operators;
 mod plugin;
 mod quotas;
+mod records;
 mod refusals;
 mod rest;
 mod restored;
@@ -316,6 +317,10 @@ fn shared() -> Vec<Test> {
             the_plugin_explains_who_is_attached_who_waits_and_for_whom,
             the_plugin_names_the_right_that_is_missing_and_the_name_that_was_meant,
             the_plugin_says_in_one_sentence_that_there_is_no_cluster,
+        ],
+        records: [
+            what_contradicts_is_found_and_what_is_safe_is_repaired_by_who_may,
+            what_is_planned_is_what_is_reserved_then,
         ],
         operators: [
             two_operators_that_both_lead_reserve_nothing_twice,

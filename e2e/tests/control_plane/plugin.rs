@@ -19,7 +19,7 @@ use crate::simulated_node::SimulatedNode;
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Runs the plugin as somebody. What it printed is shown where `RAILHEAD_SHOW` is set: the page in `docs/` is made of it.
-fn railhead(world: &World, who: &Identity, arguments: &[&str]) -> Result<Output> {
+pub(crate) fn railhead(world: &World, who: &Identity, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(&world.programs.plugin);
     command.args(arguments).env("KUBECONFIG", &who.kubeconfig);
     let output = capture(&mut command, LIMIT)?;
