@@ -29,7 +29,8 @@ use crate::{
     output::{Format, Output, Report},
 };
 
-/// Says what Railhead knows of fabrics, networks, pods and nodes, and why something waits. It only reads.
+/// Says what Railhead knows of fabrics, networks, pods and nodes, and why something waits. It only reads, but for
+/// `fsck --repair`.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-railhead", bin_name = "kubectl railhead", version, after_help = Exit::HELP)]
 struct Cli {
