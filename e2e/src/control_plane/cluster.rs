@@ -1,10 +1,11 @@
-//! The API server as its users meet it: through kubectl, as somebody.
+//! The API server as its users meet it: through kubectl, as somebody. What the administrator only reads is read without it.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::reader::Reader;
 use crate::cluster::eventually;
 use crate::lab::Lab;
 use crate::lab::run::{Output, capture, capture_with_input};
@@ -29,12 +30,15 @@ pub struct Cluster {
     pub lab: Lab,
     folder: TempDir,
     names: AtomicUsize,
+    reader: Reader,
 }
 
 impl Cluster {
     /// The control plane of a lab that is up.
     pub fn new(lab: Lab) -> Result<Self> {
+        let reader = Reader::new(&lab.kubeconfig());
         Ok(Self {
+            reader,
             lab,
             folder: tempfile::tempdir()?,
             names: AtomicUsize::new(0),
@@ -117,9 +121,8 @@ impl Cluster {
         let kind = object["kind"].as_str().context("the object has no kind")?;
         let name = object["metadata"]["name"].as_str().context("the object has no name")?;
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default");
-        let stored = self.kubectl(&self.admin(), &["get", kind, name, "--namespace", namespace])?;
-        if !stored.stderr.contains("NotFound") && !stored.stderr.contains("not found") {
-            bail!("{kind} {name} was refused, but this is there now: {stored}");
+        if let Some(stored) = self.reader.get(namespace, kind, name)? {
+            bail!("{kind} {name} was refused, but this is there now: {stored:#}");
         }
         Ok(())
     }
@@ -156,32 +159,46 @@ impl Cluster {
         )?;
         // Pods need the account that the controllers make for each namespace.
         eventually("the namespace has its default service account", || {
-            self.ok(&["get", "serviceaccount", "default", "--namespace", &name])
+            self.get(&name, "serviceaccount", "default")
         })?;
         Ok(name)
     }
 
     /// An object as it is now.
     pub fn get(&self, namespace: &str, kind: &str, name: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.ok(&[
-            "get",
-            kind,
-            name,
-            "--namespace",
-            namespace,
-            "--output",
-            "json",
-        ])?)?)
+        let found = self.reader.get(namespace, kind, name)?;
+        found.with_context(|| format!("there is no {kind} {name} in {namespace}"))
     }
 
     /// All objects of a kind in a namespace.
     pub fn list(&self, namespace: &str, kind: &str) -> Result<Vec<Value>> {
-        let mut list: Value =
-            serde_json::from_str(&self.ok(&["get", kind, "--namespace", namespace, "--output", "json"])?)?;
-        let Value::Array(items) = list["items"].take() else {
-            bail!("kubectl printed no list of {kind}")
-        };
-        Ok(items)
+        self.reader.list(Some(namespace), kind)
+    }
+
+    /// All objects of a kind in all namespaces.
+    pub fn list_everywhere(&self, kind: &str) -> Result<Vec<Value>> {
+        self.reader.list(None, kind)
+    }
+
+    /// Asks as somebody for the deletion of these objects, and does not wait for it; what is gone already is fine. They are read
+    /// from standard input: kubectl sends five requests a second for what its command line names, and for what it waits for.
+    pub fn delete(&self, who: &Identity, objects: &[Value]) -> Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let named: Vec<Value> = objects
+            .iter()
+            .map(|object| {
+                let metadata = &object["metadata"];
+                json!({
+                    "apiVersion": object["apiVersion"], "kind": object["kind"],
+                    "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+                })
+            })
+            .collect();
+        let arguments = ["delete", "--wait=false", "--ignore-not-found", "--filename", "-"];
+        self.feed(who, &arguments, &named)?.ok()?;
+        Ok(())
     }
 
     /// Waits until a condition has this status and reason, and gives its message.
@@ -236,20 +253,9 @@ impl Cluster {
     /// Waits until an object is gone.
     pub fn gone(&self, namespace: &str, kind: &str, name: &str) -> Result<()> {
         eventually(&format!("{kind} {name} is gone"), || {
-            let found = self.ok(&[
-                "get",
-                kind,
-                name,
-                "--namespace",
-                namespace,
-                "--ignore-not-found",
-                "--output",
-                "yaml",
-            ])?;
-            if found.trim().is_empty() {
-                Ok(())
-            } else {
-                bail!("it is still there:\n{found}")
+            match self.reader.get(namespace, kind, name)? {
+                None => Ok(()),
+                Some(found) => bail!("it is still there:\n{found:#}"),
             }
         })
     }

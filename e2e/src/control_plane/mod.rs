@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod hollow;
 pub mod operator;
 pub mod programs;
+mod reader;
 
 use std::path::{Path, PathBuf};
 

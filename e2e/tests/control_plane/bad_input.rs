@@ -203,22 +203,7 @@ pub(crate) fn the_operator_lives(world: &World, fabric: &str) -> Result<()> {
 }
 
 fn delete(world: &World, who: &Identity, namespace: &str, kind: &str, prefix: &str) -> Result<()> {
-    let names: Vec<String> = named(world, namespace, kind, prefix)?
-        .iter()
-        .filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned))
-        .collect();
-    for names in names.chunks(100) {
-        let mut arguments = vec![
-            "delete",
-            kind,
-            "--namespace",
-            namespace,
-            "--ignore-not-found",
-            "--wait=false",
-        ];
-        arguments.extend(names.iter().map(String::as_str));
-        world.cluster.kubectl(who, &arguments)?.ok()?;
-    }
+    world.cluster.delete(who, &named(world, namespace, kind, prefix)?)?;
     eventually(&format!("every {kind} of {prefix} is gone"), || {
         let left = named(world, namespace, kind, prefix)?.len();
         ensure!(left == 0, "{left} are left");

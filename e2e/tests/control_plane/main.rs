@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -58,6 +58,8 @@ static LAB: LazyLock<String> =
     LazyLock::new(|| std::env::var("RAILHEAD_TESTS_LAB").unwrap_or_else(|_| "tests".to_owned()));
 /// The tests wait more than they compute.
 const THREADS: usize = 4;
+/// A test that took this many seconds is named.
+const LONG: f64 = 8.0;
 
 /// The tests are over, and with them the simulated nodes' heartbeats.
 static DONE: AtomicBool = AtomicBool::new(false);
@@ -358,7 +360,13 @@ fn trials(tests: Vec<Test>, world: Option<&'static World>) -> Vec<Trial> {
     let trial = |(name, test): Test| {
         Trial::test(name, move || {
             let world = world.ok_or("there is no control plane")?;
-            test(world).map_err(|error| Failed::from(format!("{error:#}")))
+            let start = Instant::now();
+            let result = test(world).map_err(|error| Failed::from(format!("{error:#}")));
+            let took = start.elapsed().as_secs_f64();
+            if took >= LONG {
+                say(format!("{name} took {took:.1} s"));
+            }
+            result
         })
     };
     tests.into_iter().map(trial).collect()

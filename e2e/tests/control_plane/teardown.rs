@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use railhead_e2e::cluster::eventually;
 use railhead_e2e::lab::run::{Output, capture};
 use serde_json::{Value, json};
@@ -74,10 +74,16 @@ pub(crate) fn teardown_is_refused_while_a_pod_is_attached(world: &World) -> Resu
 
 /// Takes the nodes, fabrics and networks of earlier tests away: only the nodes of this test answer.
 pub(crate) fn begin_anew(cluster: &Cluster) -> Result<()> {
-    cluster.ok(&["delete", "nodes", "--all"])?;
-    cluster.ok(&["delete", "fabrics", "--all", "--wait=false"])?;
-    cluster.ok(&["delete", "tnet", "--all", "--all-namespaces", "--timeout=240s"])?;
-    Ok(())
+    for kind in ["nodes", "fabrics", "tnet"] {
+        cluster.delete(&cluster.admin(), &cluster.list_everywhere(kind)?)?;
+    }
+    eventually("the nodes and networks of earlier tests are gone", || {
+        for kind in ["nodes", "tnet"] {
+            let left = cluster.list_everywhere(kind)?.len();
+            ensure!(left == 0, "{left} {kind} are left");
+        }
+        Ok(())
+    })
 }
 
 /// Waits until the hook has asked the node to give everything back.
