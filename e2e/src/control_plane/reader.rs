@@ -29,15 +29,13 @@ struct Resource {
 impl Resource {
     fn path(&self, namespace: Option<&str>, name: Option<&str>) -> String {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };
-        let mut path = format!("/{root}/{}", self.api_version);
+        let mut parts = vec!["", root, &self.api_version];
         if let Some(namespace) = namespace.filter(|_| self.is_namespaced) {
-            path += &format!("/namespaces/{namespace}");
+            parts.extend(["namespaces", namespace]);
         }
-        path += &format!("/{}", self.plural);
-        if let Some(name) = name {
-            path += &format!("/{name}");
-        }
-        path
+        parts.push(&self.plural);
+        parts.extend(name);
+        parts.join("/")
     }
 
     /// An object as kubectl prints it.
