@@ -28,9 +28,10 @@ pub(crate) fn build() -> Result<PathBuf> {
 /// Asks each question once to warm the API server up and once for its figures.
 pub(crate) fn measure(verdict: &mut Verdict, lab: &Lab, binary: &Path) -> Result<()> {
     let place = fill::place(0);
-    let questions: [&[&str]; 2] = [
+    let questions: [&[&str]; 3] = [
         &["status"],
         &["why", "network", &place.name, "--namespace", &place.namespace],
+        &["fsck"],
     ];
     for question in questions {
         let words = question.iter().take(2).copied().collect::<Vec<_>>().join(" ");
