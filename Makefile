@@ -24,8 +24,8 @@ lint: ## rustfmt, clippy, dependency rules
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(RUN) tiers -- --only dependencies
 
-generate: ## Write the chart's CRDs and the API reference from the types
-	cargo run --quiet --package railhead-crds --bin crdgen charts/railhead/crds docs/api.md
+generate: ## Write the chart's CRDs, the API reference and the page of reasons from the types
+	cargo run --quiet --package railhead-crds --bin crdgen charts/railhead/crds docs/api.md docs/reasons.md
 
 bench: check-machine ## Print sizes and times, on this machine and in the lab, beside the same work alone; fails above a limit
 	$(RUN) bench

@@ -179,4 +179,23 @@ mod tests {
         assert!(matches!(judge(&[difference(&[], &["spec.groups"])]), Found::Newer(_)));
         assert_eq!(judge(&[difference(&[], &[])]), Found::Current);
     }
+
+    #[test]
+    fn only_older_definitions_end_reservations_and_all_else_is_said() {
+        let newer = judge(&[difference(&[], &["spec.groups"])]);
+        let older = judge(&[difference(&["spec.capacity"], &[])]);
+        for (found, holds, reason) in [
+            (Found::Unknown, true, Reason::NotRead),
+            (Found::Current, true, Reason::Current),
+            (newer, true, Reason::SchemaNewer),
+            (older, false, Reason::SchemaOlder),
+        ] {
+            let schemas = Schemas::default();
+            schemas.note(found);
+            let said = schemas.said();
+            assert_eq!(said.status, holds, "{said:?}");
+            assert!(said.reason == reason, "{said:?}");
+            assert_eq!(schemas.older().is_some(), !holds);
+        }
+    }
 }

@@ -219,6 +219,10 @@ mod tests {
         assert_eq!(status.attached, 1);
         let in_use = conditions::find(&status.conditions, "InUse").unwrap();
         assert_eq!(in_use.message, "2 pods still attached: llama-0, llama-1");
+        assert_eq!(
+            (in_use.status.as_str(), in_use.reason.as_str()),
+            ("True", "PodsAttached")
+        );
         assert_eq!(conditions::find(&status.conditions, "Releasable"), None, "nobody asked");
     }
 
@@ -253,7 +257,13 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         slice.status = Some(status(&slice, &[], &[], Some("team-b/qwen has it too".to_owned()), now));
         assert_eq!(slice.quarantine(), Some("team-b/qwen has it too"));
-        slice.status = Some(status(&slice, &[], &[], None, now));
+        let free = status(&slice, &[], &[], None, now);
+        let in_use = conditions::find(&free.conditions, "InUse").unwrap();
+        assert_eq!(
+            (in_use.status.as_str(), in_use.reason.as_str()),
+            ("False", "NoAttachment")
+        );
+        slice.status = Some(free);
         assert_eq!(slice.quarantine(), None);
     }
 

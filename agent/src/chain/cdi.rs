@@ -83,13 +83,23 @@ mod tests {
             dirs: vec!["/etc/cdi".into(), dir.into()],
         };
         let finding = |settings: &CdiSettings| super::finding(agent, Some(settings), None);
-        assert!(finding(&settings(true, "/var/run/cdi")).holds);
+        let read = finding(&settings(true, "/var/run/cdi"));
+        assert_eq!((read.holds, read.reason.name()), (true, "Read"));
         assert!(finding(&settings(true, "/run/cdi")).holds, "/var/run is /run");
         assert_eq!(finding(&settings(false, "/run/cdi")).reason, "CdiDisabled");
         let other = finding(&settings(true, "/var/cdi/dynamic"));
         assert_eq!((other.holds, other.reason.name()), (false, "OtherFolder"));
         assert!(other.message.contains("/var/cdi/dynamic") && other.message.contains("/var/run/cdi"));
-        assert!(super::finding(agent, None, None).holds);
+        let not_told = super::finding(agent, None, None);
+        assert_eq!((not_told.holds, not_told.reason.name()), (true, "NotTold"));
+        let moved = FolderError::Moved {
+            mount: agent.into(),
+            before: "/run/cdi".to_owned(),
+            now: "/run/cdi//deleted".to_owned(),
+        };
+        let moved = super::finding(agent, Some(&settings(true, "/run/cdi")), Some(&moved));
+        assert_eq!((moved.holds, moved.reason.name()), (false, "FolderMoved"));
+        assert!(moved.message.contains("delete the agent's pod"), "{}", moved.message);
     }
 
     #[test]

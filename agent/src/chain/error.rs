@@ -71,3 +71,18 @@ impl ChainError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_the_runtime_does_not_call_harms_nobody_and_is_said() {
+        let error = ChainError::NotLoaded {
+            entry: "/etc/cni/net.d/pod/99-railhead.conf".into(),
+        };
+        assert_eq!(error.reason(), "ChainNotLoaded");
+        assert!(!error.is_harmful());
+        assert_eq!(ChainError::StillLoaded.reason(), "ChainNotLoaded");
+    }
+}

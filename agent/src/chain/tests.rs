@@ -148,7 +148,9 @@ async fn a_binary_folder_that_is_a_symlink_that_moves_gets_the_binary_again_and_
     symlink("bin-2", node.path("opt/cni/bin")).unwrap();
     let look = node.chain.ensure(true).await;
     assert!(node.path("opt/cni/bin-2/railhead").is_file());
-    assert!(look.news.unwrap().1.contains("bin-2"));
+    let (reason, what) = look.news.unwrap();
+    assert_eq!(reason, "ChainPutBack");
+    assert!(what.contains("bin-2"), "{what}");
     assert_eq!((look.chain.holds, look.chain.reason.name()), (true, "PutBack"));
     assert_eq!(node.chain.ensure(true).await.news, None, "said once");
 }
@@ -204,6 +206,20 @@ async fn cdi_specs_that_the_runtime_does_not_read_are_a_condition_of_their_own()
     assert!(look.chain.holds);
     assert_eq!((look.cdi.holds, look.cdi.reason.name()), (false, "OtherFolder"));
     assert!(look.cdi.message.contains("/var/cdi/dynamic"), "{}", look.cdi.message);
+}
+
+#[tokio::test]
+async fn cdi_specs_to_which_no_link_can_be_made_are_said_with_what_is_in_the_way() {
+    let mut node = Node::new();
+    fs::write(node.path("run-cdi"), "").unwrap();
+    fs::create_dir(node.path("run-cdi.new")).unwrap();
+    let cdi = node.chain.ensure(true).await.cdi;
+    assert_eq!((cdi.holds, cdi.reason.name()), (false, "NoLink"));
+    assert!(
+        cdi.message.contains("run-cdi cannot be made a link to"),
+        "{}",
+        cdi.message
+    );
 }
 
 #[tokio::test]

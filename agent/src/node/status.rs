@@ -205,6 +205,11 @@ mod tests {
         let mut switchdev = good.clone();
         switchdev.ports[0].eswitch = crate::inventory::Eswitch::Switchdev;
         assert_eq!(reason(&switchdev, &chained, true), (false, "Switchdev"));
+        switchdev.ports[0].eswitch = crate::inventory::Eswitch::DpuManaged;
+        assert_eq!(reason(&switchdev, &chained, true), (false, "DpuManaged"));
+        let mut exclusive = good.clone();
+        (exclusive.rdma.wanted, exclusive.rdma.exclusive) = (true, true);
+        assert_eq!(reason(&exclusive, &chained, true), (false, "RdmaExclusive"));
         let mut driverless = good.clone();
         driverless.ports[0].functions[0].home = false;
         driverless.ports[0].functions[0].driver = None;

@@ -97,25 +97,10 @@ pub(super) struct Teardown {
 impl Teardown {
     /// One pass, where the Fabric says so. Returns whether nothing is left to do.
     pub(super) async fn pass(&mut self, agent: &Arc<Agent>, network: &NodeNetwork, chain: &mut Chain) -> bool {
-        let torn_down = match self.give_back(agent, chain).await {
-            Ok(()) if self.left.is_empty() => Finding::yes(TORN_DOWN, Reason::TornDown, "the node is as before"),
-            Ok(()) => Finding::yes(TORN_DOWN, Reason::TornDown, self.left.join("; ")),
-            Err(error) => {
-                let reason = match &error {
-                    TeardownError::Attached { .. } => Reason::AttachmentsLeft,
-                    _ => Reason::Failed,
-                };
-                Finding::no(TORN_DOWN, reason, error.to_string())
-            }
-        };
-        let done = torn_down.holds;
-        let not_ready = Finding::no(
-            "Ready",
-            Reason::TearingDown,
-            "what Railhead changed on the node is given back",
-        );
+        let given_back = self.give_back(agent, chain).await;
+        let done = given_back.is_ok();
+        let findings = findings(&given_back, &self.left);
         // Also when nothing was left to do: who asks now may have missed it, or has made the NodeNetwork anew.
-        let findings = vec![not_ready, torn_down];
         let held = super::holdings::held(agent, network);
         super::report(agent, network, NodeNetworkStatus::default(), findings, held).await;
         done
@@ -157,6 +142,27 @@ impl Teardown {
             }
         }
     }
+}
+
+/// What the NodeNetwork says of it.
+fn findings(given_back: &Result<(), TeardownError>, left: &[String]) -> Vec<Finding> {
+    let torn_down = match given_back {
+        Ok(()) if left.is_empty() => Finding::yes(TORN_DOWN, Reason::TornDown, "the node is as before"),
+        Ok(()) => Finding::yes(TORN_DOWN, Reason::TornDown, left.join("; ")),
+        Err(error) => {
+            let reason = match error {
+                TeardownError::Attached { .. } => Reason::AttachmentsLeft,
+                _ => Reason::Failed,
+            };
+            Finding::no(TORN_DOWN, reason, error.to_string())
+        }
+    };
+    let not_ready = Finding::no(
+        "Ready",
+        Reason::TearingDown,
+        "what Railhead changed on the node is given back",
+    );
+    vec![not_ready, torn_down]
 }
 
 /// Returns what stays as it is, in words.
@@ -283,17 +289,4 @@ fn remove_locks(layout: &Layout) -> Result<(), TeardownError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_with_pods_is_not_torn_down_and_the_pods_are_named() {
-        assert!(refuse_with_plans(&[]).is_ok());
-        let plan = plans::tests::plan("u", "b", ["0000:01:10.0", "0000:02:10.0"]);
-        let error = refuse_with_plans(&[plan]).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "1 pods are attached on this node (team-a/llama-5); end them first"
-        );
-    }
-}
+mod tests;

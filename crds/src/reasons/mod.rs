@@ -11,17 +11,29 @@
 //! assert!(held.next().is_some(), "there is something to do");
 //! assert!(Reason::named("SomethingOfALaterRelease").is_none());
 //! ```
+//!
+//! One that is not listed:
+//!
+//! ```compile_fail
+//! let mistyped = railhead_crds::reasons::Reason::IndexHold;
+//! ```
+//!
+//! [`markdown`] is the page `docs/reasons.md`.
 
 mod fabric;
 mod network;
 mod node;
+mod page;
 mod place;
 mod pod;
 mod records;
 
 use std::fmt;
 
-pub use self::place::{Kind, Place};
+pub use self::{
+    page::markdown,
+    place::{Kind, Place},
+};
 
 /// Why a condition is as it is, or why an event was sent: a word to search for, in UpperCamelCase as users see it.
 ///

@@ -94,7 +94,7 @@ reasons! {
         next "set enable_cdi = true in containerd's CRI plugin and restart it";
     FolderMoved on NO_CDI,
         means "the folder of CDI specs was replaced under the agent's mount",
-        next "the message names the folder; set agent.paths.cdi to one that stays";
+        next "delete the agent's pod on that node, so that the folder is mounted anew";
     NoLink on NO_CDI,
         means "the link by which agent and CNI binary find the CDI specs could not be made",
         next "remove what lies where the message says";

@@ -3,6 +3,7 @@
 mod decide;
 mod delete;
 mod leave;
+mod news;
 mod nodes;
 pub(crate) mod others;
 mod pools;
@@ -13,11 +14,11 @@ pub(crate) use sweep::sweep_orphans;
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, runtime::controller::Action, runtime::reflector::ObjectRef};
-use railhead_crds::{Fabric, names::FABRIC_FINALIZER, reasons::Reason};
+use railhead_crds::{Fabric, names::FABRIC_FINALIZER};
 use railhead_planner::ledger;
-use railhead_service::events::{Event, Recorder};
+use railhead_service::events::Recorder;
 use thiserror::Error;
 
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
     controller::Category,
     recount,
     reservations::{LedgerError, Reservations},
-    schemas,
     world::World,
     write,
 };
@@ -127,7 +127,9 @@ pub(crate) async fn reconcile(fabric: Arc<Fabric>, context: Arc<Context>) -> Res
     }
     let status = context.status(&fabric, &nodes, default);
     if context.write_status(&fabric, &status).await? {
-        context.announce(&fabric, &status).await;
+        for news in news::news(fabric.status.as_ref(), &status) {
+            context.recorder.publish(&*fabric, &news).await;
+        }
     }
     failed.map_or(swept, Err)?;
     let until_awake = context.until_awake(&name).unwrap_or(context.resync);
@@ -190,41 +192,5 @@ impl Context {
             },
             Timestamp::now(),
         )
-    }
-
-    async fn announce(&self, fabric: &Fabric, after: &railhead_crds::FabricStatus) {
-        let before = fabric.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        let restored = conditions::find(&after.conditions, recount::LEDGER_RESTORED);
-        if let Some(now) = restored.filter(|now| now.status == "True")
-            && !conditions::is_true(before, recount::LEDGER_RESTORED)
-        {
-            let news = Event::warning("Reserve", Reason::LedgerRestored, now.message.clone());
-            self.recorder.publish(fabric, &news).await;
-        }
-        let is_doubted = |said: &&Condition| said.message.contains(recount::DOUBTED);
-        let was_doubted = conditions::find(before, recount::LEDGER_RESTORED).filter(is_doubted);
-        if let (Some(now), None) = (restored.filter(is_doubted), was_doubted) {
-            let news = Event::warning("Observe", Reason::NodesDoubted, now.message.clone());
-            self.recorder.publish(fabric, &news).await;
-        }
-        for (type_, reason) in [
-            (schemas::SCHEMAS_CURRENT, Reason::SchemaOlder),
-            ("PoolsHealthy", Reason::PoolsInvalid),
-            ("NodesReady", Reason::NodesNotReady),
-        ] {
-            let Some(now) = conditions::find(&after.conditions, type_) else {
-                continue;
-            };
-            let same = conditions::find(before, type_).is_some_and(|was| was.message == now.message);
-            let note = if now.reason == reason {
-                now.message.clone()
-            } else {
-                format!("{}: {}", now.reason, now.message)
-            };
-            if now.status == "False" && !same {
-                let news = Event::warning("Observe", reason, note);
-                self.recorder.publish(fabric, &news).await;
-            }
-        }
     }
 }

@@ -102,6 +102,14 @@ mod tests {
             told(&older),
             ["pool 10.0.0.128/25 of Fabric b, which has networks there"]
         );
+        let mut alone = apart.clone();
+        alone.spec.vlan.range.min = 3000;
+        alone.spec.vlan.range.max = 3099;
+        let unshared = vlans(&world, &alone);
+        assert!(
+            !unshared.status && unshared.reason == Reason::NoOtherFabric,
+            "{unshared:?}"
+        );
         let vlans = vlans(&world, &older);
         assert!(
             vlans.status && vlans.message.contains("1000-1999 with Fabric b"),

@@ -385,6 +385,8 @@ mod tests {
         assert_eq!(half.summary.as_ref().unwrap().attached, "1/2");
         let all = status_of(&[fixtures::attachment(0, true), fixtures::attachment(1, true)], &pods);
         assert_eq!(said(&all, "Attached"), ("True", "AllAttached", "2/2 attached"));
+        let (degraded, reason, _) = said(&all, "Degraded");
+        assert_eq!((degraded, reason), ("False", "AsDeclared"));
     }
 
     #[test]

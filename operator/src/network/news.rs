@@ -58,3 +58,31 @@ pub(super) fn news(before: Option<&TrainingNetworkStatus>, after: &TrainingNetwo
     }
     news
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::conditions::Said;
+
+    fn status(said: Said) -> TrainingNetworkStatus {
+        TrainingNetworkStatus {
+            conditions: conditions::merge(&[], vec![said], Some(1), Timestamp::UNIX_EPOCH),
+            ..TrainingNetworkStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_its_fabric_has_an_event_for_is_told_as_not_reserved_with_the_same_text() {
+        for (reason, expected) in [
+            (Reason::LedgerRestored, Reason::NotReserved),
+            (Reason::SchemaOlder, Reason::NotReserved),
+            (Reason::QuotaExceeded, Reason::QuotaExceeded),
+        ] {
+            let told = news(None, &status(Said::no("Reserved", reason, "2 nodes have not answered")));
+            let told: Vec<(Reason, &str)> = told.iter().map(|event| (event.reason, &*event.note)).collect();
+            assert_eq!(told, [(expected, "2 nodes have not answered")]);
+        }
+    }
+}

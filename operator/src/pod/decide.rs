@@ -279,6 +279,23 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_of_a_network_that_goes_is_told_so_and_nothing_else() {
+        let mut network = fixtures::network(2);
+        network.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let (pod, slice) = (fixtures::pod(0), fixtures::slice(2));
+        let told = news(&Seen {
+            pod: &pod,
+            network: Some(&network),
+            others: &[],
+            slice: Some(&slice),
+            free: None,
+        });
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].reason, "NetworkDeleting");
+        assert!(told[0].note.contains("llama is being deleted"), "{}", told[0].note);
+    }
+
+    #[test]
     fn used_up_functions_are_told_too() {
         let said = said(&unschedulable(), &[port("node1", 0, 0, 0), port("node1", 1, 0, 2)]);
         assert!(

@@ -347,6 +347,41 @@ mod tests {
     }
 
     #[test]
+    fn the_event_has_a_reason_of_its_own_where_there_is_something_to_do_about_it() {
+        let network = || "llama".to_owned();
+        let node = || "node1".to_owned();
+        let full = PrepareError::NetworkFull {
+            network: network(),
+            pods: 2,
+            span: Span { first: 0, pods: 2 },
+        };
+        let no_function = PrepareError::NoFreeFunction {
+            rail: "rail0".to_owned(),
+            port: "0000:18:00.0".to_owned(),
+            total: 7,
+            busy: "7 are held by pods".to_owned(),
+            node: node(),
+        };
+        let not_grown = PrepareError::NotGrown {
+            index: 2,
+            network: network(),
+            pods: 2,
+        };
+        for (error, reason) in [
+            (PrepareError::TearingDown { node: node() }, "NodeTearingDown"),
+            (full, "NetworkFull"),
+            (no_function, "NoFreeFunction"),
+            (not_grown, "IndexOutOfRange"),
+            (PrepareError::NoInventory { node: node() }, "PortMissing"),
+            (refused(Errno::EINVAL), "FunctionNotProgrammed"),
+            (PrepareError::Panicked, "NotPrepared"),
+        ] {
+            assert_eq!(error.reason(), reason, "{error}");
+            assert!(error.reason().is_of_event("Pod"), "{reason}");
+        }
+    }
+
+    #[test]
     fn what_passes_by_itself_is_tried_again_and_what_does_not_is_said_at_once() {
         assert!(refused(Errno::EBUSY).is_transient() && refused(Errno::EAGAIN).is_transient());
         assert!(!refused(Errno::EINVAL).is_transient() && !refused(Errno::EPERM).is_transient());
