@@ -1,6 +1,7 @@
 //! Sentences with their origin: what is so, where that was read, and for how long it has been so.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use railhead_crds::reasons::Reason;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -76,6 +77,16 @@ impl Fact {
         }
         .level(level)
         .since(Some(condition.last_transition_time.0), now)
+        .advised()
+    }
+
+    /// With what is listed as the next step of its reason, where something is to be done and nothing better is known.
+    pub(crate) fn advised(self) -> Self {
+        let listed = self.reason.as_deref().and_then(Reason::named);
+        match listed.and_then(Reason::next) {
+            Some(next) if self.level != Level::Fine && self.help.is_none() => self.help(next),
+            _ => self,
+        }
     }
 
     pub(crate) fn level(mut self, level: Level) -> Self {
@@ -118,4 +129,24 @@ impl Fact {
 /// The gravest of them.
 pub(crate) fn gravest<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> Level {
     facts.into_iter().map(|fact| fact.level).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_for_a_listed_reason_has_its_next_step_and_what_is_fine_has_none() {
+        let next = Reason::PoolExhausted.next().expect("something is to be done");
+        let fact = |level| Fact::new("a", "b", "c").reason("PoolExhausted").level(level).advised();
+        assert_eq!(fact(Level::Wrong).help.as_deref(), Some(next));
+        assert_eq!(fact(Level::Fine).help, None);
+        let own = Fact::new("a", "b", "c")
+            .reason("PoolExhausted")
+            .level(Level::Waits)
+            .help("d");
+        assert_eq!(own.advised().help.as_deref(), Some("d"));
+        let later = Fact::new("a", "b", "c").reason("OfALaterRelease").level(Level::Wrong);
+        assert_eq!(later.advised().help, None);
+    }
 }

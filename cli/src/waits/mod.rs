@@ -162,7 +162,7 @@ impl Seen<'_> {
                 );
                 return Wait {
                     index: None,
-                    fact: fact.level(Level::Wrong),
+                    fact: fact.level(Level::Wrong).advised(),
                 };
             }
         };

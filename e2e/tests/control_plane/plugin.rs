@@ -89,13 +89,10 @@ pub(crate) fn the_plugin_explains_who_is_attached_who_waits_and_for_whom(world: 
     let first = pod(world, &namespace, "llama-0", &node.name)?;
     let wired = attachment(&first, "llama", &slice, 0, &node.name);
     cluster.create(&node.agent, std::slice::from_ref(&wired))?;
-    node.write_status(
-        cluster,
-        &namespace,
-        "NetworkAttachment",
-        &format!("{slice}-0"),
-        &wired_status(fabric)?,
-    )?;
+    let base = cluster.get(&namespace, "networkslice", &slice)?["spec"]["base"].clone();
+    let base = u32::try_from(base.as_u64().context("a slice without a base")?)?;
+    let status = wired_status(fabric, base)?;
+    node.write_status(cluster, &namespace, "NetworkAttachment", &format!("{slice}-0"), &status)?;
     // A second Job wants the same index.
     pod(world, &namespace, "llama-again-0", &node.name)?;
     eventually("the operator has counted the pod that is attached", || {
@@ -179,13 +176,14 @@ pub(crate) fn the_plugin_explains_who_is_attached_who_waits_and_for_whom(world: 
     machines_read_the_same(world, &namespace)
 }
 
-fn wired_status(fabric: &str) -> Result<Value> {
+/// What the agent of the pod with index 0 says, whose slot is the first of the block.
+fn wired_status(fabric: &str, slot: u32) -> Result<Value> {
     let now = time::OffsetDateTime::now_utc().replace_nanosecond(0)?;
     let now = now.format(&time::format_description::well_known::Rfc3339)?;
     let rail = |rail: usize| -> Result<Value> {
-        let pools = samples::pools(fabric);
+        let address = samples::address(fabric, rail, slot)?;
         Ok(json!({
-            "id": rail, "vf": format!("0000:18:00.{}", rail + 2), "addresses": [pools[rail].replace("/16", "/28")],
+            "id": rail, "vf": format!("0000:18:00.{}", rail + 2), "addresses": [format!("{address}/28")],
             "mac": format!("02:00:00:0{rail}:00:00"), "vlan": 1000, "rdmaDevice": format!("mlx5_1{rail}"), "gidIndex": 3, "state": "Wired",
         }))
     };
