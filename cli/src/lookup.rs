@@ -113,18 +113,23 @@ impl<'a> Lookup<'a> {
         self.attachments_by_pod.get(pod.metadata.uid.as_deref()?).copied()
     }
 
-    /// That a node is lost, and since when, if it is: nobody hears of it, or it is gone. Unknown where Nodes were not read.
-    pub(crate) fn lost(&self, name: &str) -> Option<(String, Option<Timestamp>)> {
+    /// That a node is lost, and since when, if it is. Unknown where Nodes were not read.
+    pub(crate) fn lost(&self, name: &str) -> Option<Lost> {
+        let lost = |how, since| {
+            Some(Lost {
+                node: name.to_owned(),
+                how,
+                since,
+            })
+        };
         let Some(node) = self.node(name) else {
-            let gone = format!("node {name}, which is gone");
-            return self.cluster.lacks_node(name).then_some((gone, None));
+            return self.cluster.lacks_node(name).then(|| lost(How::Gone, None))?;
         };
         if node.is_out_of_service() {
-            return Some((format!("node {name}, which is out of service"), None));
+            return lost(How::OutOfService, None);
         }
         let ready = node.not_ready()?;
-        let since = ready.last_transition_time.as_ref().map(|time| time.0);
-        Some((format!("node {name}, which is not Ready"), since))
+        lost(How::NotReady, ready.last_transition_time.as_ref().map(|time| time.0))
     }
 
     pub(crate) fn node(&self, name: &str) -> Option<&'a Node> {
@@ -133,6 +138,36 @@ impl<'a> Lookup<'a> {
 
     pub(crate) fn node_network(&self, name: &str) -> Option<&'a NodeNetwork> {
         self.node_networks.get(name).copied()
+    }
+}
+
+/// A node of which nobody hears, or that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    node: String,
+    pub(crate) how: How,
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// In which way a node is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// There is no such Node any more.
+    Gone,
+    /// Somebody said that nothing runs on it any more.
+    OutOfService,
+    /// Its kubelet is silent, or says that it is not ready: it may still run its pods.
+    NotReady,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let how = match self.how {
+            How::Gone => "is gone",
+            How::OutOfService => "is out of service",
+            How::NotReady => "is not Ready",
+        };
+        write!(f, "node {}, which {how}", self.node)
     }
 }
 

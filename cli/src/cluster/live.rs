@@ -316,18 +316,21 @@ async fn list<K: Kept>(
     wanted: &Wanted,
 ) -> Result<Listed<K>, kube::Error> {
     let mut asked = all.clone().limit(PAGE);
+    let mut is_anew = false;
     let mut listed = Listed {
         kept: Vec::new(),
         unread: Vec::new(),
     };
     loop {
         let text = match page::<K>(client, namespace, &asked).await {
-            // The pages are of one moment, which the API server remembers for some minutes.
+            // The pages are of one moment, which the API server remembers for some minutes: anew, and if that takes too long as
+            // well, at once.
             Err(kube::Error::Api(status)) if status.code == 410 && asked.continue_token.is_some() => {
-                asked = all.clone();
+                asked = if is_anew { all.clone() } else { all.clone().limit(PAGE) };
+                is_anew = true;
                 listed.kept.clear();
                 listed.unread.clear();
-                page::<K>(client, namespace, &asked).await?
+                continue;
             }
             answer => answer?,
         };
@@ -434,13 +437,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_took_too_long_is_read_anew_as_a_whole() {
+    async fn a_list_that_took_too_long_is_read_anew_in_pages_and_then_as_a_whole() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static PAGES: AtomicUsize = AtomicUsize::new(0);
         let cluster = ask(Wanted::all_of([Kind::Networks]), |path| match () {
             () if path.contains("continue=old") => failure(410),
-            () if path.contains("limit=") => list(&[fixtures::network("llama", 2)], "old"),
+            () if path.contains("limit=") => {
+                PAGES.fetch_add(1, Ordering::Relaxed);
+                list(&[fixtures::network("llama", 2)], "old")
+            }
             () => list(&[fixtures::network("llama", 2), fixtures::network("bloom", 2)], ""),
         });
         assert_eq!(cluster.await.unwrap().networks.len(), 2);
+        assert_eq!(PAGES.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

@@ -12,7 +12,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{cluster::Cluster, exit::Exit};
+use crate::{
+    cluster::{Cluster, Kind},
+    exit::Exit,
+};
 
 pub(crate) use age::age;
 pub(crate) use page::{Cell, Page};
@@ -43,8 +46,22 @@ pub(crate) trait Report: Serialize + JsonSchema {
     /// Writes it for people.
     fn show(&self, page: &mut Page);
 
-    /// How the command ends.
+    /// How the command ends, if all could be read.
     fn exit(&self) -> Exit;
+
+    /// The kinds on which it rests that nothing is wrong.
+    fn rests_on(&self) -> &[Kind] {
+        &[]
+    }
+}
+
+/// How the command ends: that nothing is wrong can be said by who has read what would tell only.
+fn exit_of<R: Report>(cluster: &Cluster, report: &R) -> Exit {
+    let has_read = report.rests_on().iter().all(|kind| cluster.has_read(*kind));
+    match report.exit() {
+        Exit::Fine if !has_read => Exit::CannotTell,
+        exit => exit,
+    }
 }
 
 /// Where reports go.
@@ -66,7 +83,7 @@ impl Output {
         }
         // Colours go where they are seen; a reader that went away has read enough.
         let _ = anstream::stdout().write_all(text.as_bytes());
-        report.exit()
+        exit_of(cluster, report)
     }
 }
 
@@ -92,7 +109,7 @@ fn document<R: Report>(cluster: &Cluster, report: &R) -> serde_json::Value {
         "kind": R::KIND,
         "readAt": cluster.read_at.to_string(),
         "notRead": cluster.unread.iter().map(|unread| &unread.why).collect::<Vec<_>>(),
-        "exitCode": report.exit() as u8,
+        "exitCode": exit_of(cluster, report) as u8,
     });
     let fields = serde_json::to_value(report).expect("a report is an object whose keys are texts");
     if let (Some(document), serde_json::Value::Object(fields)) = (document.as_object_mut(), fields) {

@@ -91,6 +91,24 @@ impl Report for StatusReport {
         self.networks.show(self.namespace.as_deref(), page);
     }
 
+    fn rests_on(&self) -> &[Kind] {
+        let of_namespace = &[Kind::Networks, Kind::Slices, Kind::Attachments, Kind::Pods];
+        let of_cluster = &[
+            Kind::Networks,
+            Kind::Slices,
+            Kind::Attachments,
+            Kind::Pods,
+            Kind::Fabrics,
+            Kind::NodeNetworks,
+            Kind::Nodes,
+        ];
+        if self.namespace.is_some() {
+            of_namespace
+        } else {
+            of_cluster
+        }
+    }
+
     fn exit(&self) -> Exit {
         let fabrics_are_fine = self.fabrics.iter().all(FabricLine::is_fine);
         if fabrics_are_fine && self.nodes_not_ready.is_empty() && self.networks.are_fine() {

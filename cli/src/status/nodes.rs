@@ -61,8 +61,8 @@ pub(super) fn lines(lookup: &Lookup<'_>, of_interest: impl Fn(&str) -> bool) -> 
 /// Why a node is not ready, in a word and in a sentence, and since when.
 pub(crate) fn trouble(lookup: &Lookup<'_>, node: &NodeNetwork) -> Option<(String, String, Option<Timestamp>)> {
     let name = node.name_any();
-    if let Some((lost, since)) = lookup.lost(&name) {
-        return Some(("NodeLost".to_owned(), lost, since));
+    if let Some(lost) = lookup.lost(&name) {
+        return Some(("NodeLost".to_owned(), lost.to_string(), lost.since));
     }
     let Some(ready) = condition(node.conditions(), "Ready") else {
         let since = node.metadata.creation_timestamp.as_ref().map(|time| time.0);

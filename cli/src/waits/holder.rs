@@ -5,7 +5,7 @@ use railhead_crds::NetworkAttachment;
 
 use crate::{
     cluster::Kind,
-    lookup::{Lookup, has_ended},
+    lookup::{How, Lookup, has_ended},
     output::age,
 };
 
@@ -31,14 +31,24 @@ pub(super) fn of(lookup: &Lookup<'_>, held: &NetworkAttachment) -> Holder {
         None if lookup.cluster.has_read(Kind::Pods) => "that pod is gone".to_owned(),
         None => "that pod could not be read".to_owned(),
     };
-    if let Some((lost, since)) = lost {
-        let since = since.map_or_else(String::new, |since| format!(" for {}", age(since, now)));
-        return Holder {
-            text: format!("{what}, {lost}{since}"),
-            help: format!(
+    if let Some(lost) = lost {
+        let since = lost
+            .since
+            .map_or_else(String::new, |since| format!(" for {}", age(since, now)));
+        let advice = match (lost.how, pod) {
+            (How::NotReady, _) => format!(
                 "it is free when {node} comes back; if the machine is off for good: kubectl taint node {node} \
                  node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
             ),
+            (How::Gone | How::OutOfService, Some(_)) => format!(
+                "it is free within a minute once the object of that pod is deleted: kubectl get pod {}",
+                held.spec.pod_name
+            ),
+            (How::Gone | How::OutOfService, None) => "the operator takes it away within a minute".to_owned(),
+        };
+        return Holder {
+            text: format!("{what}, {lost}{since}"),
+            help: advice,
         };
     }
     let advice = match pod {

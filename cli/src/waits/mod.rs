@@ -63,6 +63,10 @@ pub(crate) fn of(lookup: &Lookup<'_>, pod: &Pod) -> Option<Wait> {
             fact: seen.not_wired(own),
         });
     }
+    // Nobody prepares it any more.
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     Some(seen.without_attachment(network, slice))
 }
 
@@ -150,21 +154,9 @@ impl Seen<'_> {
                 fact: fact.level(Level::Wrong),
             };
         }
-        let space = Space::new(network, network.spec.pods);
-        let index = match index::of(&self.pod.metadata, &space) {
-            Ok(IndexChoice::Fixed(index)) => Some(index),
-            Ok(IndexChoice::Any(_)) => None,
-            Err(error) => {
-                let fact = self.waits(
-                    error.reason().name(),
-                    error.to_string(),
-                    format!("{}, labels", self.object),
-                );
-                return Wait {
-                    index: None,
-                    fact: fact.level(Level::Wrong).advised(),
-                };
-            }
+        let index = match self.index(network, slice) {
+            Ok(index) => index,
+            Err(wait) => return *wait,
         };
         if let Some(index) = index
             && let Some(holder) = self.held(slice, index)
@@ -178,6 +170,33 @@ impl Seen<'_> {
             index,
             fact: self.not_prepared(),
         }
+    }
+
+    /// Which index the pod is to have, as its agent finds it: among those that the slice has. None is any free one.
+    fn index(&self, network: &TrainingNetwork, slice: &NetworkSlice) -> Result<Option<u32>, Box<Wait>> {
+        let among = |pods| index::of(&self.pod.metadata, &Space::new(network, pods));
+        let error = match among(slice.spec.pods) {
+            Ok(IndexChoice::Fixed(index)) => return Ok(Some(index)),
+            Ok(IndexChoice::Any(_)) => return Ok(None),
+            Err(error) => error,
+        };
+        if let Ok(IndexChoice::Fixed(index)) = among(network.spec.pods) {
+            let reserved = condition(network.conditions(), "Reserved").map_or("", |reserved| reserved.message.as_str());
+            let text = format!(
+                "the network has grown to {} pods only, and index {index} is not there yet: {reserved}",
+                slice.spec.pods
+            );
+            let fact = self.waits("CannotGrow", text, named("TrainingNetwork", &network.metadata));
+            let (index, fact) = (Some(index), fact.advised());
+            return Err(Box::new(Wait { index, fact }));
+        }
+        let fact = self.waits(
+            error.reason().name(),
+            error.to_string(),
+            format!("{}, labels", self.object),
+        );
+        let (index, fact) = (None, fact.level(Level::Wrong).advised());
+        Err(Box::new(Wait { index, fact }))
     }
 
     /// Who else has the index.
@@ -226,10 +245,10 @@ impl Seen<'_> {
 
     /// That its node is in trouble, if it is.
     fn node_trouble(&self, node: &str) -> Option<Fact> {
-        let (text, since) = self.lookup.lost(node)?;
+        let lost = self.lookup.lost(node)?;
         Some(
-            self.waits("NodeLost", format!("it is bound to {text}"), format!("Node {node}"))
-                .since(since, self.now)
+            self.waits("NodeLost", format!("it is bound to {lost}"), format!("Node {node}"))
+                .since(lost.since, self.now)
                 .help(format!("kubectl railhead why node {node}")),
         )
     }

@@ -136,3 +136,51 @@ fn a_pod_whose_node_is_gone_says_so_before_anything_else() {
     let fact = wait(objects, "llama-1").unwrap().fact;
     assert_eq!(fact.text, "it is bound to node gpu-9, which is gone");
 }
+
+#[test]
+fn an_index_on_a_node_that_is_gone_waits_for_no_taint() {
+    let mut objects = rivals(|_| ());
+    objects.retain(|object| !(object["kind"] == "Node" && object["metadata"]["name"] == "gpu-0"));
+    let there = wait(objects.clone(), "llama-0-new").unwrap().fact;
+    assert!(
+        there.text.ends_with("it lives, node gpu-0, which is gone"),
+        "{}",
+        there.text
+    );
+    let help = there.help.unwrap();
+    assert!(
+        help.contains("once the object of that pod is deleted") && !help.contains("taint"),
+        "{help}"
+    );
+    objects.retain(|object| object["metadata"]["name"] != "llama-0");
+    let gone = wait(objects, "llama-0-new").unwrap().fact;
+    assert_eq!(gone.help.as_deref(), Some("the operator takes it away within a minute"));
+}
+
+#[test]
+fn a_pod_beyond_what_the_slice_has_grown_to_is_told_so() {
+    let mut objects = fixtures::all();
+    for object in &mut objects {
+        if object["kind"] == "TrainingNetwork" {
+            object["spec"]["pods"] = json!(4);
+            object["status"]["conditions"][1] =
+                fixtures::condition("Reserved", "True", "CannotGrow", "10.0.0.3 is a gateway");
+        }
+    }
+    objects.push(fixtures::pod("llama-3", 3, Some("gpu-1")));
+    let wait = wait(objects, "llama-3").unwrap();
+    assert_eq!(wait.index, Some(3));
+    assert_eq!(
+        wait.fact.text,
+        "the network has grown to 2 pods only, and index 3 is not there yet: 10.0.0.3 is a gateway"
+    );
+}
+
+#[test]
+fn a_pod_that_is_deleted_before_it_was_prepared_waits_for_nothing() {
+    let mut objects = fixtures::all();
+    let mut pod = fixtures::pod("llama-1", 1, None);
+    pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:09:50Z");
+    objects.push(pod);
+    assert!(wait(objects, "llama-1").is_none());
+}

@@ -220,6 +220,14 @@ impl Report for WhyReport {
         }
     }
 
+    fn rests_on(&self) -> &[Kind] {
+        match self.object_kind.as_str() {
+            "Node" => &[Kind::Nodes, Kind::NodeNetworks],
+            "Fabric" => &[Kind::Fabrics, Kind::NodeNetworks],
+            _ => &[Kind::Networks, Kind::Slices, Kind::Attachments, Kind::Pods],
+        }
+    }
+
     fn exit(&self) -> Exit {
         if self.level == Level::Fine {
             Exit::Fine

@@ -263,11 +263,16 @@ impl Seen<'_> {
             .filter(|attachment| is_true(attachment.conditions(), "Wired"))
             .count();
         if slice.is_some() {
-            let text = format!(
-                "{} of {} indices are taken, {wired} pods are wired",
-                attachments.len(),
-                self.network.spec.pods
-            );
+            let pods = self.network.spec.pods;
+            let within = attachments
+                .iter()
+                .filter(|attachment| attachment.spec.index < pods)
+                .count();
+            let beyond = match attachments.len() - within {
+                0 => String::new(),
+                beyond => format!(", and {beyond} beyond them, which their pods keep while they live"),
+            };
+            let text = format!("{within} of {pods} indices are taken{beyond}; {wired} pods are wired");
             facts.push(Fact::new("indices", text, "NetworkAttachments"));
         }
         let degraded = attachments.iter().filter_map(|attachment| {

@@ -121,6 +121,7 @@ impl Seen<'_> {
         let verdict = match &wait {
             Some(wait) => format!("it waits: {}", wait.fact.text),
             None if has_ended(self.pod) => "it has ended".to_owned(),
+            None if own.is_none() && self.pod.metadata.deletion_timestamp.is_some() => "it is being deleted".to_owned(),
             None => Self::wired(own),
         };
         facts.extend(wait.map(|wait| wait.fact));
@@ -193,7 +194,9 @@ impl Seen<'_> {
 
     /// Which index, and where it comes from. Why there is none is told as what the pod waits for.
     fn index(&self, network: &TrainingNetwork, own: Option<&NetworkAttachment>) -> Option<Fact> {
-        let space = Space::new(network, network.spec.pods);
+        // A network that has grown and whose slice has not yet: why the pod waits is told.
+        let slice = self.lookup.slice(network)?;
+        let space = Space::new(network, slice.spec.pods);
         let choice = index::of(&self.pod.metadata, &space).ok();
         let labels = index::READ.iter().filter_map(|key| {
             let labels = self.pod.labels().get(*key);
@@ -241,10 +244,10 @@ impl Seen<'_> {
             format!("{node}, chosen by the scheduler"),
             format!("{}, spec.nodeName", self.object),
         );
-        let Some((lost, since)) = self.lookup.lost(node) else {
+        let Some(lost) = self.lookup.lost(node) else {
             return Some(fact.since(since, self.now));
         };
-        let fact = Fact::new("node", lost, format!("Node {node}")).since(since, self.now);
+        let fact = Fact::new("node", lost.to_string(), format!("Node {node}")).since(lost.since, self.now);
         Some(
             fact.level(Level::Wrong)
                 .help(format!("kubectl railhead why node {node}")),

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::{WhyReport, fabric, network, node, pod};
 use crate::{
-    cluster::{Cluster, ReadError},
+    cluster::{Cluster, Kind, ReadError},
     exit::Exit,
     fixtures,
     lookup::found_network,
@@ -96,7 +96,7 @@ fn a_network_says_what_it_got_and_which_of_its_pods_wait() {
         "ledger    team-a/llama: 2 slots from 0, VLAN 1000  <- FabricLedger backend, spec.entries\n",
         "template  pods get their claims from llama-rails",
         "pods      2 carry the label, 0 of them have ended",
-        "indices   1 of 2 indices are taken, 1 pods are wired",
+        "indices   1 of 2 indices are taken; 1 pods are wired",
         "waits     pod llama-0-new: index 0 is held by pod llama-0 on gpu-0: it lives",
         "          help: two pods want one index",
     ] {
@@ -236,4 +236,32 @@ fn a_pod_for_which_no_node_has_room_is_told_the_rail_and_what_is_left() {
     let words =
         "room     no node has 10G left on all of its rails; of the 1 ports of rail 1 most is left on: gpu-0 4G of 4G";
     assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn indices_beyond_a_network_that_has_shrunk_are_counted_apart() {
+    let mut objects = fixtures::all();
+    objects.push(fixtures::attachment("llama", 5, "llama-5", "gpu-1"));
+    let (text, _) = of_network(objects);
+    let words = "1 of 2 indices are taken, and 1 beyond them, which their pods keep while they live; 2 pods are wired";
+    assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn that_all_is_fine_is_not_said_by_who_could_not_read_what_would_tell() {
+    let mut cluster = fixtures::cluster(fixtures::all());
+    let report = pod::report(&cluster, "llama-0");
+    let code = |cluster: &Cluster| {
+        let shown: Value = serde_json::from_str(&render(Format::Json, cluster, &report)).unwrap();
+        shown["exitCode"].clone()
+    };
+    assert_eq!(code(&cluster), 0);
+    let unread = |kind| crate::cluster::Unread {
+        kind,
+        why: "no right".to_owned(),
+    };
+    cluster.unread.push(unread(Kind::Nodes));
+    assert_eq!(code(&cluster), 0, "a tenant sees no Nodes");
+    cluster.unread.push(unread(Kind::Attachments));
+    assert_eq!(code(&cluster), 4);
 }
