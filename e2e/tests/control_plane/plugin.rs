@@ -70,11 +70,16 @@ fn pod(world: &World, namespace: &str, name: &str, node: &str) -> Result<Value> 
     })
 }
 
+/// The first of the fabric's own VLANs.
+const VLAN: u16 = 3100;
+
 pub(crate) fn the_plugin_explains_who_is_attached_who_waits_and_for_whom(world: &World) -> Result<()> {
     let cluster = &world.cluster;
     let (admin, fabric) = (cluster.admin(), "explained");
     let namespace = cluster.namespace("explained")?;
     let mut small = samples::fabric(fabric);
+    // The other tests' fabrics share theirs, which is told of each.
+    small["spec"]["vlan"]["range"] = json!({"min": VLAN, "max": VLAN + 99});
     for rail in 0..2 {
         let pool = samples::pools(fabric)[rail].replace("/16", "/28");
         small["spec"]["rails"][rail]["pools"][0]["cidr"] = json!(pool);
@@ -108,7 +113,7 @@ pub(crate) fn the_plugin_explains_who_is_attached_who_waits_and_for_whom(world: 
             "3 pods on all rails of Fabric explained, class production (the default)",
             "Reserved=True Reserved",
             &format!("<- NetworkSlice {namespace}/{slice}, spec"),
-            "VLAN 1000",
+            &format!("VLAN {VLAN}"),
             "pods get their claims from llama-rails",
             "pod llama-again-0: index 0 is held by pod llama-0 on explained-0: it lives",
             "help: two pods want one index",
@@ -184,7 +189,7 @@ fn wired_status(fabric: &str, slot: u32) -> Result<Value> {
         let address = samples::address(fabric, rail, slot)?;
         Ok(json!({
             "id": rail, "vf": format!("0000:18:00.{}", rail + 2), "addresses": [format!("{address}/28")],
-            "mac": format!("02:00:00:0{rail}:00:00"), "vlan": 1000, "rdmaDevice": format!("mlx5_1{rail}"), "gidIndex": 3, "state": "Wired",
+            "mac": format!("02:00:00:0{rail}:00:00"), "vlan": VLAN, "rdmaDevice": format!("mlx5_1{rail}"), "gidIndex": 3, "state": "Wired",
         }))
     };
     Ok(json!({
