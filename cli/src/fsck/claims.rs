@@ -45,15 +45,17 @@ fn without_network(seen: &Seen<'_>, claim: &Claim, found: &mut Vec<Finding>) {
     let owner = claim.metadata.owner_references.iter().flatten().next();
     let remedy = if let Some((pod, _)) = claim.reserved_for.iter().find(lives) {
         Remedy::by_hand(format!("pod {pod} has it, and is not ended from here"))
-    } else if !claim.reserved_for.is_empty() {
-        Remedy::by_itself("Kubernetes' claim controller frees a claim whose pods are gone, within minutes")
+    } else if let Some((pod, _)) = claim.reserved_for.first() {
+        Remedy::by_hand(format!(
+            "it is reserved for {pod}, which is no pod with the label: if that is gone, Kubernetes' claim controller frees the claim within minutes"
+        ))
     } else if let Some(owner) = owner {
         Remedy::by_itself(format!(
             "it goes with its owner, {} {}; Kubernetes' garbage collector deletes it when that is gone",
             owner.kind, owner.name
         ))
     } else {
-        Remedy::Repair(Repair::delete(Kind::Claim, &claim.metadata))
+        Remedy::Repair(Repair::delete(Kind::Claim, &claim.metadata, network, uid))
     };
     found.push(Finding::new(
         Check::ClaimWithoutNetwork,

@@ -94,6 +94,55 @@ pub(crate) enum Check {
     Stuck,
 }
 
+impl Check {
+    /// Whether it is found because something was not seen: what could not be read was not seen either.
+    pub(super) fn rests_on_absence(self) -> bool {
+        match self {
+            Self::SliceWithoutEntry
+            | Self::SliceWithoutNetwork
+            | Self::SliceWithoutFabric
+            | Self::SliceOutsidePool
+            | Self::EntryOfNobody
+            | Self::EntryOutsidePools
+            | Self::LedgerRestored
+            | Self::NetworkWithoutSlice
+            | Self::ReservedIdle
+            | Self::AttachmentWithoutSlice
+            | Self::PodGone
+            | Self::NodeGone
+            | Self::ClaimWithoutNetwork
+            | Self::TemplateMissing
+            | Self::TemplateWithoutNetwork
+            | Self::NodeNetworkWithoutNode
+            | Self::NodeHoldsUnknown
+            | Self::Stuck => true,
+            Self::SlotsTwice
+            | Self::VlanTwice
+            | Self::SliceOtherEntry
+            | Self::SliceUnguarded
+            | Self::EntryMisshapen
+            | Self::EntryAhead
+            | Self::Quarantined
+            | Self::LedgerNewer
+            | Self::LedgerNumbers
+            | Self::IndexTwice
+            | Self::IndexOutOfRange
+            | Self::VfTwice
+            | Self::AddressTwice
+            | Self::PodTwice
+            | Self::AttachmentOtherAddress
+            | Self::AttachmentOtherNode
+            | Self::AttachmentLabels
+            | Self::AttachmentUnguarded
+            | Self::HeldByLostNode
+            | Self::ClaimOther
+            | Self::PortOversold
+            | Self::TemplateOther
+            | Self::NodeDoubted => false,
+        }
+    }
+}
+
 /// Who makes it right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Remedy {
@@ -181,9 +230,17 @@ impl Finding {
         self.object.contains(&named) || self.text.contains(&named)
     }
 
-    /// Whether it is the same as one of another look.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        (self.check, &self.object) == (other.check, &other.object)
+    /// By which it is known as the same at another look.
+    pub(super) fn id(&self) -> (Check, &str) {
+        (self.check, &self.object)
+    }
+
+    /// Nothing is repaired where not all was seen.
+    pub(super) fn leave(&mut self) {
+        if self.repair.take().is_some() {
+            self.who = Who::ByHand;
+            "not everything could be read, and nothing is repaired before it can".clone_into(&mut self.why);
+        }
     }
 }
 

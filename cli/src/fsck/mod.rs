@@ -15,7 +15,10 @@ mod tests;
 pub(crate) use tests::sound;
 mod twice;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::SignedDuration;
 use schemars::JsonSchema;
@@ -27,7 +30,7 @@ use self::{
 };
 use crate::{
     Asked,
-    cluster::{self, Cluster, Kind, ReadError, Wanted},
+    cluster::{self, Cluster, Kind, ReadError, Unread, Wanted},
     exit::Exit,
     output::{Cell, Page, Report},
 };
@@ -35,6 +38,20 @@ use crate::{
 /// A cluster that works changes while it is read, and what was read first may not fit what was read last. So whatever is found is looked
 /// for again after so long, and told only if it is still there.
 const SETTLE: Duration = Duration::from_secs(2);
+/// What is compared. Whatever is missing of it would be found to be gone.
+const COMPARED: [Kind; 11] = [
+    Kind::Fabrics,
+    Kind::Ledgers,
+    Kind::Networks,
+    Kind::Slices,
+    Kind::Attachments,
+    Kind::NodeNetworks,
+    Kind::Nodes,
+    Kind::Pods,
+    Kind::Claims,
+    Kind::Templates,
+    Kind::Ports,
+];
 /// Findings of one rule that a table shows.
 const SHOWN: usize = 20;
 
@@ -60,6 +77,9 @@ pub(crate) async fn run(asked: &Asked, args: &Args) -> Result<Exit, ReadError> {
     let idle = SignedDuration::from_hours(i64::from(args.idle));
     let namespace = asked.from.namespace.as_deref();
     let mut cluster = asked.read(wanted()).await?;
+    if !is_live {
+        not_in_files(&mut cluster);
+    }
     let mut report = report(&cluster, idle).about(namespace);
     if is_live && !report.findings.is_empty() {
         tokio::time::sleep(SETTLE).await;
@@ -74,28 +94,39 @@ pub(crate) async fn run(asked: &Asked, args: &Args) -> Result<Exit, ReadError> {
 }
 
 fn wanted() -> Wanted {
-    // Whatever is missing would be found to be gone.
-    Wanted::all_of([
-        Kind::Fabrics,
-        Kind::Ledgers,
-        Kind::Networks,
-        Kind::Slices,
-        Kind::Attachments,
-        Kind::NodeNetworks,
-        Kind::Nodes,
-        Kind::Pods,
-        Kind::Claims,
-        Kind::Templates,
-        Kind::Ports,
-    ])
-    .with_rails()
-    .of_all_namespaces()
+    Wanted::all_of(COMPARED).with_rails().of_all_namespaces()
+}
+
+/// A kind of which nothing was saved is one that was not saved, or of which there was nothing: nobody can tell.
+fn not_in_files(cluster: &mut Cluster) {
+    let counts = [
+        cluster.fabrics.len(),
+        cluster.ledgers.len(),
+        cluster.networks.len(),
+        cluster.slices.len(),
+        cluster.attachments.len(),
+        cluster.node_networks.len(),
+        cluster.nodes.len(),
+        cluster.pods.len(),
+        cluster.claims.len(),
+        cluster.templates.len(),
+        cluster.ports.len(),
+    ];
+    let absent = COMPARED.into_iter().zip(counts).filter(|(_, count)| *count == 0);
+    cluster.unread.extend(absent.map(|(kind, _)| Unread {
+        kind,
+        why: format!(
+            "there are no {kind:?} in the saved files: save them too, or nobody can tell whether there were any"
+        ),
+    }));
 }
 
 /// The report.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FsckReport {
+    /// Whether all could be read. Else nothing is repaired, and nothing is told that may be so only because something was not seen.
+    complete: bool,
     /// What was compared.
     compared: Compared,
     /// What is not as it should be, by rule and object.
@@ -123,8 +154,14 @@ fn report(cluster: &Cluster, idle: SignedDuration) -> FsckReport {
     claims::check(&seen, &mut findings);
     nodes::check(&seen, &mut findings);
     stuck::check(&seen, &mut findings);
-    findings.sort_by(|a, b| (a.check, &a.object).cmp(&(b.check, &b.object)));
+    findings.sort_by(|a, b| a.id().cmp(&b.id()));
+    let complete = COMPARED.iter().all(|kind| cluster.has_read(*kind));
+    if !complete {
+        findings.retain(|finding| !finding.check.rests_on_absence());
+        findings.iter_mut().for_each(Finding::leave);
+    }
     FsckReport {
+        complete,
         compared: Compared {
             networks: cluster.networks.len(),
             slices: cluster.slices.len(),
@@ -138,9 +175,8 @@ fn report(cluster: &Cluster, idle: SignedDuration) -> FsckReport {
 
 /// What the second look has found and the first one too.
 fn confirmed(mut second: FsckReport, first: &FsckReport) -> FsckReport {
-    second
-        .findings
-        .retain(|finding| first.findings.iter().any(|before| before.is(finding)));
+    let before: HashSet<_> = first.findings.iter().map(Finding::id).collect();
+    second.findings.retain(|finding| before.contains(&finding.id()));
     second
 }
 
@@ -172,12 +208,19 @@ impl Report for FsckReport {
             }
         }
         page.gap();
+        if !self.complete {
+            page.line(Cell::bad(
+                "not everything could be read: nothing is repaired, and what may only not have been seen is not told",
+            ));
+        }
         page.line(self.summary());
     }
 
     fn exit(&self) -> Exit {
         let is_open = |finding: &Finding| !finding.repaired.as_ref().is_some_and(|repaired| repaired.done);
-        if self.findings.iter().any(is_open) {
+        if !self.complete {
+            Exit::CannotTell
+        } else if self.findings.iter().any(is_open) {
             Exit::Wrong
         } else {
             Exit::Fine
@@ -195,7 +238,7 @@ impl FsckReport {
     }
 
     fn summary(&self) -> Cell {
-        if self.findings.is_empty() {
+        if self.findings.is_empty() && self.complete {
             return Cell::good("nothing contradicts anything");
         }
         let of = |who: Who| self.findings.iter().filter(|finding| finding.who == who).count();

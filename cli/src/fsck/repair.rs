@@ -8,10 +8,11 @@ use kube::{
     Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
-use railhead_crds::{NetworkAttachment, NetworkSlice};
+use railhead_crds::{NetworkAttachment, NetworkSlice, TrainingNetwork};
 use railhead_service::chain;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use thiserror::Error;
 
 use super::finding::{Finding, Repaired};
 
@@ -26,6 +27,8 @@ pub(super) struct Repair {
     uid: Option<String>,
     version: Option<String>,
     act: Act,
+    /// Name and UID of the network because of whose end it is made: it is asked for once more.
+    ended: Option<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +55,16 @@ impl Repair {
             uid: metadata.uid.clone(),
             version: metadata.resource_version.clone(),
             act,
+            ended: None,
         }
     }
 
-    pub(super) fn delete(kind: Kind, metadata: &ObjectMeta) -> Self {
-        Self::of(kind, metadata, Act::Delete)
+    /// Of an object whose network is gone: its name and UID.
+    pub(super) fn delete(kind: Kind, metadata: &ObjectMeta, network: &str, uid: &str) -> Self {
+        Self {
+            ended: Some((network.to_owned(), uid.to_owned())),
+            ..Self::of(kind, metadata, Act::Delete)
+        }
     }
 
     pub(super) fn label(kind: Kind, metadata: &ObjectMeta, labels: BTreeMap<String, String>) -> Self {
@@ -69,12 +77,26 @@ impl Repair {
         Self::of(kind, metadata, Act::Guard(finalizers))
     }
 
-    async fn make(&self, client: &Client) -> Result<(), kube::Error> {
-        match self.kind {
+    /// Whether the network is there after all, asked from the API server.
+    async fn is_of_a_network(&self, client: &Client) -> Result<bool, kube::Error> {
+        let Some((name, uid)) = &self.ended else {
+            return Ok(false);
+        };
+        let networks: Api<TrainingNetwork> = Api::namespaced(client.clone(), &self.namespace);
+        let found = networks.get_metadata_opt(name).await?;
+        Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(uid)))
+    }
+
+    async fn make(&self, client: &Client) -> Result<(), Left> {
+        if self.is_of_a_network(client).await? {
+            return Err(Left::NetworkIsThere);
+        }
+        let done = match self.kind {
             Kind::Slice => self.write::<NetworkSlice>(client).await,
             Kind::Attachment => self.write::<NetworkAttachment>(client).await,
             Kind::Claim => self.write::<ResourceClaim>(client).await,
-        }
+        };
+        Ok(done?)
     }
 
     async fn write<K>(&self, client: &Client) -> Result<(), kube::Error>
@@ -142,10 +164,19 @@ pub(super) async fn repair(client: &Client, findings: &mut [Finding]) {
             },
             Err(error) => Repaired {
                 done: false,
-                text: refused(&error),
+                text: error.to_string(),
             },
         });
     }
+}
+
+/// Why something was left as it is.
+#[derive(Debug, Error)]
+enum Left {
+    #[error("its network is there after all, and it was left as it is")]
+    NetworkIsThere,
+    #[error("{}", refused(.0))]
+    Api(#[from] kube::Error),
 }
 
 fn refused(error: &kube::Error) -> String {

@@ -107,7 +107,12 @@ fn owners(seen: &Seen<'_>, slice: &NetworkSlice, found: &mut Vec<Finding>) {
     } else if !is_guarded(slice) {
         Remedy::by_hand("it has lost its finalizer too, which is put back first: run fsck again after that")
     } else {
-        Remedy::Repair(Repair::delete(Kind::Slice, &slice.metadata))
+        Remedy::Repair(Repair::delete(
+            Kind::Slice,
+            &slice.metadata,
+            &spec.network.name,
+            &spec.network.uid,
+        ))
     };
     found.push(Finding::new(
         Check::SliceWithoutNetwork,

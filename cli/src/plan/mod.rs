@@ -9,7 +9,7 @@ mod supply;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use railhead_crds::{Fabric, NetworkSlice, NodeNetwork, TrainingNetwork, reasons::Reason};
 use railhead_planner::{
@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     Asked,
-    cluster::{Cluster, Kind, ReadError, Wanted, key},
+    cluster::{Claim, Cluster, Kind, ReadError, Wanted, key},
     exit::Exit,
     lookup::named,
     output::{Cell, Page, Report},
@@ -63,26 +63,26 @@ pub(crate) struct WhatIf {
     per_node: Option<u32>,
 }
 
+/// Without what it cannot be said whether something fits.
+const DECIDES: [Kind; 10] = [
+    Kind::Fabrics,
+    Kind::Classes,
+    Kind::Ledgers,
+    Kind::Quotas,
+    Kind::Networks,
+    Kind::Slices,
+    Kind::Attachments,
+    Kind::Nodes,
+    Kind::Ports,
+    Kind::Claims,
+];
+
 /// Reads, plans and shows.
 pub(crate) async fn run(asked: &Asked, args: &Args) -> Result<Exit, ReadError> {
     let mut networks = asked::networks(&args.file)?;
-    let wanted = Wanted::all_of([
-        Kind::Fabrics,
-        Kind::Classes,
-        Kind::Ledgers,
-        Kind::Networks,
-        Kind::Slices,
-    ])
-    .and_if_allowed([
-        Kind::NodeNetworks,
-        Kind::Nodes,
-        Kind::Ports,
-        Kind::Claims,
-        Kind::Quotas,
-        Kind::Namespaces,
-        Kind::Attachments,
-    ])
-    .of_all_namespaces();
+    let wanted = Wanted::all_of(DECIDES)
+        .and_if_allowed([Kind::Namespaces])
+        .of_all_namespaces();
     let cluster = asked.read(wanted).await?;
     for network in &mut networks {
         let namespace = &mut network.metadata.namespace;
@@ -98,6 +98,8 @@ pub(crate) async fn run(asked: &Asked, args: &Args) -> Result<Exit, ReadError> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PlanReport {
+    /// Whether all could be read that decides. Else what is said may be otherwise.
+    complete: bool,
     /// In the order of the file; each is planned as if those before it were there.
     networks: Vec<Planned>,
 }
@@ -154,7 +156,26 @@ fn report(cluster: &Cluster, networks: &[TrainingNetwork], what_if: &WhatIf) -> 
     for network in networks {
         planned.push(plan(cluster, network, what_if, &mut books, &mut supplies)?);
     }
-    Ok(PlanReport { networks: planned })
+    Ok(PlanReport {
+        complete: is_complete(cluster),
+        networks: planned,
+    })
+}
+
+/// Labels of namespaces decide only where something is for some of them; and claims are there where pods are attached.
+fn is_complete(cluster: &Cluster) -> bool {
+    let has_allow_lists = cluster
+        .fabrics
+        .iter()
+        .any(|fabric| fabric.spec.allowed_namespaces.is_some())
+        || cluster
+            .classes
+            .iter()
+            .any(|class| class.spec.allowed_namespaces.is_some());
+    DECIDES.iter().all(|kind| cluster.has_read(*kind))
+        && (cluster.has_read(Kind::Namespaces) || !has_allow_lists)
+        && (cluster.attachments.is_empty() || !cluster.claims.is_empty())
+        && (cluster.slices.is_empty() || !cluster.ledgers.is_empty())
 }
 
 fn plan(
@@ -174,6 +195,13 @@ fn plan(
         room: None,
         changes: Vec::new(),
     };
+    if network.metadata.deletion_timestamp.is_some() {
+        planned.refused = Some(Refused {
+            reason: Reason::SliceDeleted.to_string(),
+            message: "the network of this name is being deleted: apply it anew when it is gone".to_owned(),
+        });
+        return Ok(planned);
+    }
     let slice = books.slice_of(network).cloned();
     let resolved = match resolve(cluster, network, slice.as_ref()) {
         Ok(resolved) => resolved,
@@ -195,7 +223,7 @@ fn plan(
         supplies.push((fabric.clone(), Supply::of(cluster, what_if, &resolved.fabric)?));
     }
     let supply = &mut supplies[place].1;
-    let attached = slice.as_ref().map_or(0, |slice| attached(cluster, slice));
+    let attached = attached(cluster, network, slice.as_ref());
     let asked = u64::from(network.spec.pods.saturating_sub(attached));
     let room = supply.room(&resolved, attached, what_if.per_node);
     let has_room = room.fits >= asked;
@@ -273,14 +301,26 @@ fn is_going(fabric: &Fabric) -> bool {
     fabric.metadata.deletion_timestamp.is_some()
 }
 
-/// How many of its pods have ports already.
-fn attached(cluster: &Cluster, slice: &NetworkSlice) -> u32 {
-    let (namespace, name) = key(&slice.metadata);
-    let of_slice = cluster
-        .attachments
+/// How many of its pods have ports already: those of which the scheduler has allocated a claim, attached or not yet.
+fn attached(cluster: &Cluster, network: &TrainingNetwork, slice: Option<&NetworkSlice>) -> u32 {
+    let namespace = key(&network.metadata).0;
+    let uid = network.metadata.uid.as_deref();
+    let is_its = |claim: &&Claim| {
+        let named = claim.network.as_ref().map(|(_, uid)| uid.as_str());
+        key(&claim.metadata).0 == namespace && named == uid && !claim.allocated.is_empty()
+    };
+    let allocated = cluster
+        .claims
         .iter()
-        .filter(|attachment| key(&attachment.metadata).0 == namespace && attachment.spec.slice_name == name);
-    u32::try_from(of_slice.count()).unwrap_or(u32::MAX)
+        .filter(is_its)
+        .filter_map(|claim| claim.metadata.uid.as_deref());
+    let of_slice = cluster.attachments.iter().filter(|attachment| {
+        let name = slice.and_then(|slice| slice.metadata.name.as_deref());
+        key(&attachment.metadata).0 == namespace && Some(attachment.spec.slice_name.as_str()) == name
+    });
+    let attached = of_slice.map(|attachment| attachment.spec.claim_uid.as_str());
+    let claims: HashSet<&str> = allocated.chain(attached).collect();
+    u32::try_from(claims.len()).unwrap_or(u32::MAX).min(network.spec.pods)
 }
 
 impl Report for PlanReport {
@@ -291,10 +331,18 @@ impl Report for PlanReport {
             page.gap();
             planned.show(page);
         }
+        if !self.complete {
+            page.gap();
+            page.line(Cell::bad(
+                "not all could be read that decides this: it may be otherwise",
+            ));
+        }
     }
 
     fn exit(&self) -> Exit {
-        if self.networks.iter().all(|planned| planned.fits) {
+        if !self.complete {
+            Exit::CannotTell
+        } else if self.networks.iter().all(|planned| planned.fits) {
             Exit::Fine
         } else {
             Exit::DoesNotFit

@@ -262,6 +262,57 @@ fn several_networks_are_planned_one_after_the_other() {
     assert_eq!(vlan(0) + 1, vlan(1), "both would be reserved");
 }
 
+/// The scheduler has counted a pod before its node attaches it.
+#[test]
+fn a_pod_whose_claim_is_allocated_has_its_room_already() {
+    let mut objects = sound::sound(&sound::networks());
+    objects.retain(|object| object["kind"] != "NetworkAttachment" || object["spec"]["podName"] != "llama-1");
+    let (plan, _) = planned(objects, &network("llama", "{pods: 4}"), &what_if());
+    let room = &plan["networks"][0]["room"];
+    assert_eq!((&room["attached"], &room["asked"]), (&json!(2), &json!(2)), "{plan}");
+}
+
+#[test]
+fn what_decides_and_could_not_be_read_leaves_it_open() {
+    let spoilt = |kind: &str, field: &str| {
+        let mut objects = sound::sound(&sound::networks());
+        let mut object = objects
+            .iter()
+            .find(|object| object["kind"] == kind)
+            .expect("it is there")
+            .clone();
+        object["metadata"]["name"] = json!("spoilt");
+        object[field] = json!("of a later release");
+        objects.push(object);
+        planned(objects, &network("big", "{pods: 16}"), &what_if()).1
+    };
+    for kind in [
+        "FabricLedger",
+        "NetworkSlice",
+        "ResourceClaim",
+        "ResourceSlice",
+        "Node",
+        "TrainingNetwork",
+    ] {
+        assert_eq!(spoilt(kind, "spec"), Exit::CannotTell, "{kind}");
+    }
+    let mut objects = sound::sound(&sound::networks());
+    objects.retain(|object| object["kind"] != "ResourceClaim");
+    assert_eq!(
+        planned(objects, &network("big", "{pods: 16}"), &what_if()).1,
+        Exit::CannotTell,
+        "claims were not saved"
+    );
+}
+
+#[test]
+fn a_network_that_is_being_deleted_gets_nothing() {
+    let mut objects = sound::sound(&sound::networks());
+    at(&mut objects, "TrainingNetwork", "llama")["metadata"]["deletionTimestamp"] = json!(sound::NOW);
+    let (plan, exit) = planned(objects, &network("llama", "{pods: 4}"), &what_if());
+    assert_eq!(exit, Exit::DoesNotFit, "{plan}");
+}
+
 fn described() -> Vec<Value> {
     let mut objects = sound::sound(&[]);
     objects.retain(|object| ["Fabric", "QosClass"].contains(&object["kind"].as_str().expect("a kind")));

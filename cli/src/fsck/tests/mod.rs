@@ -47,6 +47,45 @@ fn an_empty_cluster_is_clean() {
     assert!(look(Vec::new()).findings.is_empty());
 }
 
+/// An object of a later release, or one that was edited by hand, is there all the same.
+#[test]
+fn what_could_not_be_read_is_not_gone_and_nothing_is_repaired() {
+    let mut objects = sound(&sound::networks());
+    for object in &mut objects {
+        // A claim that nobody owns, of a network that is there and cannot be read; and a slice without its finalizer.
+        if object["kind"] == "ResourceClaim" {
+            object["metadata"]["ownerReferences"] = Value::Null;
+            object["status"]["reservedFor"] = Value::Null;
+        }
+        if object["kind"] == "NetworkSlice" {
+            object["metadata"]["finalizers"] = Value::Null;
+        }
+        if object["kind"] == "TrainingNetwork" && object["metadata"]["name"] == "llama" {
+            object["spec"]["pods"] = serde_json::json!("many");
+        }
+    }
+    let report = look(objects);
+    assert_eq!(
+        found(&report),
+        [(Check::SliceUnguarded, Who::ByHand); 4],
+        "{:#?}",
+        report.findings
+    );
+    assert!(report.findings.iter().all(|finding| finding.repair.is_none()));
+    assert_eq!(report.exit(), Exit::CannotTell);
+}
+
+#[test]
+fn what_was_not_saved_is_not_gone() {
+    let mut objects = sound(&sound::networks());
+    objects.retain(|object| object["kind"] != "Pod");
+    let mut cluster = cluster::of_objects(objects, None, sound::NOW);
+    super::not_in_files(&mut cluster);
+    let report = report(&cluster, IDLE);
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    assert_eq!(report.exit(), Exit::CannotTell);
+}
+
 /// What a first look found and a second did not was a change that was going on.
 #[test]
 fn what_is_gone_at_the_second_look_is_not_told() {

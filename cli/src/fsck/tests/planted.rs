@@ -302,7 +302,7 @@ const PLANTED: &[(&str, Spoil, Found)] = &[
     (
         "a claim of a pod that is gone for a network that is gone",
         reserved_claim,
-        &[(Check::ClaimWithoutNetwork, Who::ByItself)],
+        &[(Check::ClaimWithoutNetwork, Who::ByHand)],
     ),
     (
         "a claim has less than the guarantee",
