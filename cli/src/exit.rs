@@ -11,7 +11,6 @@ pub(crate) enum Exit {
     /// The report names something that is wrong, or that waits.
     Wrong = 1,
     /// What was asked for does not fit. As a usage error ends with [`Exit::Usage`] and not with 2, this means nothing else.
-    #[allow(dead_code, reason = "kept for `plan`: scripts rely on the numbers")]
     DoesNotFit = 2,
     /// The command line or a file is wrong, or names something that is not there.
     Usage = 3,
