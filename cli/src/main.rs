@@ -103,7 +103,10 @@ fn start(cli: Cli) -> Result<Exit, ReadError> {
             Command::Plan(args) => plan::run(&asked, &args).await,
             Command::Schema => Ok(output::schema()),
             Command::Completion { shell } => {
-                clap_complete::generate(shell, &mut Cli::command(), "kubectl-railhead", &mut std::io::stdout());
+                // clap_complete panics where a write fails, and memory takes all.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "kubectl-railhead", &mut script);
+                output::print(&script);
                 Ok(Exit::Fine)
             }
         }

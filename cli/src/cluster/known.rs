@@ -44,6 +44,14 @@ pub(crate) struct PodStatus {
     pub(crate) resource_claim_statuses: Vec<PodResourceClaimStatus>,
 }
 
+impl Pod {
+    /// What the scheduler says of it, if it has said anything.
+    pub(crate) fn scheduled(&self) -> Option<&PodCondition> {
+        let mut conditions = self.status.conditions.iter();
+        conditions.find(|said| said.type_ == "PodScheduled")
+    }
+}
+
 /// How far a container is.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -81,10 +81,14 @@ impl Output {
         for unread in &cluster.unread {
             complain(&unread.why);
         }
-        // Colours go where they are seen; a reader that went away has read enough.
-        let _ = anstream::stdout().write_all(text.as_bytes());
+        print(text.as_bytes());
         exit_of(cluster, report)
     }
+}
+
+/// Writes to standard output. Colours go where they are seen; a reader that went away has read enough.
+pub(crate) fn print(text: &[u8]) {
+    let _ = anstream::stdout().write_all(text);
 }
 
 /// The text of a report. Colours are in it, for the stream to keep or take out.

@@ -8,7 +8,8 @@ use crate::{events, exit::Exit, fsck, plan, status, why};
 
 /// Prints it.
 pub(crate) fn schema() -> Exit {
-    println!("{}", serde_json::to_string_pretty(&all()).expect("keys are texts"));
+    let text = serde_json::to_string_pretty(&all()).expect("keys are texts") + "\n";
+    super::print(text.as_bytes());
     Exit::Fine
 }
 

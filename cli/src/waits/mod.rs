@@ -207,12 +207,7 @@ impl Seen<'_> {
 
     /// The index is free, and no node has prepared the pod.
     fn not_prepared(&self) -> Fact {
-        let scheduled = self
-            .pod
-            .status
-            .conditions
-            .iter()
-            .find(|said| said.type_ == "PodScheduled");
+        let scheduled = self.pod.scheduled();
         let Some(node) = self.pod.spec.node_name.as_deref() else {
             let why = scheduled
                 .and_then(|said| said.message.as_deref())

@@ -55,10 +55,8 @@ pub(super) fn nodes(cluster: &Cluster, uid: Option<&str>) -> BTreeSet<String> {
 /// Whether the scheduler found no node for a pod.
 pub(super) fn has_no_room(cluster: &Cluster, uid: Option<&str>) -> bool {
     let pod = cluster.pods.iter().find(|pod| pod.metadata.uid.as_deref() == uid);
-    pod.is_some_and(|pod| {
-        let mut conditions = pod.status.conditions.iter();
-        conditions.any(|said| said.type_ == "PodScheduled" && said.reason.as_deref() == Some("Unschedulable"))
-    })
+    let scheduled = pod.and_then(Pod::scheduled);
+    scheduled.is_some_and(|said| said.reason.as_deref() == Some("Unschedulable"))
 }
 
 pub(super) fn report(cluster: &Cluster, name: &str) -> WhyReport {
@@ -232,12 +230,7 @@ impl Seen<'_> {
 
     fn node(&self) -> Option<Fact> {
         let node = self.pod.spec.node_name.as_deref()?;
-        let scheduled = self
-            .pod
-            .status
-            .conditions
-            .iter()
-            .find(|said| said.type_ == "PodScheduled");
+        let scheduled = self.pod.scheduled();
         let since = scheduled.and_then(|said| said.last_transition_time.as_ref().map(|time| time.0));
         let fact = Fact::new(
             "node",
